@@ -1,0 +1,95 @@
+# Weir. `make run` starts a whole node, `make check` runs all tests; both install what is missing (as root).
+#
+# V=release (default), V=asan or V=tsan choose how it is built; each has its own folder below build/.
+
+V ?= release
+B := build/$(V)
+CC := gcc
+SHELL := /bin/bash
+
+CSTD := -std=gnu2x -D_GNU_SOURCE
+WARN := -Wall -Wextra -Werror -Wshadow -Wconversion -Wswitch-enum -Wstrict-prototypes -Wvla \
+	-Wmissing-prototypes -Wno-unused-parameter
+OPT_release := -O2 -g -fno-omit-frame-pointer -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+OPT_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+OPT_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+CFLAGS := $(CSTD) $(WARN) $(OPT_$(V)) -fPIE -pthread -I. -MMD -MP
+LDFLAGS := $(OPT_$(V)) -pie -pthread -Wl,-z,relro,-z,now
+
+# One static archive a folder; arrows point down only (tests/include_directions checks it).
+ARCHIVES := spool/base spool/mail spool/store dataplane/smtp dataplane/net dataplane/lookup dataplane/policy \
+	dataplane scanner control bench
+# The vendor libraries of each folder.
+LIBS_spool := -luring -lxxhash -lidn2
+LIBS_dataplane := -lssl -lcrypto -lcares -lhiredis
+LIBS_scanner := -lclamav -lseccomp
+LIBS_control := -lcyaml -lyaml -ljansson -lmicrohttpd -lcurl -lcrypto
+JEMALLOC_release := -ljemalloc
+
+archive = $(B)/lib$(subst /,-,$(1)).a
+main_c := %/main.c %/weirctl.c %/weir_run.c
+sources = $(filter-out $(main_c),$(wildcard $(1)/*.c))
+objects = $(patsubst %.c,$(B)/%.o,$(call sources,$(1)))
+
+PROGRAMS := weir-dataplane weir-scanner weir-control weirctl weir weir-bench
+SPOOL_A := $(call archive,spool/store) $(call archive,spool/mail) $(call archive,spool/base)
+DATAPLANE_A := $(call archive,dataplane) $(call archive,dataplane/policy) $(call archive,dataplane/lookup) \
+	$(call archive,dataplane/net) $(call archive,dataplane/smtp)
+
+.PHONY: all run check unit fuzz-replay e2e deps clean bench
+.SECONDARY:
+all: $(PROGRAMS:%=$(B)/%) $(patsubst %.scd,$(B)/%,$(wildcard */*.scd))
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -c $< -o $@
+
+define archive_rule
+$$(call archive,$(1)): $$(call objects,$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(foreach f,$(ARCHIVES),$(eval $(call archive_rule,$(f))))
+
+link = $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
+
+$(B)/weir-dataplane: $(B)/dataplane/main.o $(DATAPLANE_A) $(SPOOL_A)
+	$(link) $(LIBS_dataplane) $(LIBS_spool) $(JEMALLOC_$(V))
+$(B)/weir-scanner: $(B)/scanner/main.o $(call archive,scanner) $(SPOOL_A)
+	$(link) $(LIBS_scanner) $(LIBS_spool)
+$(B)/weir-control: $(B)/control/main.o $(call archive,control) $(SPOOL_A)
+	$(link) $(LIBS_control) $(LIBS_spool)
+$(B)/weirctl: $(B)/control/weirctl.o $(call archive,control) $(SPOOL_A)
+	$(link) $(LIBS_control) $(LIBS_spool)
+$(B)/weir: $(B)/control/weir_run.o $(call archive,control) $(SPOOL_A)
+	$(link) $(LIBS_control) $(LIBS_spool)
+$(B)/weir-bench: $(B)/bench/main.o $(call archive,bench) $(call archive,dataplane/net) \
+		$(call archive,dataplane/smtp) $(SPOOL_A)
+	$(link) $(LIBS_dataplane) $(LIBS_spool) $(JEMALLOC_$(V))
+
+# Man pages: foo.8.scd beside the program gives foo.8.
+$(B)/%: %.scd
+	@mkdir -p $(@D)
+	scdoc < $< > $@
+
+# Unit tests mirror the tree: tests/unit/<folder>/<name>_test.c is one cmocka program.
+UNIT_C := $(shell find tests/unit -name '*_test.c')
+UNIT := $(UNIT_C:%.c=$(B)/%)
+ALL_A := $(foreach f,$(ARCHIVES),$(call archive,$(f)))
+$(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(ALL_A)
+	$(link) -lcmocka $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
+
+unit: $(UNIT)
+	@tests/support/run-unit $(UNIT)
+
+# Fuzz targets: tests/fuzz/<name>_fuzz.c; here linked with a main that replays tests/fuzz/corpus/<name>/.
+FUZZ_C := $(wildcard tests/fuzz/*_fuzz.c)
+FUZZ := $(FUZZ_C:%.c=$(B)/%)
+$(B)/tests/fuzz/%_fuzz: $(B)/tests/fuzz/%_fuzz.o $(B)/tests/fuzz/replay_main.o $(ALL_A)
+	$(link) $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
+
+clean:
+	rm -rf build
+
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,0 +1,77 @@
+#include "dataplane/worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void config_fill(struct config *c)
+{
+	const struct snap_settings *set = c->set;
+
+	c->smtp = (struct smtp_server_config){
+		.hostname = snap_span(&c->snap, set->hostname),
+		.banner = SPAN("ESMTP Weir"),
+		.size_max = set->size_max,
+		.rcpt_max = set->rcpt_max,
+		.errors_max = set->errors_max,
+		.commands_max = set->commands_max,
+		.transaction_max = set->transaction_max,
+		.starttls = c->tls_server != NULL,
+	};
+}
+
+/* Without certificate files there is no STARTTLS; files that are named but bad are an error. */
+static enum status config_tls(struct config *c)
+{
+	const char *cert = snap_cstr(&c->snap, c->set->tls_cert);
+	const char *key = snap_cstr(&c->snap, c->set->tls_key);
+	enum status st = tls_client_new(false, NULL, &c->tls_client);
+
+	if (st == ST_OK && *cert)
+		st = tls_server_new(cert, key, &c->tls_server);
+	return st;
+}
+
+enum status config_load(const char *run_dir, struct config **ret)
+{
+	char path[4096];
+	struct config *c = calloc(1, sizeof(*c));
+	enum status st = ST_NOMEM;
+
+	if (!c)
+		return ST_NOMEM;
+	c->refs = 1;
+	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
+	st = snapshot_open(path, &c->snap);
+	if (st != ST_OK)
+		goto fail;
+	c->set = &c->snap.h->settings;
+	st = config_tls(c);
+	if (st != ST_OK)
+		goto fail;
+	config_fill(c);
+	*ret = c;
+	return ST_OK;
+fail:
+	config_release(c);
+	return st;
+}
+
+struct config *config_hold(struct config *c)
+{
+	c->refs++;
+	return c;
+}
+
+void config_release(struct config *c)
+{
+	if (!c || --c->refs)
+		return;
+	if (c->tls_server)
+		tls_context_free(c->tls_server);
+	if (c->tls_client)
+		tls_context_free(c->tls_client);
+	if (c->snap.h)
+		snapshot_close(&c->snap);
+	free(c);
+}

@@ -1,0 +1,22 @@
+/* Delivery connections: from a destination's name to a session that carries one delivery after the other.
+ *
+ * Owner: this module; a connection ends by itself when its destination has nothing for it. */
+#ifndef WEIR_DATAPLANE_CONNS_H
+#define WEIR_DATAPLANE_CONNS_H
+
+#include "dataplane/outbound.h"
+
+struct out_conn;
+
+/* Opens one for this destination: looks its hosts up, tries them in order. */
+void conn_open(struct dest *d);
+/* An idle connection takes the destination's next delivery. */
+void conn_go(struct out_conn *c);
+/* An idle connection says QUIT. */
+void conn_quit(struct out_conn *c);
+void conn_net_event(struct worker *w, struct net_event *ev);
+void conn_timer(struct worker *w, struct timer *t);
+/* STORE_READ with the cookie of a connection. */
+void conn_read(struct worker *w, uint64_t cookie);
+
+#endif

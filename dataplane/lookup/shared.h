@@ -1,0 +1,48 @@
+/* Cluster state in Redis: rates (D1) and verification results, by atomic server-side scripts; asynchronous on the worker's loop (hiredis).
+ *
+ * A decision never waits longer than the budget for Redis: then, or when Redis is away, the local table answers (P14) and the counters say so. After Redis
+ * is back what was counted locally meanwhile stays local: overshoot is bounded by nodes x limit.
+ *
+ * Owner: the worker. Thread: one. */
+#ifndef WEIR_DATAPLANE_LOOKUP_SHARED_H
+#define WEIR_DATAPLANE_LOOKUP_SHARED_H
+
+#include "dataplane/lookup/rate.h"
+#include "spool/base/span.h"
+#include "spool/base/status.h"
+#include "spool/base/uring.h"
+
+struct shared;
+struct shared_query;
+
+struct shared_config {
+	const char *redis;     /* "unix:/path", "host:port" or "" (none: always local) */
+	uint64_t budget_ns;
+	uint32_t local_max;    /* keys of the local table; the least recently used go */
+};
+
+struct rate_answer {
+	bool over;       /* r' >= limit */
+	double rate;     /* r' */
+	bool local;      /* counted locally */
+};
+
+typedef void rate_fn(void *ctx, const struct rate_answer *a);
+
+enum status shared_new(struct uring *u, const struct shared_config *cfg, struct shared **ret);
+void shared_free(struct shared *s);
+/* Counts an event of the given weight on key ("client/192.0.2.1") at the wall time now. leaky: counts only when not over (D2); else strict. fn is called exactly once, from uring_wait or
+ * shared_turn, unless cancelled; ST_OK with *ret filled when it is answered at once (locally). */
+enum status shared_rate(struct shared *s, struct span key, double weight, double limit, uint64_t period_ns, bool leaky, rate_fn *fn, void *ctx,
+	struct rate_answer *ret, struct shared_query **ret_query);
+/* Reads without counting (rate explain): like shared_rate with weight 0. */
+void shared_cancel(struct shared_query *q);
+/* Generic cached values for verification results (rule B2): a small value under a key with a life time. fn gets value.p == NULL when there is none or Redis is away. */
+typedef void value_fn(void *ctx, struct span value);
+enum status shared_get(struct shared *s, struct span key, value_fn *fn, void *ctx, struct shared_query **ret_query);
+void shared_put(struct shared *s, struct span key, struct span value, uint64_t life_ns);
+bool shared_is_up(const struct shared *s);
+/* Once per turn: budgets, reconnection. */
+void shared_turn(struct shared *s, uint64_t now_ns, uint64_t *ret_wait_ns);
+
+#endif

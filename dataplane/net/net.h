@@ -1,0 +1,95 @@
+/* Connections: the seam between the mail engine and TCP. Everything above it is the same over io_uring, DPDK+lwIP or the simulated
+ * network; TLS is below it, so that a connection with TLS looks like one without.
+ *
+ * A transport implements struct transport_ops (transport.h); net.c adds TLS, output buffers and delivery of input. Nothing waits.
+ * All events come from inside uring_wait or net_poll, on the worker's own thread, to the one handler.
+ *
+ * Owner: net owns connections; a struct net_conn is valid from its first event (or net_connect) until its NET_CLOSED event returns.
+ * Fails: a connection's trouble is an event with a status and a reason, never a failed call. */
+#ifndef WEIR_DATAPLANE_NET_NET_H
+#define WEIR_DATAPLANE_NET_NET_H
+
+#include <sys/socket.h>
+#include "dataplane/net/tls.h"
+#include "spool/base/span.h"
+#include "spool/base/status.h"
+#include "spool/base/uring.h"
+
+struct net;
+struct net_conn;
+
+enum net_event_type {
+	NET_ACCEPTED,  /* a new inbound connection; listener says which */
+	NET_CONNECTED, /* net_connect succeeded */
+	NET_TLS_ON,    /* the handshake is done; on failure NET_CLOSED comes instead */
+	NET_DATA,      /* data is borrowed for the call. The handler sets used: what it leaves is kept and reading pauses until net_resume */
+	NET_SENT,      /* all slices of net_send were taken by TCP (or encrypted): they may be reused */
+	NET_DRAINED,   /* all output given so far was handed to the kernel, after net_write said ST_FULL */
+	NET_EOF,       /* the peer will send nothing more (FIN, or TLS close_notify). Output still goes. */
+	NET_CLOSED,    /* the connection is gone; status ST_OK when we closed it, ST_CLOSED reset by peer, ST_TIMEOUT, ST_IO, ST_DENIED refused */
+};
+
+struct net_event {
+	enum net_event_type type;
+	struct net_conn *conn;
+	void *user;          /* net_set_user */
+	struct span data;    /* NET_DATA */
+	size_t used;         /* NET_DATA: out */
+	uint32_t listener;   /* NET_ACCEPTED */
+	enum status status;  /* NET_CLOSED */
+	const char *reason;  /* NET_CLOSED: for logs; valid for the call */
+};
+
+typedef void net_handler(void *ctx, struct net_event *ev);
+
+enum net_transport { NET_URING, NET_DPDK };
+
+struct net_config {
+	enum net_transport transport;
+	uint32_t conns_max;      /* accept pauses beyond */
+	net_handler *handler;
+	void *ctx;
+};
+
+enum { NET_WRITE_MAX = 64 * 1024 }; /* bytes of copied output a connection may have waiting */
+
+enum status net_new(struct uring *u, const struct net_config *cfg, struct net **ret);
+/* Aborts all connections (with their NET_CLOSED events), then frees. */
+void net_free(struct net *n);
+/* Takes connections from an already listening socket (inherited); fd stays the caller's. tls: implicit TLS from the first byte, or NULL. */
+enum status net_listen(struct net *n, int fd, uint32_t listener, struct tls_context *tls);
+/* Stops and starts taking new connections on all listeners (draining, limits). */
+void net_accept_pause(struct net *n, bool pause);
+/* Begins to connect; source may be NULL. Events follow. ST_FULL when conns_max is reached. */
+enum status net_connect(struct net *n, const struct sockaddr *to, const struct sockaddr *source, void *user, struct net_conn **ret);
+/* Once per turn of the loop, after uring_wait: sends what was written. */
+void net_poll(struct net *n);
+uint32_t net_conns(const struct net *n);
+
+void net_set_user(struct net_conn *c, void *user);
+void *net_user(const struct net_conn *c);
+/* The peer's and our own address; IPv4 as ::ffff:a.b.c.d. */
+void net_peer(const struct net_conn *c, uint8_t ret_ip[16], uint16_t *ret_port);
+void net_local(const struct net_conn *c, uint8_t ret_ip[16], uint16_t *ret_port);
+
+/* Copies s into the output. ST_FULL (nothing taken) beyond NET_WRITE_MAX: NET_DRAINED comes when there is room again. */
+enum status net_write(struct net_conn *c, struct span s);
+/* Sends n slices (at most 64) after all earlier output, without copying (TLS reads them piece by piece): they must stay as they are until NET_SENT. One at a
+ * time per connection: CHECKs that none is outstanding. */
+void net_send(struct net_conn *c, const struct span *slices, unsigned n);
+/* Stops reading: the peer is held back by TCP. */
+void net_pause(struct net_conn *c);
+/* Reads again; what a NET_DATA handler left is offered again first, from the next net_poll (never from inside this call). */
+void net_resume(struct net_conn *c);
+/* Server: call when the reply before the handshake was written. Input that was left or is already buffered is thrown away and counts as an
+ * injection: the connection is closed with ST_DENIED (P4). Client likewise. name: server name for SNI and verification (client; may be empty). */
+void net_start_tls(struct net_conn *c, struct tls_context *t, struct span name);
+/* NULL before NET_TLS_ON: "TLSv1.3 TLS_AES_256_GCM_SHA384". */
+const char *net_tls_text(const struct net_conn *c);
+/* Sends what is written, then closes in order (close_notify, FIN; lingers until the peer's FIN or 2 s so that a last reply is not lost to a RST). No event but
+ * NET_CLOSED follows. */
+void net_close(struct net_conn *c);
+/* Closes at once, throwing output away. NET_CLOSED follows from net_poll, never from inside this call. */
+void net_abort(struct net_conn *c);
+
+#endif

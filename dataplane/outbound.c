@@ -1,0 +1,476 @@
+#include "dataplane/outbound.h"
+
+#include <stdlib.h>
+#include "dataplane/bounce.h"
+#include "dataplane/conns.h"
+#include "spool/base/clock.h"
+#include "spool/base/counters.h"
+
+struct outbound {
+	struct worker *w;
+	struct map *by_key;
+	TAILQ_HEAD(, dest) dests;
+	TAILQ_HEAD(dirty_dests, dest) dirty;
+	uint32_t nconns;
+	uint32_t nbusy; /* deliveries that a connection has */
+	bool stopping;
+};
+
+enum status outbound_new(struct worker *w, struct outbound **ret)
+{
+	struct outbound *o = calloc(1, sizeof(*o));
+
+	if (!o)
+		return ST_NOMEM;
+	o->w = w;
+	TAILQ_INIT(&o->dests);
+	TAILQ_INIT(&o->dirty);
+	if (map_new(&o->by_key) != ST_OK) {
+		free(o);
+		return ST_NOMEM;
+	}
+	*ret = o;
+	return ST_OK;
+}
+
+static void dest_free(struct outbound *o, struct dest *d)
+{
+	if (d->dirty)
+		TAILQ_REMOVE(&o->dirty, d, dirty_entry);
+	map_del(o->by_key, span_str(d->key));
+	TAILQ_REMOVE(&o->dests, d, entry);
+	config_release(d->cfg);
+	free(d->down_reply);
+	free(d);
+}
+
+static void delivery_free(struct delivery *dl)
+{
+	dl->mail->deliveries--;
+	free(dl);
+}
+
+void outbound_free(struct outbound *o)
+{
+	struct dest *d;
+	struct delivery *dl;
+
+	if (!o)
+		return;
+	while ((d = TAILQ_FIRST(&o->dests))) {
+		while ((dl = TAILQ_FIRST(&d->queue))) {
+			TAILQ_REMOVE(&d->queue, dl, entry);
+			delivery_free(dl);
+		}
+		dest_free(o, d);
+	}
+	map_free(o->by_key);
+	free(o);
+}
+
+/* ---- destinations ---- */
+
+static struct dest *dest_get(struct outbound *o, const struct next_hop *hop)
+{
+	struct dest *d = map_get(o->by_key, hop->key);
+
+	if (!d) {
+		d = calloc(1, sizeof(*d));
+		if (!d)
+			return NULL;
+		d->outbound = o;
+		memcpy(d->key, hop->key.p, hop->key.n);
+		TAILQ_INIT(&d->queue);
+		TAILQ_INIT(&d->idle);
+		if (map_set(o->by_key, hop->key, d) != ST_OK) {
+			free(d);
+			return NULL;
+		}
+		TAILQ_INSERT_TAIL(&o->dests, d, entry);
+	}
+	if (d->cfg != o->w->cfg) {
+		config_release(d->cfg);
+		d->cfg = config_hold(o->w->cfg);
+		d->kind = hop->kind;
+		d->tls = hop->tls;
+		d->route = hop->route;
+		d->domain = hop->domain.n ? span_of(d->key + (hop->domain.p - hop->key.p), hop->domain.n) : SPAN_NONE;
+	}
+	return d;
+}
+
+void outbound_wake(struct dest *d)
+{
+	if (d->dirty)
+		return;
+	d->dirty = true;
+	TAILQ_INSERT_TAIL(&d->outbound->dirty, d, dirty_entry);
+}
+
+/* ---- retry ---- */
+
+/* The wait after the attempt with this number: doubling, with a jitter that is the same for the same message, recipient and attempt. */
+static uint64_t retry_delay_ns(const struct snap_settings *set, uint64_t id, uint32_t rcpt, unsigned attempts)
+{
+	uint64_t d = set->retry_first_ns, mix = (id ^ (uint64_t)rcpt << 32 ^ attempts) * 0x9e3779b97f4a7c15ull;
+
+	for (unsigned i = 1; i < attempts && d < set->retry_max_ns; i++)
+		d *= 2;
+	if (d > set->retry_max_ns)
+		d = set->retry_max_ns;
+	return d - d / 10 + (mix >> 33) * (d / 5) / 0x7fffffffu;
+}
+
+/* Arms the message's timer for its earliest deferred recipient. */
+static void retry_arm(struct mail *mail)
+{
+	const struct store_msg *m = mail->m;
+	uint64_t first = UINT64_MAX, now = clock_wall_ns();
+
+	for (uint32_t i = 0; i < m->env.nrcpt; i++)
+		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy && m->rcpt[i].next_wall_ns < first)
+			first = m->rcpt[i].next_wall_ns;
+	if (first == UINT64_MAX || m->state != MSG_QUEUED)
+		wheel_cancel(mail->w->wheel, &mail->retry);
+	else
+		wheel_set(mail->w->wheel, &mail->retry, mail->w->now_ns + (first > now ? first - now : 0));
+}
+
+void outbound_timer(struct worker *w, struct timer *t)
+{
+	struct mail *mail = container_of(t, struct mail, retry);
+
+	(void)w;
+	outbound_put(mail);
+}
+
+void outbound_retry(struct mail *mail)
+{
+	struct store_msg *m = mail->m;
+	struct dest *d;
+
+	for (uint32_t i = 0; i < m->env.nrcpt; i++)
+		m->rcpt[i].next_wall_ns = 0;
+	TAILQ_FOREACH(d, &mail->w->outbound->dests, entry)
+		d->down_until_ns = 0;
+	outbound_put(mail);
+}
+
+/* ---- outcomes ---- */
+
+struct outcome {
+	struct bounce_rcpt *failed, *delayed;
+	uint32_t nfailed, ndelayed;
+};
+
+static void outcome_add(struct bounce_rcpt **list, uint32_t *n, uint32_t index, const struct reply *r)
+{
+	struct bounce_rcpt *bigger = realloc(*list, (*n + 1) * sizeof(**list));
+
+	CHECK(bigger); /* a few KiB; without them nothing goes on */
+	*list = bigger;
+	bigger[*n] = (struct bounce_rcpt){ .index = index, .reply = *r };
+	(*n)++;
+}
+
+static bool wants_delay_notice(const struct mail *mail, uint32_t i, uint64_t now, uint64_t prev_wait_ns)
+{
+	const struct store_msg *m = mail->m;
+	uint64_t notice = mail->w->cfg->set->delay_notice_ns;
+	uint64_t due = m->env.arrived_wall_ns + notice;
+	uint8_t notify = m->env.rcpt[i].notify;
+
+	if (!notice || !m->env.sender.n || (m->env.flags & ENV_INTERNAL) || (notify && !(notify & NOTIFY_DELAY)))
+		return false;
+	/* the first attempt after the time: the one before it was earlier */
+	return now >= due && now < due + prev_wait_ns;
+}
+
+/* A temporary failure: later again, or never again when the message is too old. */
+static void rcpt_temporary(struct mail *mail, uint32_t i, const struct reply *why, struct span remote, struct outcome *oc)
+{
+	const struct snap_settings *set = mail->w->cfg->set;
+	struct store_msg *m = mail->m;
+	uint64_t life = m->env.sender.n ? set->queue_life_ns : set->bounce_life_ns, now = clock_wall_ns();
+	unsigned attempts = m->rcpt[i].attempts + 1u;
+	uint64_t wait = retry_delay_ns(set, m->id, i, attempts);
+	struct reply r;
+
+	if (now > m->env.arrived_wall_ns && now - m->env.arrived_wall_ns >= life) {
+		char text[REPLY_TEXT_MAX];
+		struct out o = out_of(text, sizeof(text));
+
+		reply_line(why, &o);
+		reply_set(&r, 554, "5.4.7", "Delivery time expired; last: %.*s", SPAN_FMT(out_span(&o)));
+		outcome_add(&oc->failed, &oc->nfailed, i, &r);
+		return;
+	}
+	if (wants_delay_notice(mail, i, now, retry_delay_ns(set, m->id, i, attempts > 1 ? attempts - 1 : 1)))
+		outcome_add(&oc->delayed, &oc->ndelayed, i, why);
+	m->rcpt[i].busy = 0;
+	mail_settle(mail, i, RCPT_QUEUED, why, now + wait, remote);
+}
+
+/* Carries an outcome out; the mail may be gone after this. */
+static void outcome_finish(struct mail *mail, struct outcome *oc, struct span remote)
+{
+	retry_arm(mail);
+	mail->bounces++; /* holds the mail while two notifications may begin */
+	if (oc->ndelayed)
+		bounce_begin(mail, DSN_DELAYED, oc->delayed, oc->ndelayed, remote);
+	if (oc->nfailed)
+		bounce_begin(mail, DSN_FAILED, oc->failed, oc->nfailed, remote);
+	mail->bounces--;
+	free(oc->delayed);
+	free(oc->failed);
+	if (mail->m->open_rcpts && !mail->deliveries)
+		store_evict(mail->m);
+	mail_finish(mail);
+}
+
+void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct span remote)
+{
+	struct mail *mail = dl->mail;
+	struct outbound *o = mail->w->outbound;
+	struct outcome oc = { 0 };
+
+	for (uint32_t k = 0; k < dl->nrcpt; k++) {
+		uint32_t i = dl->rcpt[k];
+		const struct reply *r = result && result[k].code ? &result[k] : failure;
+
+		if (reply_is_ok(r)) {
+			mail->m->rcpt[i].busy = 0;
+			mail_settle(mail, i, RCPT_DELIVERED, r, 0, remote);
+		} else if (reply_is_permanent(r)) {
+			outcome_add(&oc.failed, &oc.nfailed, i, r);
+		} else {
+			rcpt_temporary(mail, i, r, remote, &oc);
+		}
+	}
+	o->nbusy--;
+	delivery_free(dl);
+	outcome_finish(mail, &oc, remote);
+}
+
+void outbound_dest_failed(struct dest *d, const struct reply *why)
+{
+	struct delivery *dl;
+	struct outbound *o = d->outbound;
+
+	if (reply_is_temporary(why)) {
+		d->down_until_ns = o->w->now_ns + o->w->cfg->set->retry_first_ns;
+		if (!d->down_reply)
+			d->down_reply = malloc(sizeof(*d->down_reply));
+		if (d->down_reply)
+			*d->down_reply = *why;
+		else
+			d->down_until_ns = 0;
+	}
+	while ((dl = outbound_pick(d)))
+		outbound_result(dl, NULL, why, SPAN_NONE);
+}
+
+/* ---- putting and picking ---- */
+
+static void delivery_queue(struct delivery *dl, bool first)
+{
+	struct dest *d = dl->dest;
+
+	if (first)
+		TAILQ_INSERT_HEAD(&d->queue, dl, entry);
+	else
+		TAILQ_INSERT_TAIL(&d->queue, dl, entry);
+	LIST_INSERT_HEAD(&dl->mail->waiting, dl, of_mail);
+	d->nqueue++;
+	outbound_wake(d);
+}
+
+static void delivery_unqueue(struct delivery *dl)
+{
+	TAILQ_REMOVE(&dl->dest->queue, dl, entry);
+	LIST_REMOVE(dl, of_mail);
+	dl->dest->nqueue--;
+}
+
+struct delivery *outbound_pick(struct dest *d)
+{
+	struct delivery *dl = TAILQ_FIRST(&d->queue);
+
+	if (!dl)
+		return NULL;
+	delivery_unqueue(dl);
+	d->outbound->nbusy++;
+	return dl;
+}
+
+void outbound_unpick(struct delivery *dl)
+{
+	dl->dest->outbound->nbusy--;
+	delivery_queue(dl, true);
+}
+
+/* Adds recipient i to the delivery that is being filled for its destination. False: no memory. */
+static bool fill(struct mail *mail, struct dest *d, uint32_t i)
+{
+	struct delivery *dl = d->filling;
+
+	if (dl && dl->nrcpt == DELIVERY_RCPT_MAX) {
+		delivery_queue(dl, false);
+		dl = d->filling = NULL;
+	}
+	if (!dl || dl->nrcpt == dl->cap) {
+		uint32_t cap = dl ? dl->cap * 4 : 1;
+		struct delivery *bigger = realloc(dl, sizeof(*dl) + cap * sizeof(dl->rcpt[0]));
+
+		if (!bigger)
+			return false;
+		if (!dl) {
+			*bigger = (struct delivery){ .mail = mail, .dest = d };
+			mail->deliveries++;
+		}
+		dl = d->filling = bigger;
+		dl->cap = cap;
+	}
+	dl->rcpt[dl->nrcpt++] = i;
+	mail->m->rcpt[i].busy = 1;
+	return true;
+}
+
+/* Where recipient i goes now: into a delivery, or straight to an outcome when its destination is down or cannot be. */
+static void put_rcpt(struct mail *mail, uint32_t i, struct outcome *oc, struct dest **filled, uint32_t *nfilled)
+{
+	struct worker *w = mail->w;
+	char key[ROUTE_KEY_MAX];
+	struct next_hop hop;
+	struct dest *d;
+	struct reply r;
+
+	if (route_rcpt(&w->cfg->snap, mail->m->env.rcpt[i].addr, key, &hop) != ST_OK) {
+		reply_set(&r, 550, "5.1.2", "No route to this recipient: %s", trail_text());
+		mail->m->rcpt[i].busy = 1;
+		outcome_add(&oc->failed, &oc->nfailed, i, &r);
+		return;
+	}
+	d = dest_get(w->outbound, &hop);
+	if (d && d->down_until_ns > w->now_ns) {
+		rcpt_temporary(mail, i, d->down_reply, SPAN_NONE, oc);
+		return;
+	}
+	if (!d || !fill(mail, d, i)) {
+		reply_set(&r, 451, "4.3.0", "Out of memory");
+		rcpt_temporary(mail, i, &r, SPAN_NONE, oc);
+		return;
+	}
+	if (d->filling_for != mail) {
+		d->filling_for = mail;
+		filled[(*nfilled)++] = d;
+	}
+}
+
+void outbound_put(struct mail *mail)
+{
+	struct store_msg *m = mail->m;
+	struct outcome oc = { 0 };
+	struct dest *one, **filled = &one;
+	uint32_t nfilled = 0;
+	uint64_t now = clock_wall_ns();
+
+	if (m->state != MSG_QUEUED || mail->w->outbound->stopping)
+		return;
+	if (m->env.nrcpt > 1 && !(filled = malloc(m->env.nrcpt * sizeof(struct dest *))))
+		return; /* the timer of a later turn finds it again */
+	for (uint32_t i = 0; i < m->env.nrcpt; i++)
+		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy && m->rcpt[i].next_wall_ns <= now)
+			put_rcpt(mail, i, &oc, filled, &nfilled);
+	for (uint32_t k = 0; k < nfilled; k++) {
+		delivery_queue(filled[k]->filling, false);
+		filled[k]->filling = NULL;
+		filled[k]->filling_for = NULL;
+	}
+	if (m->env.nrcpt > 1)
+		free(filled);
+	outcome_finish(mail, &oc, SPAN_NONE);
+}
+
+void outbound_withdraw(struct mail *mail)
+{
+	struct delivery *dl;
+
+	while ((dl = LIST_FIRST(&mail->waiting))) {
+		for (uint32_t k = 0; k < dl->nrcpt; k++)
+			mail->m->rcpt[dl->rcpt[k]].busy = 0;
+		delivery_unqueue(dl);
+		delivery_free(dl);
+	}
+}
+
+/* ---- turning the wheel ---- */
+
+static void pump(struct dest *d)
+{
+	struct outbound *o = d->outbound;
+	const struct snap_settings *set = o->w->cfg->set;
+	struct out_conn *c;
+
+	while (d->nqueue && !o->stopping) {
+		if ((c = TAILQ_FIRST(&d->idle)))
+			conn_go(c);
+		else if (d->nconns < set->dest_conns_max && o->nconns < set->outbound_conns_max && d->nqueue > d->nconnecting)
+			conn_open(d);
+		else
+			break;
+	}
+}
+
+void outbound_turn(struct worker *w)
+{
+	struct dest *d;
+
+	while ((d = TAILQ_FIRST(&w->outbound->dirty))) {
+		TAILQ_REMOVE(&w->outbound->dirty, d, dirty_entry);
+		d->dirty = false;
+		pump(d);
+	}
+}
+
+void outbound_tick(struct worker *w)
+{
+	struct outbound *o = w->outbound;
+	struct dest *d, *next;
+
+	for (d = TAILQ_FIRST(&o->dests); d; d = next) {
+		next = TAILQ_NEXT(d, entry);
+		if (d->nqueue)
+			outbound_wake(d); /* the limit on all connections may have kept it waiting */
+		else if (!d->nconns && d->down_until_ns <= w->now_ns)
+			dest_free(o, d);
+	}
+}
+
+struct worker *outbound_worker(const struct dest *d)
+{
+	return d->outbound->w;
+}
+
+void outbound_count_conn(struct dest *d, int change)
+{
+	d->nconns += (uint32_t)change;
+	d->outbound->nconns += (uint32_t)change;
+	counter_set(C_OUT_CONNS_OPEN, d->outbound->nconns);
+}
+
+uint32_t outbound_busy(const struct worker *w)
+{
+	return w->outbound->nbusy;
+}
+
+void outbound_shutdown(struct worker *w)
+{
+	struct dest *d;
+	struct out_conn *c;
+
+	w->outbound->stopping = true;
+	TAILQ_FOREACH(d, &w->outbound->dests, entry)
+		while ((c = TAILQ_FIRST(&d->idle)))
+			conn_quit(c);
+}

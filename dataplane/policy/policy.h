@@ -1,0 +1,40 @@
+/* The rules: each is given facts and returns a decision; none does I/O, looks at a clock or changes anything.
+ *
+ * One small file a rule, named after it; the comment above each names its id in the rules' table. The worker gathers the facts (tables, rates) and carries the decision out, so that the very same code can explain
+ * itself to an operator.
+ *
+ * Thread: any. Fails: never; a decision is a value. */
+#ifndef WEIR_DATAPLANE_POLICY_POLICY_H
+#define WEIR_DATAPLANE_POLICY_POLICY_H
+
+#include "spool/mail/address.h"
+#include "spool/mail/reply.h"
+#include "spool/store/snapshot.h"
+
+struct policy_facts {
+	const struct snapshot *snap;
+	const struct snap_net *net; /* the configured network of the client; NULL: an outside client */
+	uint8_t client_ip[16];
+};
+
+struct decision {
+	bool accept;
+	const char *rule;   /* "A1" */
+	struct reply reply; /* when not accepted */
+};
+
+/* The class of the client (A5): of its network, CLASS_MX outside. */
+enum snap_class policy_class(const struct policy_facts *f);
+
+/* A1, P5: whether this client may send to this recipient. local is true for a domain that we serve. */
+struct decision policy_relay(const struct policy_facts *f, const struct address *rcpt);
+
+/* B6: number of Received fields that the message has already. */
+struct decision policy_hops(const struct policy_facts *f, unsigned received);
+
+/* A8, D2: limit in messages per period for this client; 0: none. */
+double policy_rate_limit(const struct policy_facts *f);
+/* over is what the counter said. */
+struct decision policy_rate(const struct policy_facts *f, bool over, double rate);
+
+#endif

@@ -1,0 +1,31 @@
+/* A1: who may send to whom. Inside clients to anywhere, everyone to the domains that we serve; never an open relay, whatever the spelling. */
+#include "dataplane/policy/policy.h"
+
+enum snap_class policy_class(const struct policy_facts *f)
+{
+	return f->net ? (enum snap_class)f->net->class_ : CLASS_MX;
+}
+
+/* A local part is opaque (P5): only the domain, in look-up form, decides. An address literal is never one of our domains. */
+static bool is_local(const struct policy_facts *f, const struct address *rcpt)
+{
+	char buf[ADDRESS_DOMAIN_MAX + 1];
+	struct out key = out_of(buf, sizeof(buf));
+
+	if (rcpt->domain.n == 0)
+		return address_is_postmaster(rcpt); /* bare postmaster is always ours (RFC 5321 4.5.1) */
+	if (rcpt->is_literal || address_domain_key(rcpt->domain, &key) != ST_OK)
+		return false;
+	return snap_find_domain(f->snap, out_span(&key)) != NULL;
+}
+
+struct decision policy_relay(const struct policy_facts *f, const struct address *rcpt)
+{
+	struct decision d = { .accept = true, .rule = "A1" };
+
+	if (f->net || is_local(f, rcpt))
+		return d;
+	d.accept = false;
+	reply_set(&d.reply, 550, "5.7.1", "Relaying denied: %.*s is not served here", SPAN_FMT(rcpt->domain));
+	return d;
+}

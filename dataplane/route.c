@@ -1,0 +1,60 @@
+#include "dataplane/route.h"
+
+#include "spool/mail/address.h"
+
+struct span route_address(const struct snapshot *snap, struct span rcpt)
+{
+	struct span postmaster = snap_span(snap, snap->h->settings.postmaster);
+
+	return span_eq_nocase(rcpt, SPAN("postmaster")) && postmaster.n ? postmaster : rcpt;
+}
+
+static void key_hosts(const struct snapshot *snap, const struct snap_route *r, struct out *key)
+{
+	uint32_t n;
+	const struct snap_host *h = snap_hosts(snap, r->hosts, &n);
+
+	out_str(key, r->kind == ROUTE_LMTP ? "lmtp:" : "smtp:");
+	for (uint32_t i = 0; i < n; i++) {
+		if (i)
+			out_char(key, ',');
+		out_add(key, snap_span(snap, h[i].name));
+		out_char(key, ':');
+		out_u64(key, h[i].port);
+	}
+}
+
+enum status route_rcpt(const struct snapshot *snap, struct span rcpt, char *buf, struct next_hop *ret)
+{
+	struct out key = out_of(buf, ROUTE_KEY_MAX);
+	char name[ADDRESS_DOMAIN_MAX + 1];
+	struct out domain = out_of(name, sizeof(name));
+	struct address a;
+	enum status st = address_parse(route_address(snap, rcpt), ADDRESS_UTF8 | ADDRESS_ALLOW_BARE, &a);
+
+	if (st != ST_OK)
+		return st;
+	if (a.domain.n == 0)
+		return trail(ST_INVALID, "no postmaster address is configured");
+	if (a.is_literal)
+		out_add(&domain, a.domain);
+	else if ((st = address_domain_key(a.domain, &domain)) != ST_OK)
+		return st;
+	*ret = (struct next_hop){ .kind = ROUTE_MX, .tls = (enum snap_tls)snap->h->settings.outbound_tls };
+	ret->route = snap_find_route(snap, out_span(&domain));
+	if (ret->route) {
+		ret->kind = (enum snap_route_kind)ret->route->kind;
+		ret->tls = (enum snap_tls)ret->route->tls;
+	}
+	if (ret->kind == ROUTE_MX) {
+		out_str(&key, "mx:");
+		out_add(&key, out_span(&domain));
+		ret->domain = span_of(buf + 3, domain.n);
+	} else {
+		key_hosts(snap, ret->route, &key);
+	}
+	if (key.over)
+		return trail(ST_TOO_BIG, "the route of %.*s has too many hosts", SPAN_FMT(rcpt));
+	ret->key = out_span(&key);
+	return ST_OK;
+}

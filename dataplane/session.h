@@ -1,0 +1,38 @@
+/* struct session as inbound.c and its helpers see it. */
+#ifndef WEIR_DATAPLANE_SESSION_H
+#define WEIR_DATAPLANE_SESSION_H
+
+#include "dataplane/mail.h"
+#include "dataplane/policy/policy.h"
+#include <sys/queue.h>
+
+enum session_waits {
+	WAITS_NOTHING,
+	WAITS_RATE,    /* for the rate counter, at MAIL */
+	WAITS_ANSWER,  /* for inbound_answer, at the end of data */
+	WAITS_ROOM,    /* for room in the arena, in the body */
+	WAITS_DRAIN,   /* for the client to take our replies */
+	WAITS_TLS,     /* for the handshake */
+	WAITS_CLOSE,   /* for NET_CLOSED */
+};
+
+struct session {
+	struct owner owner; /* first: OWNER_SESSION */
+	uint8_t waits;      /* enum session_waits */
+	bool counted_ip;
+	struct worker *w;
+	struct config *cfg;
+	struct net_conn *conn;
+	TAILQ_ENTRY(session) entry;
+	struct timer timer;
+	uint64_t deadline_ns; /* of what it waits for now; the timer is moved lazily */
+	uint64_t end_ns;      /* of the whole session */
+	struct policy_facts facts;
+	uint16_t client_port;
+	struct body *body;    /* of the transaction that comes in */
+	struct mail *mail;    /* whose answer it waits for */
+	struct shared_query *rate_query;
+	struct smtp_server smtp;
+};
+
+#endif

@@ -1,0 +1,94 @@
+/* One SMTP or LMTP client session, sans-I/O: the mirror of server.h.
+ *
+ * The host connects, feeds bytes, sends the output and, at CLI_BODY, streams the content itself (through wire_stuff for DATA, plain for BDAT). One session carries
+ * any number of transactions one after the other. MAIL, RCPT and DATA go out in one write when the server has PIPELINING.
+ *
+ * Each recipient gets its own result; a server that dies gives "no answer" results only for what it had not answered.
+ *
+ * Owner: embedded by its host. Thread: one. */
+#ifndef WEIR_DATAPLANE_SMTP_CLIENT_H
+#define WEIR_DATAPLANE_SMTP_CLIENT_H
+
+#include "dataplane/smtp/wire.h"
+#include "spool/mail/envelope.h"
+#include "spool/mail/reply.h"
+
+enum client_tls { CLIENT_TLS_NEVER, CLIENT_TLS_MAY, CLIENT_TLS_MUST };
+
+struct smtp_client_config {
+	struct span hostname; /* for EHLO */
+	enum client_tls tls;
+	bool lmtp;
+	bool chunking; /* use BDAT where it is offered */
+};
+
+/* One transaction. The arrays are the host's and live until CLI_RESULT. */
+struct smtp_txn {
+	const struct envelope *env; /* sender, envid, ret, body, flags; recipients by index below */
+	const uint32_t *rcpt;       /* indices into env->rcpt */
+	struct reply *result;       /* one per entry of rcpt; code 0 until answered */
+	uint32_t nrcpt;
+	uint64_t size;              /* bytes of content that will be sent, for SIZE= */
+};
+
+enum client_action {
+	CLI_MORE,     /* send the output and wait for more input */
+	CLI_STARTTLS, /* input buffer was empty: do the handshake now, then smtp_client_tls_done */
+	CLI_READY,    /* no transaction: smtp_client_begin, smtp_client_quit, or keep it idle */
+	CLI_BODY,     /* stream the content now (as c->use_bdat says), then smtp_client_body_sent; input that comes meanwhile is fed as ever */
+	CLI_RESULT,   /* every result of the transaction is set; step on (gives CLI_READY or CLI_CLOSE) */
+	CLI_CLOSE,    /* the session is over; c->failure has the reply that ended it (code 0: in order). A transaction without a result
+		       * has code 0 in the results not known */
+};
+
+enum client_ext {
+	EXT_PIPELINING = 1,
+	EXT_SIZE = 2,
+	EXT_8BITMIME = 4,
+	EXT_ENHANCED = 8,
+	EXT_STARTTLS = 16,
+	EXT_CHUNKING = 32,
+	EXT_SMTPUTF8 = 64,
+	EXT_DSN = 128,
+};
+
+struct smtp_client {
+	const struct smtp_client_config *cfg;
+	struct wire wire;
+	uint32_t ext;       /* enum client_ext of the last EHLO */
+	uint64_t size_max;  /* of the server's SIZE; 0: none given */
+	bool tls, use_bdat;
+	bool accepted_any;  /* a recipient was accepted in this transaction */
+	struct smtp_txn *txn;
+	struct reply failure; /* CLI_CLOSE */
+	uint32_t transactions; /* begun on this session */
+	/* the rest is the state machine's own */
+	struct smtp_client_state {
+		uint8_t phase, expect, body_state, quitting;
+		uint32_t next_rcpt_out, next_rcpt_in, next_lmtp_in;
+		struct reply reply; /* being read */
+		bool reply_first;
+		struct reply mail_reply;
+		size_t out_sent;
+		struct out out;
+		char out_buf[4096];
+	} state;
+};
+
+void smtp_client_init(struct smtp_client *c, const struct smtp_client_config *cfg);
+void smtp_client_done(struct smtp_client *c);
+enum client_action smtp_client_step(struct smtp_client *c, struct span in, size_t *ret_used);
+/* At CLI_READY. A recipient that the server cannot take (8-bit to a 7-bit host, SMTPUTF8 lacking, larger than its SIZE) gets a local 5xx result without a word
+ * to the server. Then step with empty input. */
+void smtp_client_begin(struct smtp_client *c, struct smtp_txn *t);
+void smtp_client_body_sent(struct smtp_client *c);
+void smtp_client_quit(struct smtp_client *c);
+/* ok: TLS is on, EHLO is said again. Not ok: with CLIENT_TLS_MAY the host reconnects without TLS. */
+void smtp_client_tls_done(struct smtp_client *c, bool ok);
+struct span smtp_client_output(const struct smtp_client *c);
+void smtp_client_sent(struct smtp_client *c, size_t n);
+/* Which time limit applies now: the RFC 5321 4.5.3.2 phase. */
+enum client_wait { CLI_WAIT_GREETING, CLI_WAIT_REPLY, CLI_WAIT_DATA_REPLY, CLI_WAIT_BODY, CLI_WAIT_FINAL, CLI_WAIT_IDLE };
+enum client_wait smtp_client_wait(const struct smtp_client *c);
+
+#endif

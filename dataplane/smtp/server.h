@@ -1,0 +1,92 @@
+/* One SMTP server session (RFC 5321 and extensions), sans-I/O: bytes in, actions and reply bytes out.
+ *
+ * It knows the protocol: order of commands, parameters, limits, replies. It decides nothing about mail: MAIL, RCPT, DATA and the end
+ * of data are put to the host as actions, which the host answers with smtp_server_reply (at once or later). It never does
+ * I/O, never allocates but from its transaction pool (a ceiling), never reads a clock.
+ *
+ * The host's loop: smtp_server_step(s, input, &used) until it gives SRV_MORE (all input used) or an action that needs an answer
+ * (then no more input may be given until it is answered); send what smtp_server_output gives in between.
+ *
+ * Owner: embedded by its host; smtp_server_init/_done. Thread: one. */
+#ifndef WEIR_DATAPLANE_SMTP_SERVER_H
+#define WEIR_DATAPLANE_SMTP_SERVER_H
+
+#include "dataplane/smtp/wire.h"
+#include "spool/base/pool.h"
+#include "spool/mail/address.h"
+#include "spool/mail/envelope.h"
+#include "spool/mail/reply.h"
+
+struct smtp_server_config {
+	struct span hostname;
+	struct span banner;     /* text after the host name in the greeting */
+	uint64_t size_max;      /* bytes; also announced */
+	uint32_t rcpt_max;      /* recipients a transaction; 452 4.5.3 beyond */
+	uint32_t errors_max;    /* protocol errors a session; then 421 4.7.0 and close */
+	uint32_t commands_max;  /* commands a session without a transaction between (NOOP flood); then 421 */
+	size_t transaction_max; /* ceiling of the transaction pool, bytes; then 452 4.3.1 */
+	bool starttls;          /* a TLS context is there: offer STARTTLS until TLS is on */
+	bool lmtp;              /* LHLO, one reply a recipient after the data */
+};
+
+enum server_action {
+	SRV_MORE,     /* all input used; send the output and wait for more */
+	SRV_HELO,     /* HELO/EHLO/LHLO seen and answered already; s->helo is set. Information only: just step on. */
+	SRV_MAIL,     /* decide on s->env.sender (s->sender is the parsed form): answer with smtp_server_reply */
+	SRV_RCPT,     /* decide on s->rcpt, the last recipient: answer. It is in s->env.rcpt[] already and is taken out when the answer is not 2xx */
+	SRV_DATA,     /* DATA, or the first BDAT: make room; answer with a 2xx or 354 reply (text is ours) to begin, or with an error */
+	SRV_BODY,     /* s->body is the next piece of content, dot-unstuffed; valid until the next step. Take it all; or answer with smtp_server_abort_body */
+	SRV_BODY_END, /* the content is complete: decide; answer with smtp_server_reply (LMTP: once per accepted recipient, in order) */
+	SRV_RESET,    /* the transaction is over without a message (RSET, EHLO, QUIT, error in the body): drop what was collected; step on */
+	SRV_STARTTLS, /* the 220 is in the output: send it, do the handshake, then smtp_server_tls_started */
+	SRV_CLOSE,    /* send the output, then close. No further input is read. */
+};
+
+struct smtp_server {
+	const struct smtp_server_config *cfg;
+	struct wire wire;
+	struct pool pool;          /* lives as long as the transaction: env and its spans */
+	struct envelope env;       /* sender, rcpt[], body, ret, envid, flags: filled by the session. The rest is the host's. */
+	struct address sender;     /* SRV_MAIL */
+	struct address rcpt;       /* SRV_RCPT */
+	uint64_t size_declared;    /* SIZE= of MAIL; 0 when not given */
+	struct span body;          /* SRV_BODY */
+	uint64_t body_len;         /* bytes of content so far */
+	struct span helo;          /* copy, lives as long as the session */
+	char helo_buf[256];
+	bool esmtp, tls;
+	/* the rest is the state machine's own */
+	struct smtp_server_state {
+		uint8_t phase, waiting, refused_body, closing, first_step;
+		uint32_t errors, commands, rcpt_cap, rcpt_answers;
+		uint64_t bdat_left;
+		bool bdat_last, bdat_active, data_refused, too_big;
+		size_t out_sent;
+		struct out out;
+		char out_buf[2048];
+	} state;
+};
+
+void smtp_server_init(struct smtp_server *s, const struct smtp_server_config *cfg);
+void smtp_server_done(struct smtp_server *s);
+/* The greeting is in the output after init; instead of it: 421 or 554 and close. Call before the first step. */
+void smtp_server_refuse(struct smtp_server *s, const struct reply *r);
+/* Uses up to in.n bytes, *ret_used says how many. May be called with empty input to go on after an answer. */
+enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_t *ret_used);
+/* Answers SRV_MAIL, SRV_RCPT, SRV_DATA, SRV_BODY_END. */
+void smtp_server_reply(struct smtp_server *s, const struct reply *r);
+/* The host cannot take the content (spool full, too big for it): the rest is read and thrown away, then this reply is sent in place of
+ * the decision at the end. */
+void smtp_server_abort_body(struct smtp_server *s, const struct reply *r);
+/* TLS is on: all state from before is forgotten (RFC 3207 4.2). */
+void smtp_server_tls_started(struct smtp_server *s);
+/* Closes from outside with a reply (time-out, shutdown: 421 4.4.2, 421 4.3.2): output then SRV_CLOSE at the next step. */
+void smtp_server_shutdown(struct smtp_server *s, const struct reply *r);
+/* What is to be sent; then smtp_server_sent with the number of bytes taken. */
+struct span smtp_server_output(const struct smtp_server *s);
+void smtp_server_sent(struct smtp_server *s, size_t n);
+/* Which time limit applies now. */
+enum server_wait { SRV_WAIT_COMMAND, SRV_WAIT_BODY, SRV_WAIT_DECISION };
+enum server_wait smtp_server_wait(const struct smtp_server *s);
+
+#endif

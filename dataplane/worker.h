@@ -1,0 +1,98 @@
+/* The worker: one process, one loop, one share of everything. This header is what its parts see of each other.
+ *
+ * Its parts are inbound (sessions), scan (links to scanner processes), mail (a message's way from complete to final), outbound and conns (delivery),
+ * bounce (notifications), command (operators). They call each other directly; nobody but the loop waits.
+ *
+ * Owner: main. Thread: one. */
+#ifndef WEIR_DATAPLANE_WORKER_H
+#define WEIR_DATAPLANE_WORKER_H
+
+#include <stddef.h>
+#include "dataplane/lookup/dns.h"
+#include "dataplane/lookup/shared.h"
+#include "dataplane/net/net.h"
+#include "dataplane/smtp/server.h"
+#include "spool/base/log.h"
+#include "spool/base/map.h"
+#include "spool/base/uring.h"
+#include "spool/base/wheel.h"
+#include "spool/store/snapshot.h"
+#include "spool/store/store.h"
+
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+struct inbound;
+struct scan;
+struct outbound;
+struct command;
+
+enum { WORKER_PARTITIONS_MAX = 64, WORKER_LISTENERS_MAX = 64 };
+
+/* A configuration in use: counted, because sessions keep the one that they began with. */
+struct config {
+	uint32_t refs;
+	struct snapshot snap;
+	const struct snap_settings *set;
+	struct smtp_server_config smtp;
+	struct tls_context *tls_server; /* NULL: no STARTTLS */
+	struct tls_context *tls_client;
+};
+
+/* What a connection's user pointer points at begins with this. */
+enum owner_kind { OWNER_SESSION, OWNER_CONN };
+struct owner {
+	enum owner_kind kind;
+};
+
+/* Every timer of the worker's wheel: which function its end calls (worker.c has the table). */
+enum timer_kind {
+	TIMER_TICK,    /* once a second */
+	TIMER_SESSION, /* struct session */
+	TIMER_SCAN,    /* struct scan_slot */
+	TIMER_MAIL,    /* struct mail: its next delivery attempt */
+	TIMER_CONN,    /* struct out_conn */
+	TIMER_NKIND,
+};
+
+struct worker_options {
+	const char *run_dir;
+	uint32_t index;
+	int listen_fds[WORKER_LISTENERS_MAX];
+	uint32_t nlisten;
+};
+
+struct worker {
+	const struct worker_options *opt;
+	struct config *cfg; /* the newest */
+	struct uring uring;
+	struct wheel *wheel;
+	struct net *net;
+	struct arena *arena;
+	struct store *store[WORKER_PARTITIONS_MAX]; /* new mail goes to the first */
+	uint32_t nstore;
+	struct dns *dns;
+	struct shared *shared;
+	struct inbound *inbound;
+	struct scan *scan;
+	struct outbound *outbound;
+	struct command *command;
+	struct timer tick;
+	uint64_t now_ns; /* monotonic, of this turn */
+	uint64_t snapshot_ino; /* what the configuration file was when last looked at */
+	bool fenced;     /* a partition stopped: new mail gets 421 */
+	bool stopping;
+	uint64_t stop_by_ns;
+};
+
+/* Sets up everything; ST_OK or the trail says what is missing. */
+enum status worker_init(struct worker *w, const struct worker_options *opt);
+/* Until worker_stop has taken effect. */
+void worker_loop(struct worker *w);
+void worker_done(struct worker *w);
+
+/* config.c: loads <run>/snapshot as a new configuration with one reference. */
+enum status config_load(const char *run_dir, struct config **ret);
+struct config *config_hold(struct config *c);
+void config_release(struct config *c);
+
+#endif

@@ -1,0 +1,21 @@
+/* Time. Timers use the monotonic clock only, so that a wall clock that jumps bounces nothing (P18).
+ *
+ * Units: nanoseconds in uint64_t everywhere (_ns). A test may put a fake clock in place. */
+#ifndef WEIR_SPOOL_BASE_CLOCK_H
+#define WEIR_SPOOL_BASE_CLOCK_H
+
+#include <stdint.h>
+
+#define NS_PER_S 1000000000ull
+#define NS_PER_MS 1000000ull
+#define NS_PER_US 1000ull
+
+/* CLOCK_MONOTONIC, or the fake clock. */
+uint64_t clock_mono_ns(void);
+/* CLOCK_REALTIME since the epoch, or the fake clock. */
+uint64_t clock_wall_ns(void);
+/* Both clocks stand at these values until clock_fake_off(). Tests only. */
+void clock_fake(uint64_t mono_ns, uint64_t wall_ns);
+void clock_fake_off(void);
+
+#endif

@@ -1,0 +1,27 @@
+/* Reading a message header (RFC 5322 2.2), one field at a time; and the fields that Weir adds on top.
+ *
+ * Never changes the message: what Weir adds is a separate piece sent before it (F5, P8). */
+#ifndef WEIR_SPOOL_MAIL_HEADER_H
+#define WEIR_SPOOL_MAIL_HEADER_H
+
+#include "spool/mail/envelope.h"
+
+/* Takes the next field off *rest: name without colon and trailing space, value unfolded-not (with its line ends). False at the empty line that ends
+ * the header, at a line that is no field, or at the end of what is there. */
+bool header_next(struct span *rest, struct span *ret_name, struct span *ret_value);
+/* Number of Received fields in what is there of the header (B6). */
+unsigned header_count_received(struct span head);
+
+struct received_facts {
+	struct span hostname; /* ours */
+	struct span id;       /* text form of the message id */
+	struct span tls;      /* "TLS1.3 TLS_AES_256_GCM_SHA384", or empty */
+	struct span rcpt;     /* the "for" clause, only when there is one recipient; or empty */
+};
+
+/* Writes "Received: from helo (name [ip]) by us with ESMTPS id ...; date\r\n", folded below 78 columns where it can be. */
+void received_write(const struct envelope *e, const struct received_facts *f, struct out *o);
+/* RFC 5322 date in UTC ("Sat, 21 Nov 2026 05:00:00 +0000"). */
+void date_write(uint64_t wall_ns, struct out *o);
+
+#endif

@@ -1,0 +1,20 @@
+/* How weir-control asks a dataplane worker: one request and a stream of rows on a Unix socket.
+ *
+ * The worker listens on <run>/command-<worker> (SOCK_SEQPACKET, mode 0600). A client sends one packet: the command's words as a row of
+ * log.h ("cmd=queue.list limit=100 after=..."). The worker answers with packets, each one or more rows separated by "\n" (at most COMMAND_PACKET bytes), the last packet
+ * being "end=ok", or "end=error msg=...". Then it closes.
+ *
+ * Commands of a worker:
+ *   cmd=status                                     one row per thing: kind=worker|spool|scanner|redis|dns|listener ...
+ *   cmd=queue.list limit=N after=ID state=S domain=D sender=A   rows: id= state= age_s= size= sender= rcpts= open= next_s= reason=
+ *   cmd=queue.show id=ID                           one row of the message, one row per recipient: rcpt= state= attempts= next_s= reply=
+ *   cmd=queue.retry|hold|release|delete id=ID|all=1 [domain=D] [by=NAME]     rows: id= done=..., or an error
+ *   cmd=rate.explain key=K                         rows: key= limit= period_s= source= line= rate= next_allowed_s= backend=redis|local
+ *   cmd=log level=debug|info|warn|error
+ */
+#ifndef WEIR_SPOOL_STORE_COMMAND_H
+#define WEIR_SPOOL_STORE_COMMAND_H
+
+enum { COMMAND_PACKET = 32 * 1024 };
+
+#endif

@@ -1,0 +1,87 @@
+/* How a dataplane worker and a scanner process talk: one link per pair, made on a Unix socket.
+ *
+ * The worker listens on <run>/scan-<worker> (SOCK_SEQPACKET). A scanner connects and gets one packet: struct scan_hello with the descriptors
+ * in enum scan_fd order: the arena (sealed: can only be mapped read-only), the link memory (struct scan_link: two rings),
+ * an eventfd that wakes the scanner, an eventfd that wakes the worker, and the worker's spool directory (O_PATH) for pieces that are only in the log. Then the socket is silent; its end is how each side learns of the
+ * other's death, and the link is the lease: a new process makes a new link with new memory.
+ *
+ * The worker trusts nothing that comes from a scanner: job numbers and verdict values are range-checked, text is sanitised.
+ * The scanner checks every offset against the arena's size. */
+#ifndef WEIR_SPOOL_STORE_SCAN_H
+#define WEIR_SPOOL_STORE_SCAN_H
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include "spool/base/ring.h"
+
+enum { SCAN_VERSION = 1, SCAN_RING = 256, SCAN_NAME_MAX = 64 };
+#define SCAN_MAGIC 0x4e41435352494557ull /* "WEIRSCAN" */
+
+enum scan_fd { SCAN_FD_ARENA, SCAN_FD_LINK, SCAN_FD_WAKE_SCANNER, SCAN_FD_WAKE_WORKER, SCAN_FD_SPOOL, SCAN_NFDS };
+
+struct scan_hello {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t worker;
+	uint64_t arena_bytes;
+	uint64_t link_bytes;
+};
+
+/* A piece of a body. */
+enum { SCAN_PIECE_ARENA = 0xffffffffu };
+struct scan_piece {
+	uint64_t off;       /* in the arena, or in the segment file */
+	uint32_t len;
+	uint32_t partition; /* SCAN_PIECE_ARENA, or: <spool>/p<partition>/seg-<segment> as "%u", "%08x" */
+	uint32_t segment;
+	uint32_t pad;
+};
+static_assert(sizeof(struct scan_piece) == 24);
+
+struct scan_job {
+	uint64_t job;       /* the worker's number of it; given back in the verdict. Never 0 */
+	uint64_t msg_id;    /* for logs */
+	uint64_t len;       /* of the whole body */
+	uint64_t list_off;  /* arena offset of struct scan_piece[npieces] */
+	uint32_t npieces;
+	uint32_t flags;
+	uint64_t pad[3];
+};
+static_assert(sizeof(struct scan_job) == 64);
+
+enum scan_verdict {
+	SCAN_CLEAN = 1,
+	SCAN_INFECTED = 2, /* name says with what */
+	SCAN_ERROR = 3,    /* could not be scanned: name says why (limit, engine error, unreadable) */
+};
+
+struct scan_result {
+	uint64_t job;
+	uint32_t verdict;
+	uint32_t micros;   /* time it took */
+	uint64_t pad[2];
+	char name[SCAN_NAME_MAX]; /* NUL-terminated by who wrote it; not trusted to be */
+};
+static_assert(sizeof(struct scan_result) == 96);
+
+/* The link memory: zeroed by the worker, then jobs ring, then results ring. */
+struct scan_link {
+	_Alignas(64) _Atomic uint64_t working; /* job that the scanner is on; 0: none. So a death can be blamed on a message */
+	_Alignas(64) _Atomic uint32_t engine_ready;
+};
+
+static inline size_t scan_jobs_off(void)
+{
+	return 4096;
+}
+static inline size_t scan_results_off(void)
+{
+	return scan_jobs_off() + ((ring_bytes(SCAN_RING, sizeof(struct scan_job)) + 4095) & ~(size_t)4095);
+}
+static inline size_t scan_link_bytes(void)
+{
+	return scan_results_off() + ((ring_bytes(SCAN_RING, sizeof(struct scan_result)) + 4095) & ~(size_t)4095);
+}
+
+#endif

@@ -1,0 +1,123 @@
+/* The configuration as the data plane and the scanners see it: one immutable, checksummed file made by weir-control.
+ *
+ * <run>/snapshot is replaced as a whole (write, fsync, rename); a consumer maps it, checks everything once, and then reads it without
+ * further checks. A damaged or unknown one is refused and the last good one stays in use (P24). All references are offsets from the start of the file.
+ *
+ * Owner: snapshot_open's caller, until snapshot_close. Thread: any, read-only. */
+#ifndef WEIR_SPOOL_STORE_SNAPSHOT_H
+#define WEIR_SPOOL_STORE_SNAPSHOT_H
+
+#include <assert.h>
+#include "spool/base/span.h"
+#include "spool/base/status.h"
+
+enum { SNAPSHOT_VERSION = 1 };
+#define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
+
+struct snap_str {
+	uint32_t off, len; /* followed by a NUL that is not counted */
+};
+struct snap_list {
+	uint32_t off, n;
+};
+
+enum snap_class { CLASS_MX, CLASS_ROBUST, CLASS_FRAGILE, CLASS_SUBMISSION };
+enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
+enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
+enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
+enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST };
+
+struct snap_listener {
+	uint8_t ip[16];
+	uint16_t port;
+	uint16_t tls_implicit;
+	uint32_t fd_index; /* its place in the list of inherited descriptors of a worker */
+};
+/* A client network that may relay (A1). The most specific one wins: sorted by prefix, longest first. */
+struct snap_net {
+	uint8_t ip[16];
+	uint32_t prefix;     /* in 128 bits */
+	uint32_t class_;     /* enum snap_class */
+	double rate_limit;   /* messages in the period; negative: the default; 0: no limit */
+	struct snap_str name; /* for logs and rate explain */
+	uint32_t line;       /* of the configuration file */
+	uint32_t pad;
+};
+/* A local domain: everyone may send to it. Sorted by name (memcmp of look-up form, shorter first on a tie). */
+struct snap_domain {
+	struct snap_str name; /* look-up form: lower case, A-labels */
+	uint32_t line, pad;
+};
+/* Where a domain goes. Sorted like domains; name "*" is the default route (a smart host); a name that starts with "." is for all sub-domains. */
+struct snap_route {
+	struct snap_str name;
+	struct snap_list hosts; /* of struct snap_host, tried in order */
+	uint32_t kind;          /* enum snap_route_kind; ROUTE_MX: hosts is empty */
+	uint32_t tls;           /* enum snap_tls */
+	uint32_t line, pad;
+};
+struct snap_host {
+	struct snap_str name; /* host name (A/AAAA are looked up) or address text */
+	uint32_t port;
+	uint32_t pad;
+};
+
+/* Everything with one value. Times in ns unless the name says otherwise. */
+struct snap_settings {
+	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, help_url;
+	uint32_t workers, partitions, scanners, conns_max, conns_per_client, rcpt_max, errors_max, commands_max;
+	uint32_t transport; /* 0 io_uring */
+	uint32_t log_level; /* enum log_level */
+	uint64_t size_max, arena_bytes, segment_bytes, spool_max_bytes, spill_bytes, transaction_max;
+	uint64_t timeout_command_ns, timeout_body_ns, session_max_ns;
+	uint64_t scan_timeout_ns;
+	uint32_t scan_down;       /* enum snap_scan_down: what happens when no scanner is there */
+	uint32_t rate_mode;       /* enum snap_mode */
+	double rate_limit;        /* messages per rate_period per client host */
+	uint64_t rate_period_ns;
+	uint64_t redis_budget_ns; /* a decision never waits longer for Redis */
+	uint64_t retry_first_ns, retry_max_ns, queue_life_ns, bounce_life_ns, delay_notice_ns;
+	uint64_t connect_timeout_ns, greeting_timeout_ns, reply_timeout_ns, final_timeout_ns, idle_reuse_ns;
+	uint32_t dest_conns_max;  /* connections to one destination, per worker */
+	uint32_t conn_msgs_max;   /* messages on one delivery connection */
+	uint32_t outbound_conns_max; /* per worker */
+	uint32_t smtp_port;       /* port of MXs: 25 but for tests */
+	uint32_t outbound_tls;    /* enum snap_tls for MX delivery */
+	uint32_t max_received;    /* B6: 25 */
+	uint64_t dns_timeout_ns;
+	uint32_t spool_direct, pad;
+	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */;
+};
+
+struct snap_header {
+	uint64_t magic;
+	uint32_t version, settings_size;
+	uint64_t bytes;      /* of the whole file */
+	uint64_t checksum;   /* XXH3 of all that follows this header */
+	uint64_t generation; /* counts up with each publication */
+	uint64_t made_wall_ns;
+	uint8_t pad[16];
+	struct snap_settings settings;
+};
+static_assert(offsetof(struct snap_header, settings) == 64);
+
+struct snapshot {
+	const struct snap_header *h;
+	size_t bytes;
+};
+
+enum status snapshot_open(const char *path, struct snapshot *ret);
+void snapshot_close(struct snapshot *s);
+/* Reads a string; valid until close; NUL-terminated. */
+struct span snap_span(const struct snapshot *s, struct snap_str v);
+const char *snap_cstr(const struct snapshot *s, struct snap_str v);
+const struct snap_listener *snap_listeners(const struct snapshot *s, uint32_t *ret_n);
+const struct snap_host *snap_hosts(const struct snapshot *s, struct snap_list l, uint32_t *ret_n);
+/* The most specific network with this client, or NULL. */
+const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16]);
+/* domain in look-up form. */
+const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain);
+/* Exact name, then ".parent" names from the longest, then "*"; NULL: by MX. */
+const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain);
+
+#endif

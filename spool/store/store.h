@@ -1,0 +1,163 @@
+/* The spool of one partition: a ring of recycled log segments on disk, the index of what is in it, and the bodies in work.
+ *
+ * Nothing here waits: what needs the disk is begun, and its end is an event. The only way to start is recovery.
+ *
+ * A message lives like this: body_append while it comes in; store_put when it is complete; STORE_DURABLE when it is on stable storage (only
+ * then may a 250 be said); store_verdict, store_rcpt ... as its fate unfolds, each a record in the log; store_forget when every recipient
+ * has a final state. What is appended between two calls of store_commit goes into one batch: valid or absent as a whole, so that e.g. a bounced
+ * recipient and the notification about it cannot be separated by a crash.
+ *
+ * Owner: one worker (OFD lock on the partition directory). Thread: one.
+ * Fails: ST_FULL (452 4.3.1: no room in arena or log; outcomes have a reserve of their own and do not fail for room), ST_IO with the partition fenced
+ * (421 for new mail). */
+#ifndef WEIR_SPOOL_STORE_STORE_H
+#define WEIR_SPOOL_STORE_STORE_H
+
+#include "spool/base/span.h"
+#include "spool/base/status.h"
+#include "spool/base/uring.h"
+#include "spool/mail/envelope.h"
+#include "spool/mail/reply.h"
+#include "spool/store/arena.h"
+
+struct store;
+
+struct store_config {
+	const char *dir;       /* <spool>/p<partition>; made when missing, mode 0700 */
+	uint32_t partition;
+	uint64_t segment_bytes; /* for new segments: 4 MiB to 1 GiB */
+	uint64_t max_bytes;    /* of all segments together; they are made as needed, kept and recycled */
+	uint64_t spill_bytes;  /* a body longer than this is written to the log while it comes in */
+	bool direct;           /* try O_DIRECT */
+};
+
+/* ---- bodies ---- */
+
+/* A message's content in work: a chain of extents in the arena, some of them possibly on disk already. */
+struct body;
+
+/* size_hint: SIZE=, or 0. Never fails for room: that shows at body_append. ST_NOMEM. */
+enum status body_new(struct store *s, uint64_t size_hint, struct body **ret);
+/* Whether n more bytes can be taken now. ST_OK; ST_AGAIN: not now, but an event STORE_ROOM will say when (pause reading); ST_FULL: 452. */
+enum status body_room(struct body *b, size_t n);
+/* Copies s behind what is there. ST_FULL. */
+enum status body_append(struct body *b, struct span s);
+uint64_t body_len(const struct body *b);
+/* The first bytes as far as they are in one piece in memory: enough for header checks (up to 64 KiB is guaranteed when the body has it). */
+struct span body_head(const struct body *b);
+/* Throws an unfinished body away. */
+void body_drop(struct body *b);
+
+/* ---- messages ---- */
+
+enum msg_state {
+	MSG_PENDING, /* no verdict yet: never delivered */
+	MSG_QUEUED,  /* may be delivered */
+	MSG_HELD,    /* by an operator, as suspect, or by a rule: kept until released or deleted */
+};
+
+enum rcpt_state {
+	RCPT_QUEUED,    /* no final state yet (deferred is this with a reply and a next attempt) */
+	RCPT_DELIVERED,
+	RCPT_BOUNCED,
+	RCPT_DELETED,   /* by an operator */
+	RCPT_DROPPED,   /* refused at the end of data: was never accepted */
+};
+
+struct store_rcpt_state {
+	uint8_t state;            /* enum rcpt_state */
+	uint8_t busy;             /* the worker's: a delivery of it is under way; never stored */
+	uint16_t attempts;
+	uint64_t next_wall_ns;    /* deferred until */
+	struct reply *last;       /* heap; NULL when there was no attempt */
+};
+
+/* The index entry. Read-only for the worker but for user, busy, and next_wall_ns (which it may bring forward; that is not stored). Valid until store_forget. */
+struct store_msg {
+	struct store *store;
+	uint64_t id;              /* unique for ever: <partition:8><number:56> */
+	uint8_t state;            /* enum msg_state */
+	bool recovered;           /* was found by recovery, not received by this process */
+	bool dot_lines;           /* a line of the body begins with a dot (else wire_stuff need not look) */
+	bool ends_crlf;
+	uint32_t open_rcpts;      /* recipients in RCPT_QUEUED */
+	uint64_t body_len;
+	struct envelope env;
+	struct store_rcpt_state *rcpt; /* env.nrcpt of them */
+	struct span hold_reason;  /* MSG_HELD */
+	void *user;
+};
+
+/* Takes the body (also on failure, when it is dropped) and copies the envelope; appends the message as MSG_PENDING, or as MSG_QUEUED when scanned.
+ * user is set before anything can happen. STORE_DURABLE follows the commit. ST_FULL, ST_IO (fenced). */
+enum status store_put(struct store *s, const struct envelope *env, struct body *b, bool scanned, void *user, struct store_msg **ret);
+/* MSG_PENDING or MSG_HELD to another state: QUEUED (clean, released) or HELD. reason is kept for HELD (who, why). */
+void store_set_state(struct store_msg *m, enum msg_state state, struct span reason);
+/* A recipient's outcome. reply may be NULL (keeps the last). state RCPT_QUEUED is a deferral until next_wall_ns and counts an attempt. */
+void store_rcpt(struct store_msg *m, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_wall_ns);
+/* Allowed when no recipient is open: m is gone; its space is reclaimed once its records are durable. Readers must be ended. */
+void store_forget(struct store_msg *m);
+/* Gives the body's arena memory back (the log has it); no-op while a reader or a scan pins it, or before it is durable. */
+void store_evict(struct store_msg *m);
+/* All messages: *pos starts at 0. store_forget of the one just given is allowed. */
+struct store_msg *store_next(struct store *s, size_t *pos);
+struct store_msg *store_find(struct store *s, uint64_t id);
+/* "01J5F8ZK9Q7XN": 13 characters of Crockford base 32, and back (any case). */
+enum { MSG_ID_TEXT = 13 };
+void msg_id_text(uint64_t id, char ret[MSG_ID_TEXT + 1]);
+enum status msg_id_parse(struct span s, uint64_t *ret);
+
+/* ---- reading bodies ---- */
+
+struct body_reader;
+
+/* Several readers may read one message. cookie comes back in STORE_READ. */
+enum status store_read_open(struct store_msg *m, uint64_t cookie, struct body_reader **ret);
+/* The next piece, in order: ST_OK with a non-empty piece, valid until the next call or close; ST_AGAIN: STORE_READ with the cookie will come, call
+ * again then; ST_NOT_FOUND: the end; ST_IO, ST_CORRUPT: the stored copy cannot be read (checksum). */
+enum status store_read(struct body_reader *r, struct span *ret_piece);
+void store_read_close(struct body_reader *r);
+
+/* ---- what a scanner needs to know (scan.h) ---- */
+
+struct scan_piece;
+/* Describes the body for a scanner: pieces in the arena or in the log. Writes them to an extent of the arena, which stays, as does the body, until
+ * store_scan_done. ST_FULL. */
+enum status store_scan_begin(struct store_msg *m, uint64_t *ret_list_off, uint32_t *ret_pieces);
+void store_scan_done(struct store_msg *m);
+
+/* ---- the partition ---- */
+
+enum store_event_type {
+	STORE_DURABLE, /* msg is on stable storage */
+	STORE_FAILED,  /* msg could not be written; it is still there for the event and forgotten by the store after it: answer 451/421 */
+	STORE_READ,    /* cookie's reader can go on */
+	STORE_ROOM,    /* there is room again: resume those that body_room paused */
+	STORE_FENCED,  /* the partition stopped; the trail's text is in reason */
+};
+
+struct store_event {
+	enum store_event_type type;
+	struct store_msg *msg;
+	uint64_t cookie;
+	const char *reason;
+};
+
+/* Opens, locks (ST_EXISTS when another process has it) and recovers; waits for the disk, as it is the start. */
+enum status store_open(struct uring *u, struct arena *a, const struct store_config *cfg, struct store **ret);
+/* Commits what is pending (waits), writes nothing else, unlocks. */
+void store_close(struct store *s);
+/* One URING_STORE handler serves all partitions of the process: set by store_open. Once per turn of the loop: begins a commit when something is pending and fewer than two are in flight, and
+ * reclaims segments. */
+void store_commit(struct store *s);
+/* The next thing that happened; false when nothing more. */
+bool store_event(struct store *s, struct store_event *ret);
+/* Room for a new message of this size (0: unknown)? ST_OK, ST_FULL (452), ST_IO (fenced: 421). Ask at MAIL. */
+enum status store_room(struct store *s, uint64_t size);
+/* Whether anything is pending or in flight. */
+bool store_busy(const struct store *s);
+/* Writes rows for weirctl status: segments, live bytes, direct, fixed, fenced. */
+struct logline;
+void store_describe(const struct store *s, struct logline *row);
+
+#endif
