@@ -443,14 +443,7 @@ static bool session_act(struct session *s, enum server_action act)
 /* Room for the next piece of input is made sure before the engine sees it, so that a body piece can always be taken. */
 static bool session_has_room(struct session *s, size_t n)
 {
-	if (!s->body)
-		return true;
-	switch (body_room(s->body, n)) {
-	case ST_AGAIN:
-		return false;
-	default:
-		return true; /* full shows at body_append */
-	}
+	return !s->body || body_room(s->body, n) != ST_AGAIN; /* full shows at body_append */
 }
 
 /* Feeds the engine with what came (ev) or lets it go on after an answer (ev NULL). */

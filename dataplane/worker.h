@@ -80,7 +80,7 @@ struct worker {
 	uint64_t now_ns; /* monotonic, of this turn */
 	uint64_t snapshot_ino; /* what the configuration file was when last looked at */
 	bool fenced;     /* a partition stopped: new mail gets 421 */
-	bool stopping;
+	volatile bool stopping; /* set by a signal */
 	uint64_t stop_by_ns;
 };
 

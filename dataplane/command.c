@@ -1,0 +1,584 @@
+#include "dataplane/command.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "dataplane/inbound.h"
+#include "dataplane/outbound.h"
+#include "dataplane/policy/policy.h"
+#include "dataplane/scan.h"
+#include "spool/base/clock.h"
+#include "spool/base/counters.h"
+#include "spool/store/command.h"
+
+enum { ASKERS = 32, REQUEST_MAX = 2048, ROWS_MAX = 1000, ARGS_MAX = 16 };
+enum command_op { OP_ACCEPT, OP_REQUEST, OP_SENT };
+
+struct arg {
+	char key[24];
+	char value[512];
+};
+
+/* One asker: its request, then the answer as a growing text of which packets are cut at row ends. */
+struct asker {
+	struct command *command;
+	int fd;
+	uint32_t gen;
+	char request[REQUEST_MAX];
+	struct arg arg[ARGS_MAX];
+	unsigned nargs;
+	char *answer;
+	size_t len, cap, sent, packet;
+	struct shared_query *query;
+	double limit;
+	bool used, waits;
+};
+
+struct command {
+	struct worker *w;
+	int listen_fd;
+	struct asker asker[ASKERS];
+};
+
+/* ---- the answer ---- */
+
+static void answer_row(struct asker *a, struct logline *row)
+{
+	struct span s = row_text(row);
+
+	if (a->len + s.n + 1 > a->cap) {
+		size_t cap = a->cap ? a->cap * 2 : 8192;
+		char *bigger;
+
+		while (cap < a->len + s.n + 1)
+			cap *= 2;
+		bigger = realloc(a->answer, cap);
+		if (!bigger)
+			return;
+		a->answer = bigger;
+		a->cap = cap;
+	}
+	memcpy(a->answer + a->len, s.p, s.n);
+	a->len += s.n;
+	a->answer[a->len++] = '\n';
+}
+
+static void answer_end(struct asker *a, const char *error)
+{
+	struct logline row;
+
+	row_begin(&row);
+	log_str(&row, "end", error ? "error" : "ok");
+	if (error)
+		log_str(&row, "msg", error);
+	answer_row(a, &row);
+}
+
+static void asker_close(struct asker *a)
+{
+	if (a->query)
+		shared_cancel(a->query);
+	close(a->fd);
+	free(a->answer);
+	a->answer = NULL;
+	a->query = NULL;
+	a->used = false;
+	a->gen++;
+}
+
+/* Sends the next packet: whole rows, at most COMMAND_PACKET bytes. */
+static void asker_send(struct command *c, struct asker *a)
+{
+	size_t n = a->len - a->sent;
+	struct io_uring_sqe *sqe;
+
+	if (n == 0) {
+		asker_close(a);
+		return;
+	}
+	if (n > COMMAND_PACKET) {
+		n = COMMAND_PACKET;
+		while (a->answer[a->sent + n - 1] != '\n')
+			n--; /* a row is far shorter than a packet */
+	}
+	a->packet = n;
+	sqe = uring_sqe(&c->w->uring);
+	io_uring_prep_send(sqe, a->fd, a->answer + a->sent, n, MSG_NOSIGNAL);
+	uring_tag(sqe, URING_CTL, OP_SENT, (uint32_t)(a - c->asker), a->gen);
+}
+
+/* ---- arguments ---- */
+
+static bool parse_request(struct asker *a, struct span text)
+{
+	struct span key, value;
+	char buf[512];
+
+	a->nargs = 0;
+	while (a->nargs < ARGS_MAX && row_next(&text, &key, &value, buf, sizeof(buf) - 1)) {
+		struct arg *g = &a->arg[a->nargs++];
+		struct out k = out_of(g->key, sizeof(g->key) - 1), v = out_of(g->value, sizeof(g->value) - 1);
+
+		out_add(&k, key);
+		out_add(&v, value);
+		g->key[k.n] = g->value[v.n] = '\0';
+	}
+	return a->nargs > 0;
+}
+
+static const char *arg(const struct asker *a, const char *key)
+{
+	for (unsigned i = 0; i < a->nargs; i++)
+		if (strcmp(a->arg[i].key, key) == 0)
+			return a->arg[i].value;
+	return NULL;
+}
+
+/* ---- rows about messages ---- */
+
+static const char *state_name(const struct store_msg *m)
+{
+	if (m->state == MSG_HELD)
+		return "held";
+	if (m->state == MSG_PENDING)
+		return "scanning";
+	for (uint32_t i = 0; i < m->env.nrcpt; i++)
+		if (m->rcpt[i].state == RCPT_QUEUED && (m->rcpt[i].busy || !m->rcpt[i].attempts))
+			return "active";
+	return "deferred";
+}
+
+static void log_seconds(struct logline *row, const char *key, uint64_t from_ns, uint64_t to_ns)
+{
+	log_u64(row, key, to_ns > from_ns ? (to_ns - from_ns) / NS_PER_S : 0);
+}
+
+static void row_msg(struct logline *row, const struct store_msg *m)
+{
+	char id[MSG_ID_TEXT + 1], ip[48];
+	struct out o = out_of(ip, sizeof(ip));
+	uint64_t next = UINT64_MAX, now = clock_wall_ns();
+	const struct reply *last = NULL;
+
+	row_begin(row);
+	msg_id_text(m->id, id);
+	log_str(row, "id", id);
+	log_str(row, "state", state_name(m));
+	log_seconds(row, "age_s", m->env.arrived_wall_ns, now);
+	log_u64(row, "size", m->body_len);
+	log_span(row, "sender", m->env.sender);
+	log_u64(row, "rcpts", m->env.nrcpt);
+	log_u64(row, "open", m->open_rcpts);
+	ip_write(m->env.client_ip, &o);
+	log_span(row, "client", out_span(&o));
+	for (uint32_t i = 0; i < m->env.nrcpt; i++) {
+		if (m->rcpt[i].state != RCPT_QUEUED)
+			continue;
+		if (m->rcpt[i].next_wall_ns < next)
+			next = m->rcpt[i].next_wall_ns;
+		if (m->rcpt[i].last)
+			last = m->rcpt[i].last;
+	}
+	if (next != UINT64_MAX)
+		log_seconds(row, "next_s", now, next);
+	if (m->env.nrcpt)
+		log_span(row, "to", m->env.rcpt[0].addr);
+	if (m->state == MSG_HELD) {
+		log_span(row, "reason", m->hold_reason);
+	} else if (last) {
+		char text[REPLY_TEXT_MAX + 32];
+		struct out t = out_of(text, sizeof(text));
+
+		reply_line(last, &t);
+		log_span(row, "reason", span_of(text, t.n > 300 ? 300 : t.n));
+	}
+}
+
+static void row_rcpt(struct logline *row, const struct store_msg *m, uint32_t i)
+{
+	static const char *const name[] = { [RCPT_QUEUED] = "queued", [RCPT_DELIVERED] = "delivered", [RCPT_BOUNCED] = "bounced",
+		[RCPT_DELETED] = "deleted", [RCPT_DROPPED] = "dropped" };
+	const struct store_rcpt_state *r = &m->rcpt[i];
+	char text[REPLY_TEXT_MAX + 32];
+	struct out o = out_of(text, sizeof(text));
+
+	row_begin(row);
+	log_span(row, "rcpt", m->env.rcpt[i].addr);
+	log_str(row, "state", r->busy ? "active" : r->state == RCPT_QUEUED && r->attempts ? "deferred" : name[r->state]);
+	log_u64(row, "attempts", r->attempts);
+	if (r->state == RCPT_QUEUED && r->attempts)
+		log_seconds(row, "next_s", clock_wall_ns(), r->next_wall_ns);
+	if (r->last) {
+		reply_line(r->last, &o);
+		log_span(row, "reply", out_span(&o));
+	}
+}
+
+static bool domain_matches(const struct store_msg *m, const char *domain)
+{
+	char at[ADDRESS_DOMAIN_MAX + 2];
+
+	snprintf(at, sizeof(at), "@%s", domain);
+	for (uint32_t i = 0; i < m->env.nrcpt; i++)
+		if (m->rcpt[i].state == RCPT_QUEUED && span_ends_nocase(m->env.rcpt[i].addr, span_str(at)))
+			return true;
+	return false;
+}
+
+static bool msg_matches(const struct asker *a, const struct store_msg *m)
+{
+	const char *state = arg(a, "state"), *domain = arg(a, "domain"), *sender = arg(a, "sender");
+
+	return m->open_rcpts && (!state || strcmp(state, state_name(m)) == 0) && (!domain || domain_matches(m, domain)) &&
+		(!sender || span_eq_nocase(m->env.sender, span_str(sender)));
+}
+
+/* ---- commands ---- */
+
+static const char *cmd_status(struct command *c, struct asker *a)
+{
+	struct worker *w = c->w;
+	struct logline row;
+
+	row_begin(&row);
+	log_str(&row, "kind", "worker");
+	log_u64(&row, "index", w->opt->index);
+	log_u64(&row, "pid", (uint64_t)getpid());
+	log_u64(&row, "generation", w->cfg->snap.h->generation);
+	log_str(&row, "transport", "io_uring");
+	log_str(&row, "defer_taskrun", w->uring.defer_taskrun ? "yes" : "no");
+	log_u64(&row, "sessions", inbound_sessions(w));
+	log_str(&row, "starttls", w->cfg->tls_server ? "yes" : "no");
+	answer_row(a, &row);
+	for (uint32_t i = 0; i < w->nstore; i++) {
+		row_begin(&row);
+		log_str(&row, "kind", "spool");
+		store_describe(w->store[i], &row);
+		answer_row(a, &row);
+	}
+	row_begin(&row);
+	scan_describe(w->scan, &row);
+	answer_row(a, &row);
+	row_begin(&row);
+	log_str(&row, "kind", "redis");
+	log_str(&row, "up", shared_is_up(w->shared) ? "yes" : "no");
+	log_u64(&row, "fallbacks", counter_get(C_REDIS_FALLBACKS));
+	answer_row(a, &row);
+	return NULL;
+}
+
+static const char *cmd_queue_list(struct command *c, struct asker *a)
+{
+	const char *limit_text = arg(a, "limit"), *after = arg(a, "after");
+	uint64_t limit = 100, after_id = 0;
+	struct logline row;
+
+	if (limit_text && (!span_u64(span_str(limit_text), ROWS_MAX, &limit) || !limit))
+		return "limit is a number from 1 to 1000";
+	if (after && msg_id_parse(span_str(after), &after_id) != ST_OK)
+		return "after is not a message id";
+	for (uint32_t i = 0; i < c->w->nstore; i++) {
+		struct store_msg *m;
+		size_t pos = 0;
+		bool skipping = after_id && store_find(c->w->store[i], after_id);
+
+		while (limit && (m = store_next(c->w->store[i], &pos))) {
+			if (skipping) {
+				skipping = m->id != after_id;
+				continue;
+			}
+			if (!msg_matches(a, m))
+				continue;
+			row_msg(&row, m);
+			answer_row(a, &row);
+			limit--;
+		}
+	}
+	return NULL;
+}
+
+static struct store_msg *find_msg(struct command *c, const struct asker *a)
+{
+	const char *text = arg(a, "id");
+	struct store_msg *m = NULL;
+	uint64_t id;
+
+	if (!text || msg_id_parse(span_str(text), &id) != ST_OK)
+		return NULL;
+	for (uint32_t i = 0; i < c->w->nstore && !m; i++)
+		m = store_find(c->w->store[i], id);
+	return m;
+}
+
+static const char *cmd_queue_show(struct command *c, struct asker *a)
+{
+	struct store_msg *m = find_msg(c, a);
+	struct logline row;
+
+	if (!m)
+		return "no such message here";
+	row_msg(&row, m);
+	answer_row(a, &row);
+	for (uint32_t i = 0; i < m->env.nrcpt; i++) {
+		row_rcpt(&row, m, i);
+		answer_row(a, &row);
+	}
+	return NULL;
+}
+
+static const char *act_on(struct store_msg *m, const char *what, struct span who)
+{
+	struct mail *mail = m->user;
+	char reason[160];
+	struct out o = out_of(reason, sizeof(reason));
+
+	if (strcmp(what, "retry") == 0) {
+		if (m->state != MSG_QUEUED)
+			return "not queued";
+		outbound_retry(mail);
+		return "retried";
+	}
+	if (strcmp(what, "hold") == 0) {
+		if (m->state != MSG_QUEUED)
+			return "not queued";
+		out_str(&o, "held by ");
+		out_add(&o, span_of(who.p, who.n > 100 ? 100 : who.n));
+		mail_hold(mail, out_span(&o));
+		return "held";
+	}
+	if (strcmp(what, "release") == 0) {
+		if (m->state != MSG_HELD)
+			return "not held";
+		mail_release(mail, who);
+		return "released";
+	}
+	if (m->state == MSG_PENDING)
+		return "being scanned";
+	return mail_delete(mail, who) ? "deleted" : "under way";
+}
+
+static const char *cmd_queue_act(struct command *c, struct asker *a, const char *what)
+{
+	const char *by = arg(a, "by"), *all = arg(a, "all");
+	struct span who = span_str(by ? by : "operator");
+	struct store_msg *m;
+	struct logline row;
+	char id[MSG_ID_TEXT + 1];
+
+	if (!all) {
+		m = find_msg(c, a);
+		if (!m)
+			return "no such message here";
+		msg_id_text(m->id, id);
+		row_begin(&row);
+		log_str(&row, "id", id);
+		log_str(&row, "done", act_on(m, what, who));
+		answer_row(a, &row);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < c->w->nstore; i++) {
+		size_t pos = 0;
+
+		while ((m = store_next(c->w->store[i], &pos))) {
+			if (!msg_matches(a, m))
+				continue;
+			msg_id_text(m->id, id);
+			row_begin(&row);
+			log_str(&row, "id", id);
+			log_str(&row, "done", act_on(m, what, who));
+			answer_row(a, &row);
+		}
+	}
+	return NULL;
+}
+
+static void rate_row(struct command *c, struct asker *a, const struct rate_answer *ra)
+{
+	const char *key = arg(a, "key");
+	const struct snap_settings *set = c->w->cfg->set;
+	const struct snap_net *net = NULL;
+	struct policy_facts f = { .snap = &c->w->cfg->snap };
+	struct logline row;
+
+	if (ip_parse(span_str(key + 7), f.client_ip) == ST_OK)
+		net = snap_find_net(f.snap, f.client_ip);
+	row_begin(&row);
+	log_str(&row, "key", key);
+	log_f(&row, "limit", "%g", a->limit);
+	log_u64(&row, "period_s", set->rate_period_ns / NS_PER_S);
+	log_str(&row, "source", !net ? "none (outside client)" : net->rate_limit < 0 ? "rates.limit" : "relay_clients");
+	if (net)
+		log_u64(&row, "line", net->line);
+	log_str(&row, "mode", set->rate_mode == MODE_OFF ? "off" : set->rate_mode == MODE_DEFER ? "defer" : "monitor");
+	log_f(&row, "rate", "%.3f", ra->rate);
+	log_f(&row, "next_allowed_s", "%.0f", rate_wait_s(&(struct rate_state){ .r = ra->rate, .known = true }, 0,
+		(double)set->rate_period_ns / 1e9, a->limit));
+	log_str(&row, "backend", ra->local ? "local" : "redis");
+	answer_row(a, &row);
+}
+
+static void on_rate(void *ctx, const struct rate_answer *ra)
+{
+	struct asker *a = ctx;
+
+	a->query = NULL;
+	rate_row(a->command, a, ra);
+	answer_end(a, NULL);
+	asker_send(a->command, a);
+}
+
+static const char *cmd_rate_explain(struct command *c, struct asker *a)
+{
+	const char *key = arg(a, "key");
+	struct policy_facts f = { .snap = &c->w->cfg->snap };
+	struct rate_answer ra;
+
+	if (!key || strncmp(key, "client/", 7) != 0 || ip_parse(span_str(key + 7), f.client_ip) != ST_OK)
+		return "key is client/ADDRESS";
+	f.net = snap_find_net(f.snap, f.client_ip);
+	a->limit = policy_rate_limit(&f);
+	if (shared_rate(c->w->shared, span_str(key), 0, a->limit, c->w->cfg->set->rate_period_ns, false, on_rate, a, &ra, &a->query) ==
+		ST_OK)
+		rate_row(c, a, &ra);
+	else
+		a->waits = true;
+	return NULL;
+}
+
+static const char *dispatch(struct command *c, struct asker *a)
+{
+	const char *cmd = arg(a, "cmd");
+
+	if (!cmd)
+		return "no cmd= in the request";
+	if (strcmp(cmd, "status") == 0)
+		return cmd_status(c, a);
+	if (strcmp(cmd, "queue.list") == 0)
+		return cmd_queue_list(c, a);
+	if (strcmp(cmd, "queue.show") == 0)
+		return cmd_queue_show(c, a);
+	for (const char *const *act = (const char *const[]){ "retry", "hold", "release", "delete", NULL }; *act; act++)
+		if (strncmp(cmd, "queue.", 6) == 0 && strcmp(cmd + 6, *act) == 0)
+			return cmd_queue_act(c, a, *act);
+	if (strcmp(cmd, "rate.explain") == 0)
+		return cmd_rate_explain(c, a);
+	return "no such command";
+}
+
+/* ---- the socket ---- */
+
+static void accept_arm(struct command *c)
+{
+	struct io_uring_sqe *sqe = uring_sqe(&c->w->uring);
+
+	io_uring_prep_accept(sqe, c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	uring_tag(sqe, URING_CTL, OP_ACCEPT, 0, 0);
+}
+
+static void asker_new(struct command *c, int fd)
+{
+	struct io_uring_sqe *sqe;
+	struct asker *a;
+	uint32_t i;
+
+	for (i = 0; i < ASKERS && c->asker[i].used; i++)
+		;
+	if (i == ASKERS) {
+		close(fd);
+		return;
+	}
+	a = &c->asker[i];
+	*a = (struct asker){ .command = c, .fd = fd, .gen = a->gen, .used = true };
+	sqe = uring_sqe(&c->w->uring);
+	io_uring_prep_recv(sqe, fd, a->request, sizeof(a->request), 0);
+	uring_tag(sqe, URING_CTL, OP_REQUEST, i, a->gen);
+}
+
+static void on_request(struct command *c, struct asker *a, int n)
+{
+	const char *error;
+
+	if (n <= 0) {
+		asker_close(a);
+		return;
+	}
+	error = parse_request(a, span_of(a->request, (size_t)n)) ? dispatch(c, a) : "the request is not a row of key=value";
+	if (a->waits)
+		return;
+	answer_end(a, error);
+	asker_send(c, a);
+}
+
+static void on_completion(void *ctx, const struct uring_event *ev)
+{
+	struct command *c = ctx;
+	struct asker *a = &c->asker[ev->slot % ASKERS];
+
+	if (ev->op == OP_ACCEPT) {
+		if (ev->res >= 0)
+			asker_new(c, ev->res);
+		if (ev->res != -ECANCELED && c->listen_fd >= 0)
+			accept_arm(c);
+		return;
+	}
+	if (!a->used || (a->gen & 0xffffff) != ev->gen)
+		return;
+	if (ev->op == OP_REQUEST) {
+		on_request(c, a, ev->res);
+	} else if (ev->res < 0) {
+		asker_close(a);
+	} else {
+		a->sent += a->packet;
+		asker_send(c, a);
+	}
+}
+
+enum status command_new(struct worker *w, struct command **ret)
+{
+	struct command *c = calloc(1, sizeof(*c));
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int n = snprintf(a.sun_path, sizeof(a.sun_path), "%s/command-%u", w->opt->run_dir, w->opt->index);
+	enum status st;
+
+	if (!c)
+		return ST_NOMEM;
+	c->w = w;
+	c->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (n < 0 || (size_t)n >= sizeof(a.sun_path))
+		errno = ENAMETOOLONG;
+	else if (c->listen_fd >= 0) {
+		mode_t old = umask(0177);
+
+		unlink(a.sun_path);
+		n = bind(c->listen_fd, (struct sockaddr *)&a, sizeof(a));
+		umask(old);
+		if (n == 0 && listen(c->listen_fd, ASKERS) == 0) {
+			uring_handle(&w->uring, URING_CTL, on_completion, c);
+			accept_arm(c);
+			*ret = c;
+			return ST_OK;
+		}
+	}
+	st = trail_errno(errno, "%s", a.sun_path);
+	if (c->listen_fd >= 0)
+		close(c->listen_fd);
+	free(c);
+	return st;
+}
+
+void command_free(struct command *c)
+{
+	if (!c)
+		return;
+	for (uint32_t i = 0; i < ASKERS; i++)
+		if (c->asker[i].used)
+			asker_close(&c->asker[i]);
+	shutdown(c->listen_fd, SHUT_RDWR);
+	close(c->listen_fd);
+	free(c);
+}

@@ -1,0 +1,310 @@
+#include "dataplane/worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "dataplane/bounce.h"
+#include "dataplane/command.h"
+#include "dataplane/conns.h"
+#include "dataplane/inbound.h"
+#include "dataplane/mail.h"
+#include "dataplane/outbound.h"
+#include "dataplane/scan.h"
+#include "spool/base/clock.h"
+#include "spool/base/counters.h"
+
+enum { URING_ENTRIES = 4096, STOP_GRACE_S = 8 };
+
+/* ---- events ---- */
+
+static void on_net(void *ctx, struct net_event *ev)
+{
+	struct worker *w = ctx;
+	const struct owner *o = ev->user;
+
+	if (ev->type == NET_ACCEPTED || o->kind == OWNER_SESSION)
+		inbound_net_event(w, ev);
+	else
+		conn_net_event(w, ev);
+}
+
+/* Cookies of readers are their owners' addresses; a bounce marks its own with the lowest bit. */
+static void on_read(struct worker *w, uint64_t cookie)
+{
+	if (cookie & 1)
+		bounce_read(w, cookie);
+	else
+		conn_read(w, cookie);
+}
+
+static void store_events(struct worker *w)
+{
+	struct store_event ev;
+
+	for (uint32_t i = 0; i < w->nstore; i++)
+		while (store_event(w->store[i], &ev))
+			switch (ev.type) {
+			case STORE_DURABLE:
+				mail_durable(ev.msg->user);
+				break;
+			case STORE_FAILED:
+				mail_failed(ev.msg->user, ev.reason);
+				break;
+			case STORE_READ:
+				on_read(w, ev.cookie);
+				break;
+			case STORE_ROOM:
+				inbound_room(w);
+				break;
+			case STORE_FENCED:
+				w->fenced = true;
+				log_msg(LOG_LVL_ERROR, "spool-fenced", "the partition takes no more mail: %s", ev.reason);
+				break;
+			}
+}
+
+/* ---- time ---- */
+
+/* A new snapshot is another file under the same name. */
+static void config_watch(struct worker *w)
+{
+	char path[4096];
+	struct stat st;
+	struct config *c;
+
+	snprintf(path, sizeof(path), "%s/snapshot", w->opt->run_dir);
+	if (stat(path, &st) < 0 || st.st_ino == w->snapshot_ino)
+		return;
+	w->snapshot_ino = st.st_ino;
+	if (config_load(w->opt->run_dir, &c) != ST_OK) {
+		counter_add(C_SNAPSHOT_REFUSED, 1);
+		log_msg(LOG_LVL_ERROR, "configuration-refused", "the last good one stays in use: %s", trail_text());
+		return;
+	}
+	config_release(w->cfg);
+	w->cfg = c;
+	counter_set(C_SNAPSHOT_GENERATION, c->snap.h->generation);
+	log_msg(LOG_LVL_INFO, "configuration", "generation %llu", (unsigned long long)c->snap.h->generation);
+}
+
+static void tick(struct worker *w, struct timer *t)
+{
+	wheel_set(w->wheel, t, w->now_ns + NS_PER_S);
+	atomic_store_explicit(&counters_self->beat_ns, w->now_ns, memory_order_relaxed);
+	config_watch(w);
+	scan_tick(w->scan);
+	outbound_tick(w);
+	counter_set(C_REDIS_UP, shared_is_up(w->shared));
+	counter_set(C_ARENA_USED, arena_used(w->arena));
+}
+
+typedef void timer_fn(struct worker *w, struct timer *t);
+
+static timer_fn *const on_timer[TIMER_NKIND] = {
+	[TIMER_TICK] = tick,
+	[TIMER_SESSION] = inbound_timer,
+	[TIMER_SCAN] = scan_timer,
+	[TIMER_MAIL] = outbound_timer,
+	[TIMER_CONN] = conn_timer,
+};
+
+static uint64_t timers(struct worker *w)
+{
+	uint64_t wait, dns, redis;
+	struct timer *t;
+
+	while ((t = wheel_expire(w->wheel, w->now_ns)))
+		on_timer[t->kind](w, t);
+	dns_turn(w->dns, w->now_ns, &dns);
+	shared_turn(w->shared, w->now_ns, &redis);
+	wait = wheel_wait_ns(w->wheel, w->now_ns);
+	wait = dns < wait ? dns : wait;
+	return redis < wait ? redis : wait;
+}
+
+/* ---- the loop ---- */
+
+static bool may_stop(const struct worker *w)
+{
+	bool busy = inbound_sessions(w) || outbound_busy(w);
+
+	for (uint32_t i = 0; i < w->nstore && !busy; i++)
+		busy = store_busy(w->store[i]);
+	return !busy || w->now_ns >= w->stop_by_ns;
+}
+
+static void begin_stop(struct worker *w)
+{
+	if (w->stop_by_ns)
+		return;
+	w->stop_by_ns = w->now_ns + STOP_GRACE_S * NS_PER_S;
+	log_msg(LOG_LVL_INFO, "stopping", "sessions in the middle of a message may end it");
+	inbound_shutdown(w);
+	outbound_shutdown(w);
+}
+
+/* One turn: what came, what follows from it, what is to be written, then sleep until something comes. */
+void worker_loop(struct worker *w)
+{
+	for (;;) {
+		uint64_t wait;
+
+		w->now_ns = clock_mono_ns();
+		scan_poll(w->scan);
+		store_events(w);
+		wait = timers(w);
+		if (w->stopping)
+			begin_stop(w);
+		outbound_turn(w);
+		for (uint32_t i = 0; i < w->nstore; i++)
+			store_commit(w->store[i]);
+		net_poll(w->net);
+		log_flush();
+		if (w->stopping) {
+			if (may_stop(w))
+				return;
+			wait = wait < 50 * NS_PER_MS ? wait : 50 * NS_PER_MS;
+		}
+		if (!scan_sleep(w->scan))
+			wait = 0;
+		if (uring_wait(&w->uring, wait) != ST_OK) {
+			log_msg(LOG_LVL_ERROR, "io_uring", "%s", trail_text());
+			return;
+		}
+		scan_awake(w->scan);
+	}
+}
+
+/* ---- begin and end ---- */
+
+/* Partition k belongs to worker k modulo the number of workers: fewer workers after a restart adopt the others' partitions. */
+static enum status open_spool(struct worker *w)
+{
+	const struct snap_settings *set = w->cfg->set;
+	char dir[4096];
+	enum status st = ST_OK;
+
+	for (uint32_t k = w->opt->index; k < set->partitions && st == ST_OK && w->nstore < WORKER_PARTITIONS_MAX; k += set->workers) {
+		struct store_config sc = { .dir = dir, .partition = k, .segment_bytes = set->segment_bytes,
+			.max_bytes = set->spool_max_bytes / set->partitions, .spill_bytes = set->spill_bytes, .direct = set->spool_direct };
+
+		snprintf(dir, sizeof(dir), "%s/p%u", snap_cstr(&w->cfg->snap, set->spool_dir), k);
+		st = store_open(&w->uring, w->arena, &sc, &w->store[w->nstore]);
+		if (st == ST_OK)
+			w->nstore++;
+	}
+	if (st == ST_OK && !w->nstore)
+		return trail(ST_INVALID, "worker %u has no partition: there are %u", w->opt->index, set->partitions);
+	return st;
+}
+
+static enum status adopt_recovered(struct worker *w)
+{
+	enum status st = ST_OK;
+
+	for (uint32_t i = 0; i < w->nstore; i++) {
+		struct store_msg *m;
+		size_t pos = 0, n = 0;
+
+		while (st == ST_OK && (m = store_next(w->store[i], &pos))) {
+			st = mail_recovered(w, m);
+			n++;
+		}
+		log_msg(LOG_LVL_INFO, "recovered", "%zu messages in %llu ms", n,
+			(unsigned long long)(counter_get(C_SPOOL_RECOVERY_NS) / NS_PER_MS));
+	}
+	return st;
+}
+
+static enum status open_lookups(struct worker *w)
+{
+	const struct snap_settings *set = w->cfg->set;
+	const struct snap_host *h;
+	char servers[1024];
+	struct out o = out_of(servers, sizeof(servers) - 1);
+	uint32_t n;
+	enum status st;
+
+	h = snap_hosts(&w->cfg->snap, set->dns_servers, &n);
+	for (uint32_t i = 0; i < n; i++) {
+		struct span name = snap_span(&w->cfg->snap, h[i].name);
+		bool v6 = memchr(name.p, ':', name.n) != NULL;
+
+		out_fmt(&o, "%s%s%.*s%s:%u", i ? "," : "", v6 ? "[" : "", SPAN_FMT(name), v6 ? "]" : "", h[i].port);
+	}
+	servers[o.n] = '\0';
+	st = dns_new(&w->uring, &(struct dns_config){ .servers = servers, .timeout_ns = set->dns_timeout_ns, .cache_max = 100000 }, &w->dns);
+	if (st != ST_OK)
+		return st;
+	return shared_new(&w->uring, &(struct shared_config){ .redis = snap_cstr(&w->cfg->snap, set->redis), .budget_ns = set->redis_budget_ns,
+		.local_max = 100000 }, &w->shared);
+}
+
+static enum status listen_all(struct worker *w)
+{
+	uint32_t n;
+	const struct snap_listener *l = snap_listeners(&w->cfg->snap, &n);
+	enum status st = ST_OK;
+
+	if (w->opt->nlisten != n)
+		return trail(ST_INVALID, "%u listening sockets were given, the configuration has %u", w->opt->nlisten, n);
+	for (uint32_t i = 0; i < n && st == ST_OK; i++)
+		st = net_listen(w->net, w->opt->listen_fds[i], i, l[i].tls_implicit ? w->cfg->tls_server : NULL);
+	return st;
+}
+
+static enum status open_parts(struct worker *w)
+{
+	enum status st;
+
+	if ((st = inbound_new(w, &w->inbound)) != ST_OK || (st = outbound_new(w, &w->outbound)) != ST_OK)
+		return st;
+	if ((st = scan_new(w, &w->scan)) != ST_OK || (st = command_new(w, &w->command)) != ST_OK)
+		return st;
+	return net_new(&w->uring, &(struct net_config){ .transport = NET_URING,
+		.conns_max = w->cfg->set->conns_max + w->cfg->set->outbound_conns_max, .handler = on_net, .ctx = w }, &w->net);
+}
+
+enum status worker_init(struct worker *w, const struct worker_options *opt)
+{
+	char dir[4096];
+	struct stat sb;
+	enum status st;
+
+	*w = (struct worker){ .opt = opt, .now_ns = clock_mono_ns(), .tick.kind = TIMER_TICK };
+	st = config_load(opt->run_dir, &w->cfg);
+	if (st != ST_OK)
+		return st;
+	snprintf(dir, sizeof(dir), "%s/snapshot", opt->run_dir);
+	w->snapshot_ino = stat(dir, &sb) == 0 ? sb.st_ino : 0;
+	snprintf(dir, sizeof(dir), "%s/stats", opt->run_dir);
+	if ((st = counters_open(dir, "dataplane", (int)opt->index)) != ST_OK || (st = uring_init(&w->uring, URING_ENTRIES)) != ST_OK)
+		return st;
+	w->wheel = wheel_new(w->now_ns);
+	if (!w->wheel)
+		return ST_NOMEM;
+	if ((st = arena_new(w->cfg->set->arena_bytes, &w->arena)) != ST_OK || (st = open_spool(w)) != ST_OK)
+		return st;
+	if ((st = open_lookups(w)) != ST_OK || (st = open_parts(w)) != ST_OK || (st = adopt_recovered(w)) != ST_OK)
+		return st;
+	counter_set(C_SNAPSHOT_GENERATION, w->cfg->snap.h->generation);
+	counter_set(C_ARENA_BYTES, arena_bytes(w->arena));
+	counter_set(C_ARENA_HUGE, arena_is_huge(w->arena));
+	wheel_set(w->wheel, &w->tick, w->now_ns);
+	return listen_all(w);
+}
+
+/* The spool first: what is pending is committed while everything else is still there. Then the process ends, and with it its memory. */
+void worker_done(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->nstore; i++)
+		store_close(w->store[i]);
+	command_free(w->command);
+	scan_free(w->scan);
+	shared_free(w->shared);
+	dns_free(w->dns);
+	counters_close();
+	uring_done(&w->uring);
+	log_flush();
+}
