@@ -407,7 +407,7 @@ static bool session_act(struct session *s, enum server_action act)
 {
 	switch (act) {
 	case SRV_MORE:
-	case SRV_HELO:
+	case SRV_STEP:
 		break;
 	case SRV_MAIL:
 		decide_mail(s);
@@ -433,6 +433,7 @@ static bool session_act(struct session *s, enum server_action act)
 		net_start_tls(s->conn, s->cfg->tls_server, SPAN_NONE);
 		break;
 	case SRV_CLOSE:
+		counter_add(C_BARE_LINE_ENDS, s->smtp.bad_line_end);
 		body_end(s);
 		session_close(s);
 		break;

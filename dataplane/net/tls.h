@@ -4,6 +4,7 @@
 #ifndef WEIR_DATAPLANE_NET_TLS_H
 #define WEIR_DATAPLANE_NET_TLS_H
 
+#include <stdbool.h>
 #include "spool/base/status.h"
 
 struct tls_context;

@@ -64,12 +64,13 @@ struct smtp_client {
 	uint32_t transactions; /* begun on this session */
 	/* the rest is the state machine's own */
 	struct smtp_client_state {
-		uint8_t phase, expect, body_state, quitting;
-		uint32_t next_rcpt_out, next_rcpt_in, next_lmtp_in;
-		struct reply reply; /* being read */
-		bool reply_first;
-		struct reply mail_reply;
+		uint8_t phase, reply_kind;
+		bool reply_began, need_rset, closing;
+		uint32_t reply_lines;
+		uint32_t next_out, next_in; /* steps of the transaction: see client.c */
+		uint32_t next_lmtp;
 		size_t out_sent;
+		struct reply reply;         /* being read */
 		struct out out;
 		char out_buf[4096];
 	} state;

@@ -31,7 +31,7 @@ struct smtp_server_config {
 
 enum server_action {
 	SRV_MORE,     /* all input used; send the output and wait for more */
-	SRV_HELO,     /* HELO/EHLO/LHLO seen and answered already; s->helo is set. Information only: just step on. */
+	SRV_STEP,     /* something was answered or skipped: step on */
 	SRV_MAIL,     /* decide on s->env.sender (s->sender is the parsed form): answer with smtp_server_reply */
 	SRV_RCPT,     /* decide on s->rcpt, the last recipient: answer. It is in s->env.rcpt[] already and is taken out when the answer is not 2xx */
 	SRV_DATA,     /* DATA, or the first BDAT: make room; answer with a 2xx or 354 reply (text is ours) to begin, or with an error */
@@ -55,14 +55,20 @@ struct smtp_server {
 	struct span helo;          /* copy, lives as long as the session */
 	char helo_buf[256];
 	bool esmtp, tls;
+	bool bad_line_end;         /* it was closed because of a bare CR or LF */
 	/* the rest is the state machine's own */
 	struct smtp_server_state {
-		uint8_t phase, waiting, refused_body, closing, first_step;
+		uint8_t phase, waiting;
+		bool closing, first_step, have_mail;
+		bool by_bdat, bdat_active, bdat_last; /* the message comes in chunks; its first was taken; this is the last */
+		bool discard;     /* the content is thrown away, refusal is said at its end */
+		bool stray_chunk; /* of a BDAT that was out of order */
+		uint16_t refusal_len;
 		uint32_t errors, commands, rcpt_cap, rcpt_answers;
 		uint64_t bdat_left;
-		bool bdat_last, bdat_active, data_refused, too_big;
 		size_t out_sent;
 		struct out out;
+		char refusal[512];
 		char out_buf[2048];
 	} state;
 };

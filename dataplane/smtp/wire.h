@@ -25,7 +25,9 @@ enum wire_event {
 enum wire_mode { WIRE_LINES, WIRE_DATA, WIRE_CHUNK };
 
 struct wire {
-	uint8_t mode, state;
+	uint8_t mode;
+	uint8_t state;   /* in a line of commands */
+	uint8_t content; /* in a line of content; kept from chunk to chunk */
 	bool skipping, nul_seen;
 	struct span line, body;
 	uint64_t chunk_left;
@@ -38,6 +40,9 @@ void wire_init(struct wire *w);
  * message begins), and at the end of the last chunk content must end in CRLF: the caller adds it when it does not. */
 void wire_mode(struct wire *w, enum wire_mode mode, uint64_t chunk_len, bool first);
 enum wire_event wire_next(struct wire *w, struct span in, size_t *ret_used);
+
+/* After the last chunk: the content ends in the middle of a line end. */
+bool wire_ends_in_cr(const struct wire *w);
 
 /* Sending content as DATA. Cuts `content` (a piece of a message, in order) into the next slice to send and the rest: *ret_slice is a part of content without
  * change; *ret_dot says that one extra "." must be sent before it. Returns false when content is used up. state is 0 at the start of a message. */

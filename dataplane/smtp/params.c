@@ -1,0 +1,244 @@
+#include "dataplane/smtp/params.h"
+
+#include "spool/mail/address.h"
+
+enum { ENVID_MAX = 100, ORCPT_MAX = 500 };
+
+/* ---- EHLO ---- */
+
+static const struct {
+	const char *word;
+	uint32_t bit;
+} ext[] = {
+	{ "PIPELINING", EXT_PIPELINING },
+	{ "SIZE", EXT_SIZE },
+	{ "8BITMIME", EXT_8BITMIME },
+	{ "ENHANCEDSTATUSCODES", EXT_ENHANCED },
+	{ "STARTTLS", EXT_STARTTLS },
+	{ "CHUNKING", EXT_CHUNKING },
+	{ "SMTPUTF8", EXT_SMTPUTF8 },
+	{ "DSN", EXT_DSN },
+};
+
+enum { NEXT = sizeof(ext) / sizeof(ext[0]) };
+
+uint32_t ext_parse(struct span line, uint64_t *size)
+{
+	struct span rest = line, word = span_cut(&rest, ' ');
+
+	for (size_t i = 0; i < NEXT; i++) {
+		if (!span_eq_nocase(word, span_str(ext[i].word)))
+			continue;
+		if (ext[i].bit == EXT_SIZE && !span_u64(span_trim(rest), UINT64_MAX, size))
+			*size = 0;
+		return ext[i].bit;
+	}
+	return 0;
+}
+
+void ext_write(const struct smtp_server *s, struct out *o)
+{
+	out_str(o, "250-");
+	out_add(o, s->cfg->hostname);
+	for (size_t i = 0; i < NEXT; i++) {
+		if (ext[i].bit == EXT_STARTTLS && (!s->cfg->starttls || s->tls))
+			continue;
+		out_str(o, i + 1 < NEXT ? "\r\n250-" : "\r\n250 ");
+		out_str(o, ext[i].word);
+		if (ext[i].bit == EXT_SIZE) {
+			out_char(o, ' ');
+			out_u64(o, s->cfg->size_max);
+		}
+	}
+	out_str(o, "\r\n");
+}
+
+/* ---- what the server reads ---- */
+
+/* The next KEY=VALUE. False at the end. */
+static bool next_param(struct span *rest, struct span *key, struct span *value)
+{
+	while (rest->n && rest->p[0] == ' ')
+		*rest = span_skip(*rest, 1);
+	if (!rest->n)
+		return false;
+	*value = span_cut(rest, ' ');
+	*key = span_cut(value, '=');
+	return true;
+}
+
+static bool refuse(struct reply *r, unsigned code, const char *enhanced, const char *text)
+{
+	reply_set(r, code, enhanced, "%s", text);
+	return false;
+}
+
+static bool param_size(struct smtp_server *s, struct span v, struct reply *r)
+{
+	if (!span_u64(v, UINT64_MAX, &s->size_declared))
+		return refuse(r, 501, "5.5.4", "SIZE is not a number of octets");
+	if (s->cfg->size_max && s->size_declared > s->cfg->size_max)
+		return refuse(r, 552, "5.3.4", "Message is larger than this server takes");
+	return true;
+}
+
+static bool param_body(struct smtp_server *s, struct span v, struct reply *r)
+{
+	if (span_eq_nocase(v, SPAN("7BIT")))
+		s->env.body = BODY_7BIT;
+	else if (span_eq_nocase(v, SPAN("8BITMIME")))
+		s->env.body = BODY_8BITMIME;
+	else
+		return refuse(r, 501, "5.5.4", "BODY is 7BIT or 8BITMIME");
+	return true;
+}
+
+static bool param_ret(struct smtp_server *s, struct span v, struct reply *r)
+{
+	if (span_eq_nocase(v, SPAN("FULL")))
+		s->env.ret = RET_FULL;
+	else if (span_eq_nocase(v, SPAN("HDRS")))
+		s->env.ret = RET_HDRS;
+	else
+		return refuse(r, 501, "5.5.4", "RET is FULL or HDRS");
+	return true;
+}
+
+static bool is_xtext(struct span v, size_t max)
+{
+	char buf[ORCPT_MAX];
+	struct out o = out_of(buf, sizeof(buf));
+
+	return v.n && v.n <= max && xtext_decode(v, &o) == ST_OK;
+}
+
+bool mail_params(struct smtp_server *s, struct span params, struct reply *r)
+{
+	struct span key, value;
+	bool ok = true;
+
+	s->size_declared = 0;
+	while (ok && next_param(&params, &key, &value)) {
+		if (span_eq_nocase(key, SPAN("SIZE"))) {
+			ok = param_size(s, value, r);
+		} else if (span_eq_nocase(key, SPAN("BODY"))) {
+			ok = param_body(s, value, r);
+		} else if (span_eq_nocase(key, SPAN("SMTPUTF8")) && !value.p) {
+			s->env.flags |= ENV_SMTPUTF8;
+		} else if (span_eq_nocase(key, SPAN("RET"))) {
+			ok = param_ret(s, value, r);
+		} else if (span_eq_nocase(key, SPAN("ENVID"))) {
+			ok = is_xtext(value, ENVID_MAX) || refuse(r, 501, "5.5.4", "ENVID is not xtext of at most 100 characters");
+			s->env.envid = pool_span(&s->pool, value);
+		} else {
+			reply_set(r, 555, "5.5.4", "Unsupported parameter: %.*s", SPAN_FMT(key));
+			ok = false;
+		}
+	}
+	return ok;
+}
+
+static bool param_notify(struct span v, struct env_rcpt *rcpt, struct reply *r)
+{
+	static const struct {
+		const char *word;
+		uint8_t bit;
+	} word[] = { { "NEVER", NOTIFY_NEVER }, { "SUCCESS", NOTIFY_SUCCESS }, { "FAILURE", NOTIFY_FAILURE }, { "DELAY", NOTIFY_DELAY } };
+
+	while (v.p) {
+		struct span w = span_cut(&v, ',');
+		size_t i = 0;
+
+		while (i < 4 && !span_eq_nocase(w, span_str(word[i].word)))
+			i++;
+		if (i == 4)
+			return refuse(r, 501, "5.5.4", "NOTIFY is NEVER, or a list of SUCCESS, FAILURE, DELAY");
+		rcpt->notify |= word[i].bit;
+	}
+	if ((rcpt->notify & NOTIFY_NEVER) && rcpt->notify != NOTIFY_NEVER)
+		return refuse(r, 501, "5.5.4", "NOTIFY=NEVER stands alone");
+	return true;
+}
+
+static bool param_orcpt(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
+{
+	char buf[ORCPT_MAX];
+	struct out o = out_of(buf, sizeof(buf));
+	struct span rest = v, type = span_cut(&rest, ';');
+
+	out_add(&o, type);
+	out_char(&o, ';');
+	if (!rest.n || !type.n || xtext_decode(rest, &o) != ST_OK || o.over)
+		return refuse(r, 501, "5.5.4", "ORCPT is TYPE;XTEXT of at most 500 characters");
+	rcpt->orcpt = pool_span(&s->pool, out_span(&o));
+	return true;
+}
+
+bool rcpt_params(struct smtp_server *s, struct span params, struct env_rcpt *rcpt, struct reply *r)
+{
+	struct span key, value;
+	bool ok = true;
+
+	while (ok && next_param(&params, &key, &value)) {
+		if (span_eq_nocase(key, SPAN("NOTIFY"))) {
+			ok = param_notify(value, rcpt, r);
+		} else if (span_eq_nocase(key, SPAN("ORCPT"))) {
+			ok = param_orcpt(s, value, rcpt, r);
+		} else {
+			reply_set(r, 555, "5.5.4", "Unsupported parameter: %.*s", SPAN_FMT(key));
+			ok = false;
+		}
+	}
+	return ok;
+}
+
+/* ---- what the client writes ---- */
+
+void mail_params_write(const struct smtp_client *c, struct out *o)
+{
+	const struct envelope *e = c->txn->env;
+
+	if (c->ext & EXT_SIZE) {
+		out_str(o, " SIZE=");
+		out_u64(o, c->txn->size);
+	}
+	if ((c->ext & EXT_8BITMIME) && e->body != BODY_7BIT)
+		out_str(o, " BODY=8BITMIME");
+	if ((c->ext & EXT_SMTPUTF8) && (e->flags & ENV_SMTPUTF8))
+		out_str(o, " SMTPUTF8");
+	if (!(c->ext & EXT_DSN))
+		return;
+	if (e->ret)
+		out_str(o, e->ret == RET_HDRS ? " RET=HDRS" : " RET=FULL");
+	if (e->envid.n) {
+		out_str(o, " ENVID=");
+		out_add(o, e->envid);
+	}
+}
+
+void rcpt_params_write(const struct smtp_client *c, const struct env_rcpt *rcpt, struct out *o)
+{
+	struct span rest = rcpt->orcpt, type;
+
+	if (!(c->ext & EXT_DSN))
+		return;
+	if (rcpt->notify & NOTIFY_NEVER) {
+		out_str(o, " NOTIFY=NEVER");
+	} else if (rcpt->notify) {
+		const char *sep = " NOTIFY=";
+
+		if (rcpt->notify & NOTIFY_SUCCESS)
+			out_str(o, sep), out_str(o, "SUCCESS"), sep = ",";
+		if (rcpt->notify & NOTIFY_FAILURE)
+			out_str(o, sep), out_str(o, "FAILURE"), sep = ",";
+		if (rcpt->notify & NOTIFY_DELAY)
+			out_str(o, sep), out_str(o, "DELAY");
+	}
+	if (!rcpt->orcpt.n)
+		return;
+	type = span_cut(&rest, ';');
+	out_str(o, " ORCPT=");
+	out_add(o, type);
+	out_char(o, ';');
+	xtext_encode(rest, o);
+}

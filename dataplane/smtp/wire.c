@@ -1,0 +1,258 @@
+#include "dataplane/smtp/wire.h"
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+/* Where in a line, of content or of commands, the reader is. */
+enum { AT_START, IN_LINE, AFTER_CR, AFTER_DOT, AFTER_DOT_CR };
+
+void wire_init(struct wire *w)
+{
+	memset(w, 0, offsetof(struct wire, line_buf));
+}
+
+void wire_mode(struct wire *w, enum wire_mode mode, uint64_t chunk_len, bool first)
+{
+	w->mode = (uint8_t)mode;
+	w->chunk_left = chunk_len;
+	if (mode == WIRE_LINES) {
+		w->line_len = 0;
+		w->skipping = false;
+		w->state = IN_LINE;
+	} else if (first) {
+		w->nul_seen = false;
+		w->content = AT_START;
+	}
+}
+
+/* Index of the first CR, LF or NUL; n when there is none. */
+static size_t find_special(const char *p, size_t n)
+{
+	size_t i = 0;
+
+#ifdef __SSE2__
+	const __m128i cr = _mm_set1_epi8('\r'), lf = _mm_set1_epi8('\n'), nul = _mm_setzero_si128();
+
+	for (; i + 16 <= n; i += 16) {
+		__m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+		__m128i hit = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(v, cr), _mm_cmpeq_epi8(v, lf)), _mm_cmpeq_epi8(v, nul));
+		int mask = _mm_movemask_epi8(hit);
+
+		if (mask)
+			return i + (size_t)__builtin_ctz((unsigned)mask);
+	}
+#endif
+	while (i < n && p[i] != '\r' && p[i] != '\n' && p[i] != '\0')
+		i++;
+	return i;
+}
+
+/* ---- lines ---- */
+
+/* Adds to a line that did not come in one piece; too long: skips it. */
+static void line_add(struct wire *w, struct span s)
+{
+	if (w->skipping)
+		return;
+	if (s.n > sizeof(w->line_buf) - w->line_len) {
+		w->skipping = true;
+		return;
+	}
+	memcpy(w->line_buf + w->line_len, s.p, s.n);
+	w->line_len += (uint32_t)s.n;
+}
+
+static enum wire_event next_line(struct wire *w, struct span in, size_t *ret_used)
+{
+	const char *nl = in.n ? memchr(in.p, '\n', in.n) : NULL, *cr;
+	size_t take = nl ? (size_t)(nl - in.p) + 1 : in.n;
+	bool pending_cr = w->state == AFTER_CR;
+
+	*ret_used = take;
+	if (take == 0)
+		return WIRE_MORE;
+	if (pending_cr && in.p[0] != '\n')
+		return WIRE_BAD_LINE_END;
+	cr = memchr(in.p, '\r', take);
+	/* the only CR is the one right before the LF, here or at the end of what came before */
+	if (nl ? (cr ? cr != nl - 1 : !(pending_cr && take == 1)) : (cr && cr != in.p + take - 1))
+		return WIRE_BAD_LINE_END;
+	w->state = !nl && cr ? AFTER_CR : IN_LINE;
+	if (!nl) {
+		line_add(w, in);
+		return WIRE_MORE;
+	}
+	if (!w->line_len && !w->skipping && take <= WIRE_LINE_MAX) {
+		w->line = span_of(in.p, take - 2);
+		return WIRE_LINE;
+	}
+	line_add(w, span_of(in.p, take));
+	w->line = span_of(w->line_buf, w->line_len >= 2 ? w->line_len - 2 : 0);
+	w->line_len = 0;
+	if (w->skipping) {
+		w->skipping = false;
+		return WIRE_LINE_LONG;
+	}
+	return WIRE_LINE;
+}
+
+/* ---- content ---- */
+
+/* What a scan step found at in.p[*i]. */
+enum step { STEP_ON, STEP_BAD, STEP_NUL, STEP_END, STEP_CUT };
+
+/* At the start of a line of DATA: a dot is not content. */
+static enum step at_start(struct wire *w, struct span in, size_t *i, size_t start)
+{
+	if (w->mode == WIRE_DATA && in.p[*i] == '.') {
+		if (*i > start)
+			return STEP_CUT; /* first what is before it; then we are here again */
+		w->content = AFTER_DOT;
+		(*i)++;
+		return STEP_CUT;
+	}
+	w->content = IN_LINE;
+	return STEP_ON;
+}
+
+static enum step in_line(struct wire *w, struct span in, size_t *i)
+{
+	*i += find_special(in.p + *i, in.n - *i);
+	if (*i == in.n)
+		return STEP_ON;
+	if (in.p[*i] == '\n')
+		return STEP_BAD;
+	if (in.p[*i] == '\0' && !w->nul_seen)
+		return STEP_NUL;
+	if (in.p[*i] == '\r')
+		w->content = AFTER_CR;
+	(*i)++;
+	return STEP_ON;
+}
+
+static enum step one_step(struct wire *w, struct span in, size_t *i, size_t start)
+{
+	switch (w->content) {
+	case AT_START:
+		return at_start(w, in, i, start);
+	case IN_LINE:
+		return in_line(w, in, i);
+	case AFTER_CR:
+		if (in.p[*i] != '\n')
+			return STEP_BAD;
+		w->content = AT_START;
+		(*i)++;
+		return STEP_ON;
+	case AFTER_DOT:
+		if (in.p[*i] == '\r') {
+			w->content = AFTER_DOT_CR;
+			(*i)++;
+			return STEP_CUT;
+		}
+		w->content = IN_LINE; /* it was a stuffed dot; the rest is content */
+		return STEP_ON;
+	default: /* AFTER_DOT_CR: only LF is right, and it is the end */
+		if (in.p[*i] != '\n')
+			return STEP_BAD;
+		(*i)++;
+		return STEP_END;
+	}
+}
+
+static enum wire_event next_content(struct wire *w, struct span in, size_t *ret_used)
+{
+	size_t i = 0, start = 0;
+
+	while (i < in.n) {
+		switch (one_step(w, in, &i, start)) {
+		case STEP_ON:
+			continue;
+		case STEP_CUT:
+			if (i > start && w->content == AT_START) {
+				w->body = span_of(in.p + start, i - start);
+				*ret_used = i;
+				return WIRE_BODY;
+			}
+			start = i;
+			continue;
+		case STEP_BAD:
+			*ret_used = i;
+			return WIRE_BAD_LINE_END;
+		case STEP_NUL:
+			if (i > start)
+				break;
+			w->nul_seen = true;
+			*ret_used = i; /* it stays content: the message will be refused as a whole */
+			return WIRE_BAD_NUL;
+		case STEP_END:
+			*ret_used = i;
+			wire_mode(w, WIRE_LINES, 0, false);
+			return WIRE_BODY_END;
+		}
+		break;
+	}
+	*ret_used = i;
+	if (i == start)
+		return WIRE_MORE;
+	w->body = span_of(in.p + start, i - start);
+	return WIRE_BODY;
+}
+
+static enum wire_event next_chunk(struct wire *w, struct span in, size_t *ret_used)
+{
+	enum wire_event ev;
+
+	if (w->chunk_left == 0) {
+		*ret_used = 0;
+		wire_mode(w, WIRE_LINES, 0, false);
+		return WIRE_BODY_END;
+	}
+	if (in.n > w->chunk_left)
+		in.n = (size_t)w->chunk_left;
+	ev = next_content(w, in, ret_used);
+	w->chunk_left -= *ret_used;
+	return ev;
+}
+
+enum wire_event wire_next(struct wire *w, struct span in, size_t *ret_used)
+{
+	if (w->mode == WIRE_LINES)
+		return next_line(w, in, ret_used);
+	return w->mode == WIRE_DATA ? next_content(w, in, ret_used) : next_chunk(w, in, ret_used);
+}
+
+bool wire_ends_in_cr(const struct wire *w)
+{
+	return w->content == AFTER_CR;
+}
+
+/* ---- sending ---- */
+
+bool wire_stuff(struct wire_stuff *st, struct span *content, struct span *ret_slice, bool *ret_dot)
+{
+	struct span s = *content;
+	const char *at;
+
+	if (!s.n)
+		return false;
+	*ret_dot = st->state == 0 && s.p[0] == '.';
+	at = memmem(s.p, s.n, "\n.", 2);
+	if (at) {
+		size_t n = (size_t)(at - s.p) + 1;
+
+		*ret_slice = span_of(s.p, n);
+		*content = span_skip(s, n);
+		st->state = 0;
+		return true;
+	}
+	*ret_slice = s;
+	*content = span_skip(s, s.n);
+	st->state = s.p[s.n - 1] != '\n';
+	return true;
+}
+
+struct span wire_stuff_end(const struct wire_stuff *st)
+{
+	return st->state == 0 ? SPAN(".\r\n") : SPAN("\r\n.\r\n");
+}
