@@ -136,6 +136,8 @@ static enum status put_dsn(struct bounce *b, struct span to)
 		body_drop(body);
 		goto out;
 	}
+	if (memmem(o.p, o.n, "\n.", 2))
+		body_mark_dot_lines(body);
 	st = mail_seal(w, &env, body, NULL, &dsn, &r);
 	if (st != ST_OK)
 		goto out;

@@ -375,6 +375,8 @@ static void decide_message(struct session *s)
 	struct reply r;
 
 	s->body = NULL;
+	if (s->smtp.wire.dot_line)
+		body_mark_dot_lines(b);
 	if (!d.accept) {
 		body_drop(b);
 		counter_add(C_MSG_REFUSED, 1);

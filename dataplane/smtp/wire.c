@@ -21,7 +21,7 @@ void wire_mode(struct wire *w, enum wire_mode mode, uint64_t chunk_len, bool fir
 		w->skipping = false;
 		w->state = IN_LINE;
 	} else if (first) {
-		w->nul_seen = false;
+		w->nul_seen = w->dot_line = false;
 		w->content = AT_START;
 	}
 }
@@ -112,6 +112,7 @@ static enum step at_start(struct wire *w, struct span in, size_t *i, size_t star
 		(*i)++;
 		return STEP_CUT;
 	}
+	w->dot_line = w->dot_line || in.p[*i] == '.';
 	w->content = IN_LINE;
 	return STEP_ON;
 }
@@ -151,6 +152,7 @@ static enum step one_step(struct wire *w, struct span in, size_t *i, size_t star
 			return STEP_CUT;
 		}
 		w->content = IN_LINE; /* it was a stuffed dot; the rest is content */
+		w->dot_line = w->dot_line || in.p[*i] == '.';
 		return STEP_ON;
 	default: /* AFTER_DOT_CR: only LF is right, and it is the end */
 		if (in.p[*i] != '\n')

@@ -42,6 +42,8 @@ enum status body_new(struct store *s, uint64_t size_hint, struct body **ret);
 enum status body_room(struct body *b, size_t n);
 /* Copies s behind what is there. ST_FULL. */
 enum status body_append(struct body *b, struct span s);
+/* A line of the content begins with a dot. */
+void body_mark_dot_lines(struct body *b);
 uint64_t body_len(const struct body *b);
 /* The first bytes as far as they are in one piece in memory: enough for header checks (up to 64 KiB is guaranteed when the body has it). */
 struct span body_head(const struct body *b);

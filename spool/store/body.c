@@ -1,0 +1,171 @@
+#include <stdlib.h>
+#include <xxhash.h>
+#include "spool/base/counters.h"
+#include "spool/store/internal.h"
+
+enum { HEAD_GUARANTEED = 64 * 1024 };
+
+enum status body_new(struct store *s, uint64_t size_hint, struct body **ret)
+{
+	struct body *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return ST_NOMEM;
+	b->store = s;
+	b->hint = size_hint;
+	*ret = b;
+	return ST_OK;
+}
+
+void piece_free(struct store *s, struct piece *p)
+{
+	if (p->ext.cap)
+		extent_release(s->arena, p->ext);
+	if (p->on_disk)
+		segment_live(s, p->segment, -1);
+	free(p);
+}
+
+/* The next extent: as large as what there is already, so that a message is a few pieces; or as the client announced. */
+static size_t next_want(const struct body *b)
+{
+	if (!b->npieces && b->hint)
+		return b->hint > EXTENT_MAX ? HEAD_GUARANTEED : (size_t)b->hint;
+	return b->len > EXTENT_MIN ? (size_t)b->len : EXTENT_MIN;
+}
+
+static struct piece *tail(const struct body *b)
+{
+	return b->npieces ? b->piece[b->npieces - 1] : NULL;
+}
+
+static size_t tail_room(const struct body *b)
+{
+	struct piece *p = tail(b);
+
+	return p && p->ext.cap && !p->queued && !p->on_disk ? p->ext.cap - p->len : 0;
+}
+
+enum status body_room(struct body *b, size_t n)
+{
+	struct arena *a = b->store->arena;
+	size_t free_bytes = arena_bytes(a) - arena_used(a);
+
+	if (n <= tail_room(b) || free_bytes > 4 * EXTENT_MAX)
+		return ST_OK;
+	/* spilling gives room back; without it only other messages' ends do */
+	if (b->store->flying.tqh_first || b->store->waiting.tqh_first || b->store->open) {
+		b->store->room_wanted = true;
+		return free_bytes > EXTENT_MAX ? ST_OK : ST_AGAIN;
+	}
+	return ST_OK;
+}
+
+static void close_piece(struct piece *p, const struct arena *a)
+{
+	p->hash = XXH3_64bits(arena_at(a, p->ext.off), p->len);
+}
+
+/* A long body is written to the log while it comes in. */
+static void spill(struct body *b)
+{
+	struct store *s = b->store;
+
+	if (b->len <= s->cfg.spill_bytes)
+		return;
+	while (b->spilled < b->npieces) {
+		struct piece *p = b->piece[b->spilled];
+
+		if (p->len < p->ext.cap)
+			break; /* only full ones; the last goes with the message */
+		log_chunk(s, p);
+		b->spilled++;
+	}
+}
+
+static enum status add_piece(struct body *b)
+{
+	struct piece *p;
+
+	if (tail(b) && tail(b)->ext.cap)
+		close_piece(tail(b), b->store->arena);
+	spill(b);
+	if (b->npieces == b->cap) {
+		uint32_t cap = b->cap ? b->cap * 2 : 4;
+		struct piece **bigger = realloc(b->piece, cap * sizeof(struct piece *));
+
+		if (!bigger)
+			return ST_NOMEM;
+		b->piece = bigger;
+		b->cap = cap;
+	}
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return ST_NOMEM;
+	if (extent_alloc(b->store->arena, next_want(b), &p->ext) != ST_OK) {
+		free(p);
+		return ST_FULL;
+	}
+	b->piece[b->npieces++] = p;
+	return ST_OK;
+}
+
+enum status body_append(struct body *b, struct span s)
+{
+	if (!s.n)
+		return ST_OK;
+	if (s.n >= 2)
+		memcpy(b->last, s.p + s.n - 2, 2);
+	else {
+		b->last[0] = b->last[1];
+		b->last[1] = s.p[0];
+	}
+	while (s.n) {
+		size_t n = tail_room(b);
+		struct piece *p;
+
+		if (!n) {
+			enum status st = add_piece(b);
+
+			if (st != ST_OK)
+				return st;
+			continue;
+		}
+		p = tail(b);
+		n = n < s.n ? n : s.n;
+		memcpy((char *)arena_at(b->store->arena, p->ext.off) + p->len, s.p, n);
+		p->len += (uint32_t)n;
+		b->len += n;
+		s = span_skip(s, n);
+	}
+	return ST_OK;
+}
+
+void body_mark_dot_lines(struct body *b)
+{
+	b->dot_lines = true;
+}
+
+uint64_t body_len(const struct body *b)
+{
+	return b->len;
+}
+
+struct span body_head(const struct body *b)
+{
+	if (!b->npieces || !b->piece[0]->ext.cap)
+		return SPAN_NONE;
+	return span_of(arena_at(b->store->arena, b->piece[0]->ext.off), b->piece[0]->len);
+}
+
+void body_drop(struct body *b)
+{
+	for (uint32_t i = 0; i < b->npieces; i++) {
+		if (b->piece[i]->queued)
+			b->piece[i]->orphan = true;
+		else
+			piece_free(b->store, b->piece[i]);
+	}
+	free(b->piece);
+	free(b);
+}
