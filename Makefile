@@ -21,9 +21,9 @@ ARCHIVES := spool/base spool/mail spool/store dataplane/smtp dataplane/net datap
 	dataplane scanner control bench
 # The vendor libraries of each folder.
 LIBS_spool := -luring -lxxhash -lidn2
-LIBS_dataplane := -lssl -lcrypto -lcares -lhiredis
+LIBS_dataplane := -lssl -lcrypto -lcares -lhiredis -lm
 LIBS_scanner := -lclamav -lseccomp
-LIBS_control := -lcyaml -lyaml -ljansson -lmicrohttpd -lcurl -lcrypto
+LIBS_control := -lyaml -ljansson -lmicrohttpd -lcurl -lcrypto
 JEMALLOC_release := -ljemalloc
 
 archive = $(B)/lib$(subst /,-,$(1)).a

@@ -64,7 +64,7 @@ struct snap_host {
 
 /* Everything with one value. Times in ns unless the name says otherwise. */
 struct snap_settings {
-	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, help_url;
+	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics;
 	uint32_t workers, partitions, scanners, conns_max, conns_per_client, rcpt_max, errors_max, commands_max;
 	uint32_t transport; /* 0 io_uring */
 	uint32_t log_level; /* enum log_level */
@@ -93,7 +93,7 @@ struct snap_header {
 	uint64_t magic;
 	uint32_t version, settings_size;
 	uint64_t bytes;      /* of the whole file */
-	uint64_t checksum;   /* XXH3 of all that follows this header */
+	uint64_t checksum;   /* XXH3 of all that follows this field */
 	uint64_t generation; /* counts up with each publication */
 	uint64_t made_wall_ns;
 	uint8_t pad[16];

@@ -1,0 +1,200 @@
+/* weir-control: checks and publishes the configuration, serves metrics. See weir-control(8). */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "control/metrics.h"
+#include "control/schema.h"
+#include "spool/base/clock.h"
+#include "spool/base/counters.h"
+#include "spool/base/daemon.h"
+#include "spool/base/log.h"
+
+static volatile sig_atomic_t stopping, reload;
+
+static void on_stop(int sig)
+{
+	(void)sig;
+	stopping = 1;
+}
+
+static void on_reload(int sig)
+{
+	(void)sig;
+	reload = 1;
+}
+
+static uint64_t published_generation(const char *run_dir)
+{
+	char path[4096];
+	struct snapshot s;
+	uint64_t g;
+
+	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
+	if (snapshot_open(path, &s) != ST_OK)
+		return 0;
+	g = s.h->generation;
+	snapshot_close(&s);
+	return g;
+}
+
+/* Reads, checks and publishes. A bad file changes nothing; its errors go to `errors`. */
+static bool publish(const char *config, const char *run_dir, FILE *errors)
+{
+	struct model m;
+	uint64_t generation = published_generation(run_dir) + 1;
+	bool ok = model_read(&m, config, run_dir, generation, errors);
+
+	if (ok && model_publish(&m, run_dir) != ST_OK) {
+		fprintf(errors, "%s\n", trail_text());
+		ok = false;
+	}
+	if (ok) {
+		counter_set(C_SNAPSHOT_GENERATION, generation);
+		log_msg(LOG_LVL_INFO, "published", "generation %llu", (unsigned long long)generation);
+	}
+	free(m.bytes);
+	return ok;
+}
+
+/* The one command: "reload". The answer is "ok\n", or the errors. */
+static void answer(int listener, const char *config, const char *run_dir)
+{
+	char request[64] = "", *text = NULL;
+	size_t len = 0;
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	struct timeval limit = { .tv_sec = 2 };
+	FILE *f = open_memstream(&text, &len);
+
+	if (fd < 0 || !f)
+		goto out;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	if (recv(fd, request, sizeof(request) - 1, 0) <= 0)
+		goto out;
+	if (strncmp(request, "reload", 6) != 0)
+		fprintf(f, "unknown command\n");
+	else if (publish(config, run_dir, f))
+		fprintf(f, "ok\n");
+	fflush(f);
+	if (send(fd, text, len, MSG_NOSIGNAL) < 0)
+		log_msg(LOG_LVL_WARN, "control-socket", "%s", strerror(errno));
+out:
+	if (f)
+		fclose(f);
+	free(text);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void start_metrics(const char *run_dir, const char *stats)
+{
+	char path[4096];
+	struct snapshot s = { 0 };
+
+	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
+	if (snapshot_open(path, &s) == ST_OK && metrics_start(stats, snap_cstr(&s, s.h->settings.metrics)) != ST_OK)
+		log_msg(LOG_LVL_WARN, "metrics", "%s", trail_text());
+	if (s.h)
+		snapshot_close(&s);
+}
+
+static int listen_control(const char *run_dir)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int n = snprintf(a.sun_path, sizeof(a.sun_path), "%s/control", run_dir);
+	mode_t old = umask(0177);
+
+	unlink(a.sun_path);
+	if (fd >= 0 && (n >= (int)sizeof(a.sun_path) || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 16) < 0)) {
+		close(fd);
+		fd = -1;
+	}
+	umask(old);
+	return fd;
+}
+
+static void log_errors(const char *text)
+{
+	struct span rest = span_str(text);
+
+	while (rest.n)
+		log_msg(LOG_LVL_ERROR, "configuration-error", "%.*s", SPAN_FMT(span_cut(&rest, '\n')));
+}
+
+static void serve(const char *config, const char *run_dir, int listener)
+{
+	while (!stopping) {
+		struct pollfd p = { .fd = listener, .events = POLLIN };
+
+		if (poll(&p, 1, 1000) > 0)
+			answer(listener, config, run_dir);
+		atomic_store(&counters_self->beat_ns, clock_mono_ns());
+		if (reload) {
+			char *text = NULL;
+			size_t len = 0;
+			FILE *f = open_memstream(&text, &len);
+
+			reload = 0;
+			if (f && !publish(config, run_dir, f)) {
+				fflush(f);
+				log_errors(text);
+			}
+			if (f)
+				fclose(f);
+			free(text);
+		}
+		log_flush();
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = { { "config", 1, NULL, 'c' }, { "run", 1, NULL, 'r' },
+		{ "help", 0, NULL, 'h' }, { 0 } };
+	const char *config = NULL, *run_dir = NULL;
+	struct sigaction sa = { .sa_handler = on_reload };
+	char stats[4096];
+	int c, listener;
+
+	while ((c = getopt_long(argc, argv, "c:r:h", options, NULL)) != -1) {
+		if (c == 'c')
+			config = optarg;
+		else if (c == 'r')
+			run_dir = optarg;
+		else
+			break;
+	}
+	if (!run_dir || optind != argc || c != -1) {
+		fputs("usage: weir-control --run DIR [--config FILE]\n", c == 'h' ? stdout : stderr);
+		return c == 'h' ? 0 : 2;
+	}
+	log_init(2, "control", 0, LOG_LVL_INFO);
+	daemon_signals(on_stop);
+	sigaction(SIGHUP, &sa, NULL);
+	snprintf(stats, sizeof(stats), "%s/stats", run_dir);
+	if (counters_open(stats, "control", 0) != ST_OK || (listener = listen_control(run_dir)) < 0) {
+		log_msg(LOG_LVL_ERROR, "start-failed", "%s: %s", run_dir, strerror(errno));
+		log_flush();
+		return 1;
+	}
+	if (!publish(config, run_dir, stderr) && !published_generation(run_dir)) {
+		log_flush();
+		return 1;
+	}
+	start_metrics(run_dir, stats);
+	log_flush();
+	serve(config, run_dir, listener);
+	metrics_stop();
+	counters_close();
+	log_msg(LOG_LVL_INFO, "stopped", "in order");
+	log_flush();
+	return 0;
+}

@@ -1,0 +1,789 @@
+/* Reads the configuration file with libyaml's document interface: it keeps the line of every value, which the checks of meaning
+ * need for their messages (libcyaml, which stands on it, tells lines only for errors of its own). */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include <yaml.h>
+#include "control/schema.h"
+#include "spool/base/clock.h"
+#include "spool/mail/address.h"
+
+struct reader {
+	struct model *m;
+	yaml_document_t *doc;
+	uint64_t seen; /* bit per schema row */
+};
+
+static struct snap_settings *settings(struct model *m)
+{
+	return &((struct snap_header *)(void *)m->bytes)->settings;
+}
+
+/* ---- errors ---- */
+
+static void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...)
+{
+	va_list ap;
+
+	m->errors++;
+	fprintf(m->complain, "%s:%zu: ", m->file ? m->file : "(default)", at ? at->start_mark.line + 1 : 0);
+	va_start(ap, fmt);
+	vfprintf(m->complain, fmt, ap);
+	va_end(ap);
+	fputc('\n', m->complain);
+}
+
+/* How many changes make a into b: for "did you mean". */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[64], n = (unsigned)strlen(b);
+
+	if (n >= 64 || strlen(a) >= 64)
+		return 99;
+	for (unsigned j = 0; j <= n; j++)
+		row[j] = j;
+	for (unsigned i = 1; a[i - 1]; i++) {
+		unsigned diag = row[0];
+
+		row[0] = i;
+		for (unsigned j = 1; j <= n; j++) {
+			unsigned change = diag + (a[i - 1] != b[j - 1]), best = change;
+
+			diag = row[j];
+			best = row[j] + 1 < best ? row[j] + 1 : best;
+			best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+			row[j] = best;
+		}
+	}
+	return row[n];
+}
+
+static void unknown_key(struct model *m, const yaml_node_t *at, const char *key)
+{
+	const char *best = NULL;
+	unsigned best_d = 4;
+
+	for (size_t i = 0; i < schema_rows; i++) {
+		unsigned d = distance(key, schema[i].key);
+
+		if (d < best_d) {
+			best_d = d;
+			best = schema[i].key;
+		}
+	}
+	complain(m, at, "unknown key \"%s\"%s%s%s", key, best ? "; did you mean \"" : "", best ? best : "", best ? "\"?" : "");
+}
+
+/* ---- the file in the making ---- */
+
+static uint32_t append(struct model *m, const void *p, size_t n)
+{
+	size_t at = (m->n + 7) & ~(size_t)7;
+
+	if (at + n + 1 > m->cap) {
+		size_t cap = m->cap * 2 > at + n + 1 ? m->cap * 2 : (at + n + 1) * 2;
+
+		m->bytes = realloc(m->bytes, cap);
+		CHECK(m->bytes);
+		memset(m->bytes + m->cap, 0, cap - m->cap);
+		m->cap = cap;
+	}
+	if (n)
+		memcpy(m->bytes + at, p, n);
+	m->bytes[at + n] = '\0';
+	m->n = at + n + 1;
+	return (uint32_t)at;
+}
+
+static struct snap_str add_str(struct model *m, struct span s)
+{
+	return (struct snap_str){ append(m, s.p, s.n), (uint32_t)s.n };
+}
+
+static struct snap_list add_list(struct model *m, const void *rows, size_t n, size_t size)
+{
+	return (struct snap_list){ append(m, rows, n * size), (uint32_t)n };
+}
+
+/* ---- values ---- */
+
+static bool parse_unit(const char *text, const char *const *unit, const double *factor, size_t n, double *ret)
+{
+	char *end;
+	double v = strtod(text, &end);
+
+	if (end == text || v < 0 || !isdigit((unsigned char)text[0]))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (strcasecmp(end, unit[i]) == 0) {
+			*ret = v * factor[i];
+			return *ret < 1.8e19;
+		}
+	return false;
+}
+
+static bool parse_size(const char *text, uint64_t *ret)
+{
+	static const char *const unit[] = { "", "K", "M", "G", "T" };
+	static const double factor[] = { 1, 1024, 1048576, 1073741824, 1099511627776.0 };
+	double v;
+
+	if (!parse_unit(text, unit, factor, 5, &v))
+		return false;
+	*ret = (uint64_t)v;
+	return true;
+}
+
+static bool parse_duration(const char *text, uint64_t *ret)
+{
+	static const char *const unit[] = { "ms", "s", "m", "h", "d" };
+	static const double factor[] = { 1e6, 1e9, 60e9, 3600e9, 86400e9 };
+	double v;
+
+	if (!parse_unit(text, unit, factor, 5, &v))
+		return false;
+	*ret = (uint64_t)v;
+	return true;
+}
+
+static bool parse_rate(const char *text, double *ret)
+{
+	char *end;
+
+	if (strcasecmp(text, "none") == 0) {
+		*ret = 0;
+		return true;
+	}
+	*ret = strtod(text, &end);
+	return end != text && !*end && *ret > 0 && *ret < 1e12;
+}
+
+static int find_word(const char *const *words, const char *text)
+{
+	for (int i = 0; words[i]; i++)
+		if (strcasecmp(words[i], text) == 0)
+			return i;
+	return -1;
+}
+
+static void list_words(const char *const *words, struct out *o)
+{
+	for (int i = 0; words[i]; i++) {
+		if (i)
+			out_str(o, words[i + 1] ? ", " : " or ");
+		out_str(o, words[i]);
+	}
+	out_char(o, '\0');
+}
+
+static void set_number(struct model *m, const yaml_node_t *at, const struct schema_row *r, uint64_t v, const char *text)
+{
+	char lo[32] = "", hi[32] = "";
+	char *to = (char *)settings(m) + r->off;
+
+	if (v < r->min || (r->max && v > r->max)) {
+		if (r->type == T_SIZE || r->type == T_U32) {
+			snprintf(lo, sizeof(lo), "%llu", (unsigned long long)r->min);
+			snprintf(hi, sizeof(hi), "%llu", (unsigned long long)r->max);
+		} else {
+			snprintf(lo, sizeof(lo), "%gs", (double)r->min / 1e9);
+			snprintf(hi, sizeof(hi), "%gs", (double)r->max / 1e9);
+		}
+		if (!(v == 0 && strcmp(r->def, "0") == 0)) {
+			complain(m, at, "%s: %s is out of range; at least %s%s%s", r->key, text, lo, r->max ? ", at most " : "", r->max ? hi : "");
+			return;
+		}
+	}
+	if (r->type == T_U32)
+		memcpy(to, &(uint32_t){ (uint32_t)v }, 4);
+	else
+		memcpy(to, &v, 8);
+}
+
+/* Sets a scalar from its text. */
+static void set_scalar(struct model *m, const yaml_node_t *at, const struct schema_row *r, const char *text)
+{
+	char *to = (char *)settings(m) + r->off;
+	char buf[200];
+	struct out o = out_of(buf, sizeof(buf));
+	uint64_t v = 0;
+	double d;
+	int w;
+
+	switch (r->type) {
+	case T_STRING: {
+		struct snap_str s = add_str(m, span_str(text));
+
+		memcpy((char *)settings(m) + r->off, &s, sizeof(s));
+		break;
+	}
+	case T_U32:
+		if (!span_u64(span_str(text), UINT32_MAX, &v))
+			complain(m, at, "%s: \"%s\" is not a number", r->key, text);
+		else
+			set_number(m, at, r, v, text);
+		break;
+	case T_SIZE:
+		if (!parse_size(text, &v))
+			complain(m, at, "%s: \"%s\" is not a size; write for example 512K, 100M or 8G", r->key, text);
+		else
+			set_number(m, at, r, v, text);
+		break;
+	case T_DURATION:
+		if (!parse_duration(text, &v))
+			complain(m, at, "%s: \"%s\" is not a duration; write for example 500ms, 30s, 5m, 4h or 5d", r->key, text);
+		else
+			set_number(m, at, r, v, text);
+		break;
+	case T_RATE:
+		if (!parse_rate(text, &d))
+			complain(m, at, "%s: \"%s\" is not a rate; write a number of messages, or none", r->key, text);
+		else
+			memcpy(to, &d, sizeof(d));
+		break;
+	case T_ENUM:
+		w = find_word(r->words, text);
+		list_words(r->words, &o);
+		if (w < 0)
+			complain(m, at, "%s: \"%s\" is not possible; write %s", r->key, text, buf);
+		else if (r->off == offsetof(struct snap_settings, engine)) {
+			struct snap_str s = add_str(m, span_str(r->words[w]));
+
+			memcpy((char *)settings(m) + r->off, &s, sizeof(s));
+		} else
+			memcpy(to, &(uint32_t){ (uint32_t)w }, 4);
+		break;
+	case T_BOOL:
+		w = find_word((const char *const[]){ "no", "yes", "false", "true", NULL }, text);
+		if (w < 0)
+			complain(m, at, "%s: \"%s\" is not possible; write yes or no", r->key, text);
+		else
+			memcpy(to, &(uint32_t){ (uint32_t)w & 1 }, 4);
+		break;
+	case T_TABLE:
+		break;
+	}
+}
+
+/* ---- tables ---- */
+
+static const char *scalar(const yaml_node_t *n)
+{
+	return n && n->type == YAML_SCALAR_NODE ? (const char *)n->data.scalar.value : NULL;
+}
+
+/* The value of a key in a mapping; complains about keys that are not in `known`. */
+static const yaml_node_t *member(struct reader *r, const yaml_node_t *map, const char *key)
+{
+	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
+		const char *k = scalar(yaml_document_get_node(r->doc, p->key));
+
+		if (k && strcmp(k, key) == 0)
+			return yaml_document_get_node(r->doc, p->value);
+	}
+	return NULL;
+}
+
+static void only_members(struct reader *r, const yaml_node_t *map, const char *const *known, const char *what)
+{
+	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
+		const yaml_node_t *kn = yaml_document_get_node(r->doc, p->key);
+		const char *k = scalar(kn);
+		char buf[200];
+		struct out o = out_of(buf, sizeof(buf));
+
+		list_words(known, &o);
+		if (!k || find_word(known, k) < 0)
+			complain(r->m, kn, "%s: unknown key \"%s\"; there are %s", what, k ? k : "?", buf);
+	}
+}
+
+/* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
+static bool split_port(const char *text, struct span *host, uint64_t *port)
+{
+	struct span s = span_str(text);
+	const char *colon = strrchr(text, ':');
+
+	if (!colon || !span_u64(span_str(colon + 1), 65535, port))
+		return false;
+	*host = span_of(s.p, (size_t)(colon - s.p));
+	if (host->n > 2 && host->p[0] == '[' && host->p[host->n - 1] == ']')
+		*host = span_of(host->p + 1, host->n - 2);
+	else if (memchr(host->p, ':', host->n))
+		return false;
+	return host->n > 0;
+}
+
+typedef void item_fn(struct reader *r, const yaml_node_t *item, void *row);
+
+static void row_listener(struct reader *r, const yaml_node_t *item, void *row)
+{
+	struct snap_listener *l = row;
+	const yaml_node_t *at = item;
+	const char *text = scalar(item), *tls = NULL;
+	struct span host;
+	uint64_t port;
+
+	if (item->type == YAML_MAPPING_NODE) {
+		only_members(r, item, (const char *const[]){ "address", "tls", NULL }, "listen");
+		at = member(r, item, "address");
+		text = scalar(at);
+		tls = scalar(member(r, item, "tls"));
+	}
+	if (!text || !split_port(text, &host, &port) || ip_parse(host, l->ip) != ST_OK) {
+		complain(r->m, at ? at : item, "listen: \"%s\" is not an address with a port; write for example \"0.0.0.0:25\" or \"[::]:25\"",
+			text ? text : "");
+		return;
+	}
+	if (tls && strcmp(tls, "implicit") != 0)
+		complain(r->m, item, "listen: tls is \"%s\"; write implicit, or leave it out for STARTTLS", tls);
+	l->port = (uint16_t)port;
+	l->tls_implicit = tls != NULL;
+}
+
+static void row_net(struct reader *r, const yaml_node_t *item, void *row)
+{
+	static const char *const class_words[] = { "mx", "robust", "fragile", "submission", NULL };
+	struct snap_net *n = row;
+	const char *text = scalar(item), *class = NULL, *rate = NULL, *name = NULL;
+	unsigned prefix = 0;
+	int w;
+
+	if (item->type == YAML_MAPPING_NODE) {
+		only_members(r, item, (const char *const[]){ "network", "class", "rate", "name", NULL }, "relay_clients");
+		text = scalar(member(r, item, "network"));
+		class = scalar(member(r, item, "class"));
+		rate = scalar(member(r, item, "rate"));
+		name = scalar(member(r, item, "name"));
+	}
+	n->class_ = CLASS_ROBUST;
+	n->rate_limit = -1;
+	n->line = (uint32_t)item->start_mark.line + 1;
+	n->name = add_str(r->m, span_str(name ? name : ""));
+	if (!text || net_parse(span_str(text), n->ip, &prefix) != ST_OK)
+		complain(r->m, item, "relay_clients: \"%s\" is not a network; write for example 192.0.2.0/24 or \"2001:db8::/32\"", text ? text : "");
+	n->prefix = prefix;
+	if (class && ((w = find_word(class_words, class)) != CLASS_ROBUST && w != CLASS_FRAGILE))
+		complain(r->m, item, "relay_clients: class \"%s\" is not possible; write robust or fragile", class);
+	else if (class)
+		n->class_ = (uint32_t)find_word(class_words, class);
+	if (rate && !parse_rate(rate, &n->rate_limit))
+		complain(r->m, item, "relay_clients: rate \"%s\" is not possible; write a number of messages, or none", rate);
+}
+
+static bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret)
+{
+	char buf[ADDRESS_DOMAIN_MAX + 2];
+	struct out o = out_of(buf, sizeof(buf));
+	struct span s = span_str(text ? text : "");
+
+	if (strcmp(what, "routes") == 0 && span_eq(s, SPAN("*"))) {
+		*ret = add_str(r->m, s);
+		return true;
+	}
+	if (strcmp(what, "routes") == 0 && s.n > 1 && s.p[0] == '.') {
+		out_char(&o, '.');
+		s = span_skip(s, 1);
+	}
+	if (address_domain_key(s, &o) != ST_OK) {
+		complain(r->m, at, "%s: \"%s\" is not a domain; write for example cam.example", what, text ? text : "");
+		*ret = add_str(r->m, SPAN(""));
+		return false;
+	}
+	*ret = add_str(r->m, out_span(&o));
+	return true;
+}
+
+static void row_domain(struct reader *r, const yaml_node_t *item, void *row)
+{
+	struct snap_domain *d = row;
+
+	d->line = (uint32_t)item->start_mark.line + 1;
+	domain_key(r, item, "local_domains", scalar(item), &d->name);
+}
+
+static void row_host(struct reader *r, const yaml_node_t *item, void *row)
+{
+	struct snap_host *h = row;
+	struct span host = SPAN("");
+	uint64_t port = 53;
+	const char *text = scalar(item);
+	uint8_t ip[16];
+
+	if (!text || !split_port(text, &host, &port) || ip_parse(host, ip) != ST_OK) {
+		complain(r->m, item, "dns.servers: \"%s\" is not an address with a port; write for example \"192.0.2.53:53\"", text ? text : "");
+		host = SPAN("");
+	}
+	h->name = add_str(r->m, host);
+	h->port = (uint32_t)port;
+}
+
+/* One "smtp:HOST:PORT" or "lmtp:HOST:PORT". False: complained. */
+static bool route_target(struct reader *r, const yaml_node_t *at, uint32_t *kind, struct snap_host *h)
+{
+	const char *text = scalar(at);
+	struct span host;
+	uint64_t port;
+	uint32_t k = text && strncmp(text, "lmtp:", 5) == 0 ? ROUTE_LMTP : ROUTE_SMTP;
+
+	if (!text || (strncmp(text, "smtp:", 5) != 0 && k != ROUTE_LMTP) || !split_port(text + 5, &host, &port) || !port) {
+		complain(r->m, at, "routes: \"%s\" is not a next hop; write smtp:HOST:PORT, lmtp:HOST:PORT or mx", text ? text : "");
+		return false;
+	}
+	if (*kind != ROUTE_MX && *kind != k) {
+		complain(r->m, at, "routes: smtp and lmtp cannot be mixed in one route");
+		return false;
+	}
+	*kind = k;
+	h->name = add_str(r->m, host);
+	h->port = (uint32_t)port;
+	return true;
+}
+
+static void row_route(struct reader *r, const yaml_node_t *item, void *row)
+{
+	static const char *const words[] = { "never", "may", "must", NULL };
+	struct snap_route *t = row;
+	struct snap_host h[16];
+	const yaml_node_t *to;
+	const char *tls;
+	uint32_t n = 0;
+	int w;
+
+	t->line = (uint32_t)item->start_mark.line + 1;
+	t->tls = SNAP_TLS_MAY;
+	memset(h, 0, sizeof(h));
+	if (item->type != YAML_MAPPING_NODE) {
+		complain(r->m, item, "routes: an entry is {domain: NAME, to: NEXT-HOP}");
+		t->name = add_str(r->m, SPAN(""));
+		return;
+	}
+	only_members(r, item, (const char *const[]){ "domain", "to", "tls", NULL }, "routes");
+	domain_key(r, item, "routes", scalar(member(r, item, "domain")), &t->name);
+	to = member(r, item, "to");
+	tls = scalar(member(r, item, "tls"));
+	if (tls && (w = find_word(words, tls)) >= 0)
+		t->tls = (uint32_t)w;
+	else if (tls)
+		complain(r->m, item, "routes: tls \"%s\" is not possible; write never, may or must", tls);
+	if (!to) {
+		complain(r->m, item, "routes: \"to\" is missing; write smtp:HOST:PORT, lmtp:HOST:PORT or mx");
+	} else if (to->type == YAML_SEQUENCE_NODE) {
+		for (yaml_node_item_t *i = to->data.sequence.items.start; i < to->data.sequence.items.top && n < 16; i++)
+			n += route_target(r, yaml_document_get_node(r->doc, *i), &t->kind, &h[n]);
+		if (!n)
+			complain(r->m, to, "routes: the list of next hops is empty");
+	} else if (!scalar(to) || strcmp(scalar(to), "mx") != 0) {
+		n = route_target(r, to, &t->kind, &h[0]);
+	}
+	t->hosts = add_list(r->m, h, n, sizeof(*h));
+}
+
+static const struct table {
+	size_t off, size;
+	item_fn *fn;
+} table[] = {
+	{ offsetof(struct snap_settings, listeners), sizeof(struct snap_listener), row_listener },
+	{ offsetof(struct snap_settings, nets), sizeof(struct snap_net), row_net },
+	{ offsetof(struct snap_settings, domains), sizeof(struct snap_domain), row_domain },
+	{ offsetof(struct snap_settings, routes), sizeof(struct snap_route), row_route },
+	{ offsetof(struct snap_settings, dns_servers), sizeof(struct snap_host), row_host },
+};
+
+static struct model *sorting; /* qsort has no context; one thread */
+
+static int by_name(const void *a, const void *b)
+{
+	const struct snap_str *x = a, *y = b;
+	int c = memcmp(sorting->bytes + x->off, sorting->bytes + y->off, x->len < y->len ? x->len : y->len);
+
+	return c ? c : x->len < y->len ? -1 : x->len > y->len;
+}
+
+static int by_prefix(const void *a, const void *b)
+{
+	const struct snap_net *x = a, *y = b;
+
+	return x->prefix != y->prefix ? (x->prefix > y->prefix ? -1 : 1) : memcmp(x->ip, y->ip, 16);
+}
+
+/* Sorts as the snapshot's readers search; equal names are an error. */
+static void sort_table(struct reader *r, const struct table *t, char *rows, size_t n, const char *key, const yaml_node_t *at)
+{
+	sorting = r->m;
+	if (t->fn == row_net)
+		qsort(rows, n, t->size, by_prefix);
+	if (t->fn != row_domain && t->fn != row_route)
+		return;
+	qsort(rows, n, t->size, by_name);
+	for (size_t i = 1; i < n; i++) {
+		const struct snap_str *s = (const struct snap_str *)(const void *)(rows + i * t->size);
+
+		if (s->len && by_name(rows + (i - 1) * t->size, s) == 0)
+			complain(r->m, at, "%s: \"%s\" is there twice", key, r->m->bytes + s->off);
+	}
+}
+
+static void set_table(struct reader *r, const struct schema_row *row, const yaml_node_t *node)
+{
+	const struct table *t = table;
+	struct snap_list list;
+	char *rows;
+	size_t n;
+
+	while (t->off != row->off)
+		t++;
+	if (node->type != YAML_SEQUENCE_NODE) {
+		complain(r->m, node, "%s is a list; write for example %s: [ ... ]", row->key, row->key);
+		return;
+	}
+	n = (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
+	if (n > row->max) {
+		complain(r->m, node, "%s: at most %llu entries", row->key, (unsigned long long)row->max);
+		return;
+	}
+	rows = calloc(n + 1, t->size);
+	CHECK(rows);
+	for (size_t i = 0; i < n; i++)
+		t->fn(r, yaml_document_get_node(r->doc, node->data.sequence.items.start[i]), rows + i * t->size);
+	sort_table(r, t, rows, n, row->key, node);
+	list = add_list(r->m, rows, n, t->size);
+	memcpy((char *)settings(r->m) + row->off, &list, sizeof(list));
+	free(rows);
+}
+
+/* ---- the whole ---- */
+
+static bool is_group(const char *path)
+{
+	size_t n = strlen(path);
+
+	for (size_t i = 0; i < schema_rows; i++)
+		if (strncmp(schema[i].key, path, n) == 0 && schema[i].key[n] == '.')
+			return true;
+	return false;
+}
+
+static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
+{
+	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
+		const yaml_node_t *kn = yaml_document_get_node(r->doc, p->key), *v = yaml_document_get_node(r->doc, p->value);
+		const char *k = scalar(kn);
+		const struct schema_row *row;
+		char path[128];
+
+		snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "." : "", k ? k : "?");
+		row = schema_find(span_str(path));
+		if (!row && v->type == YAML_MAPPING_NODE && is_group(path)) {
+			walk(r, v, path);
+			continue;
+		}
+		if (!row) {
+			unknown_key(r->m, kn, path);
+			continue;
+		}
+		if (r->seen & 1ull << (row - schema))
+			complain(r->m, kn, "%s is there twice", path);
+		r->seen |= 1ull << (row - schema);
+		if (row->type == T_TABLE)
+			set_table(r, row, v);
+		else if (!scalar(v))
+			complain(r->m, v, "%s has one value, not a list or a group", path);
+		else
+			set_scalar(r->m, v, row, scalar(v));
+	}
+}
+
+static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
+{
+	yaml_document_t doc;
+	struct reader r = { .m = m, .doc = &doc, .seen = *seen };
+	yaml_node_t *root;
+
+	if (!yaml_parser_load(p, &doc)) {
+		m->errors++;
+		fprintf(m->complain, "%s:%zu: not YAML: %s\n", m->file ? m->file : "(default)", p->problem_mark.line + 1, p->problem ? p->problem : "?");
+		return;
+	}
+	root = yaml_document_get_root_node(&doc);
+	if (root && root->type == YAML_MAPPING_NODE)
+		walk(&r, root, "");
+	else if (root)
+		complain(m, root, "the file is a list of KEY: VALUE");
+	*seen = r.seen;
+	yaml_document_delete(&doc);
+}
+
+static void read_text(struct model *m, const char *text)
+{
+	yaml_parser_t p;
+	uint64_t seen = 0;
+
+	CHECK(yaml_parser_initialize(&p));
+	yaml_parser_set_input_string(&p, (const unsigned char *)text, strlen(text));
+	read_stream(m, &p, &seen);
+	yaml_parser_delete(&p);
+}
+
+static void read_file(struct model *m, const char *file)
+{
+	FILE *f = fopen(file, "r");
+	yaml_parser_t p;
+	uint64_t seen = 0;
+
+	if (!f) {
+		m->errors++;
+		fprintf(m->complain, "%s: %s\n", file, strerror(errno));
+		return;
+	}
+	CHECK(yaml_parser_initialize(&p));
+	yaml_parser_set_input_file(&p, f);
+	read_stream(m, &p, &seen);
+	yaml_parser_delete(&p);
+	fclose(f);
+}
+
+static void defaults(struct model *m)
+{
+	for (size_t i = 0; i < schema_rows; i++) {
+		char text[256];
+
+		if (schema[i].type != T_TABLE) {
+			set_scalar(m, NULL, &schema[i], schema[i].def);
+			continue;
+		}
+		if (strchr(schema[i].key, '.'))
+			snprintf(text, sizeof(text), "%.*s: {%s: %s}", (int)strcspn(schema[i].key, "."), schema[i].key,
+				strchr(schema[i].key, '.') + 1, schema[i].def);
+		else
+			snprintf(text, sizeof(text), "%s: %s", schema[i].key, schema[i].def);
+		read_text(m, text);
+	}
+}
+
+static void default_str(struct model *m, size_t off, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static void default_str(struct model *m, size_t off, const char *fmt, ...)
+{
+	struct snap_str *s = (struct snap_str *)(void *)((char *)settings(m) + off), made;
+	char text[4096];
+	va_list ap;
+
+	if (s->len)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	made = add_str(m, span_str(text));
+	memcpy((char *)settings(m) + off, &made, sizeof(made));
+}
+
+/* What follows from the machine and from other values. */
+static void derive(struct model *m, const char *run_dir)
+{
+	char host[256] = "localhost", exe[4096] = "";
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	struct snap_settings *s = settings(m);
+
+	gethostname(host, sizeof(host) - 1);
+	if (readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0 && strrchr(exe, '/'))
+		*strrchr(exe, '/') = '\0';
+	s->workers = s->workers ? s->workers : cores > 0 ? (uint32_t)cores : 1;
+	s->partitions = s->partitions ? s->partitions : s->workers;
+	s->scanners = s->scanners ? s->scanners : cores > 0 ? (uint32_t)cores : 1;
+	if (!s->arena_bytes) {
+		s->arena_bytes = memory / 16;
+		if (s->arena_bytes > 512ull << 20)
+			s->arena_bytes = 512ull << 20;
+	}
+	default_str(m, offsetof(struct snap_settings, hostname), "%s", host);
+	s = settings(m);
+	default_str(m, offsetof(struct snap_settings, node), "%.*s", (int)strcspn(m->bytes + s->hostname.off, "."), m->bytes + s->hostname.off);
+	default_str(m, offsetof(struct snap_settings, run_dir), "%s", run_dir);
+	default_str(m, offsetof(struct snap_settings, spool_dir), "%s/spool", run_dir);
+	default_str(m, offsetof(struct snap_settings, redis), "unix:%s/redis.sock", run_dir);
+	default_str(m, offsetof(struct snap_settings, signatures), "%s/signatures", exe);
+	if (!settings(m)->tls_cert.len && !settings(m)->tls_key.len) {
+		char cert[4096];
+
+		snprintf(cert, sizeof(cert), "%s/tls-cert.pem", run_dir);
+		if (access(cert, R_OK) == 0) {
+			default_str(m, offsetof(struct snap_settings, tls_cert), "%s", cert);
+			default_str(m, offsetof(struct snap_settings, tls_key), "%s/tls-key.pem", run_dir);
+		}
+	}
+}
+
+/* What single values cannot show. */
+static void check_together(struct model *m)
+{
+	const struct snap_settings *s = settings(m);
+	const char *host = m->bytes + s->hostname.off;
+
+	if (!address_domain_ok(span_str(host), false))
+		complain(m, NULL, "hostname: \"%s\" is not a host name", host);
+	if (s->tls_cert.len != 0 && s->tls_key.len == 0)
+		complain(m, NULL, "tls.certificate is there without tls.key");
+	if (!s->listeners.n)
+		complain(m, NULL, "listen: at least one address is needed");
+	if (s->spill_bytes > s->segment_bytes / 4)
+		complain(m, NULL, "spool.spill must be at most a quarter of spool.segment");
+	if (s->retry_first_ns > s->retry_max_ns)
+		complain(m, NULL, "delivery.retry_first must not be longer than delivery.retry_max");
+	if (s->postmaster.len) {
+		struct address a;
+
+		if (address_parse(span_str(m->bytes + s->postmaster.off), 0, &a) != ST_OK)
+			complain(m, NULL, "postmaster: \"%s\" is not an address: %s", m->bytes + s->postmaster.off, trail_text());
+	}
+}
+
+bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t generation, FILE *out)
+{
+	struct snap_header *h;
+
+	*m = (struct model){ .complain = out };
+	append(m, &(struct snap_header){ 0 }, sizeof(struct snap_header));
+	default_str(m, offsetof(struct snap_settings, run_dir), "%s", run_dir);
+	defaults(m);
+	m->file = file;
+	if (file)
+		read_file(m, file);
+	derive(m, run_dir);
+	check_together(m);
+	h = (struct snap_header *)(void *)m->bytes;
+	h->magic = SNAPSHOT_MAGIC;
+	h->version = SNAPSHOT_VERSION;
+	h->settings_size = sizeof(struct snap_settings);
+	h->bytes = m->n;
+	h->generation = generation;
+	h->made_wall_ns = clock_wall_ns();
+	h->checksum = XXH3_64bits(m->bytes + offsetof(struct snap_header, generation), m->n - offsetof(struct snap_header, generation));
+	return m->errors == 0;
+}
+
+enum status model_publish(struct model *m, const char *run_dir)
+{
+	char path[4096], temp[4096];
+	int fd;
+	bool ok;
+
+	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
+	snprintf(temp, sizeof(temp), "%s/snapshot.new", run_dir);
+	fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+	if (fd < 0)
+		return trail_errno(errno, "%s", temp);
+	ok = write(fd, m->bytes, m->n) == (ssize_t)m->n && fsync(fd) == 0;
+	close(fd);
+	if (!ok || rename(temp, path) < 0)
+		return trail_errno(errno, "%s", path);
+	return ST_OK;
+}

@@ -1,0 +1,153 @@
+#include "control/schema.h"
+
+static const char *const mode_words[] = { "off", "monitor", "defer", NULL };
+static const char *const scan_down_words[] = { "tempfail", "hold", NULL };
+static const char *const tls_words[] = { "never", "may", "must", NULL };
+static const char *const engine_words[] = { "clamav", "trivial", NULL };
+static const char *const level_words[] = { "debug", "info", "warn", "error", NULL };
+static const char *const transport_words[] = { "io_uring", NULL };
+
+#define AT(member) offsetof(struct snap_settings, member)
+#define S 1000000000ull
+#define MIB (1024ull * 1024)
+
+const struct schema_row schema[] = {
+	{ "hostname", T_STRING, AT(hostname), "", 0, 0, NULL, RELOAD_LIVE,
+		"Name of this relay in greetings, EHLO, Received fields and reports. Default: the system's host name." },
+	{ "node", T_STRING, AT(node), "", 0, 0, NULL, RELOAD_LIVE, "Short name of this node in the cluster. Default: the first label of hostname." },
+	{ "postmaster", T_STRING, AT(postmaster), "", 0, 0, NULL, RELOAD_LIVE,
+		"Address that gets mail to bare postmaster and bounces that cannot be delivered. Without it they are dropped, with a line in the log." },
+	{ "user", T_STRING, AT(user), "", 0, 0, NULL, RELOAD_RESTART, "User that the daemons become after their set-up, when started as root." },
+	{ "workers", T_U32, AT(workers), "0", 0, 64, NULL, RELOAD_RESTART, "Dataplane processes; 0: one per processor." },
+	{ "transport", T_ENUM, AT(transport), "io_uring", 0, 0, transport_words, RELOAD_RESTART, "How connections reach a worker." },
+	{ "log_level", T_ENUM, AT(log_level), "info", 0, 0, level_words, RELOAD_LIVE, "Least level of what is logged." },
+	{ "metrics", T_STRING, AT(metrics), "127.0.0.1:9925", 0, 0, NULL, RELOAD_RESTART, "ADDRESS:PORT for Prometheus (/metrics), or none." },
+	{ "listen", T_TABLE, AT(listeners), "[\"127.0.0.1:2525\"]", 0, 64, NULL, RELOAD_RESTART,
+		"Addresses to take SMTP on: \"ADDRESS:PORT\", or {address: \"ADDRESS:PORT\", tls: implicit}." },
+	{ "relay_clients", T_TABLE, AT(nets), "[127.0.0.0/8, \"::1\"]", 0, 100000, NULL, RELOAD_LIVE,
+		"Networks whose clients may send to anywhere: NETWORK, or {network: NETWORK, class: robust|fragile, rate: NUMBER|none, name: TEXT}. The most specific one counts." },
+	{ "local_domains", T_TABLE, AT(domains), "[]", 0, 1000000, NULL, RELOAD_LIVE, "Domains to which everybody may send." },
+	{ "routes", T_TABLE, AT(routes), "[]", 0, 1000000, NULL, RELOAD_LIVE,
+		"Where domains go: {domain: NAME, to: \"smtp:HOST:PORT\" | \"lmtp:HOST:PORT\" | mx | a list of the same kind, tls: never|may|must}. A name that begins with a dot stands for all sub-domains, \"*\" for everything else." },
+	{ "dns.servers", T_TABLE, AT(dns_servers), "[]", 0, 8, NULL, RELOAD_RESTART, "Resolvers, \"ADDRESS:PORT\"; empty: those of /etc/resolv.conf." },
+	{ "dns.timeout", T_DURATION, AT(dns_timeout_ns), "10s", S / 10, 60 * S, NULL, RELOAD_RESTART, "Time for a DNS question, all tries together." },
+	{ "tls.certificate", T_STRING, AT(tls_cert), "", 0, 0, NULL, RELOAD_LIVE,
+		"PEM file with the certificate and its chain. Default: a self-signed one, which weir run makes in the run directory." },
+	{ "tls.key", T_STRING, AT(tls_key), "", 0, 0, NULL, RELOAD_LIVE, "PEM file with the private key." },
+	{ "spool.directory", T_STRING, AT(spool_dir), "", 0, 0, NULL, RELOAD_RESTART, "Where the log of each partition lives. Default: RUN/spool." },
+	{ "spool.partitions", T_U32, AT(partitions), "0", 0, 64, NULL, RELOAD_RESTART, "Partitions; 0: one per worker. Never fewer than there are on the disk." },
+	{ "spool.segment", T_SIZE, AT(segment_bytes), "64M", 4 * MIB, 1024 * MIB, NULL, RELOAD_RESTART, "Size of new log segments." },
+	{ "spool.max", T_SIZE, AT(spool_max_bytes), "8G", 16 * MIB, 0, NULL, RELOAD_RESTART, "Most disk space of all segments together." },
+	{ "spool.spill", T_SIZE, AT(spill_bytes), "1M", 256 * 1024, 0, NULL, RELOAD_RESTART, "A message longer than this goes to the disk while it comes in." },
+	{ "spool.direct", T_BOOL, AT(spool_direct), "yes", 0, 0, NULL, RELOAD_RESTART, "Write with O_DIRECT where the file system can." },
+	{ "spool.arena", T_SIZE, AT(arena_bytes), "0", 0, 0, NULL, RELOAD_RESTART,
+		"Shared memory of a worker for messages in work; 0: a sixteenth of the memory, at most 512M." },
+	{ "scan.engine", T_ENUM, AT(engine), "clamav", 0, 0, engine_words, RELOAD_RESTART,
+		"What looks at messages: clamav, or trivial (finds only the EICAR test string; for measurements)." },
+	{ "scan.signatures", T_STRING, AT(signatures), "", 0, 0, NULL, RELOAD_RESTART, "Directory of ClamAV signatures. Default: the small test database that comes with Weir." },
+	{ "scan.processes", T_U32, AT(scanners), "0", 0, 256, NULL, RELOAD_RESTART, "Scanner processes; 0: one per processor." },
+	{ "scan.timeout", T_DURATION, AT(scan_timeout_ns), "60s", S, 3600 * S, NULL, RELOAD_LIVE, "A verdict that takes longer counts as none." },
+	{ "scan.unavailable", T_ENUM, AT(scan_down), "tempfail", 0, 0, scan_down_words, RELOAD_LIVE,
+		"What becomes of a message that cannot be scanned: 451, or accepted and held. It is never delivered unscanned. Clients of class fragile are always accepted." },
+	{ "limits.message_size", T_SIZE, AT(size_max), "100M", 64 * 1024, 2048 * MIB, NULL, RELOAD_LIVE, "Largest message, as announced by SIZE." },
+	{ "limits.recipients", T_U32, AT(rcpt_max), "5000", 100, 50000, NULL, RELOAD_LIVE, "Recipients of a message; 452 beyond." },
+	{ "limits.connections", T_U32, AT(conns_max), "10000", 1, 100000, NULL, RELOAD_RESTART, "Inbound connections of a worker; 421 beyond." },
+	{ "limits.connections_per_client", T_U32, AT(conns_per_client), "200", 1, 100000, NULL, RELOAD_LIVE, "Connections of one address to a worker; 421 beyond." },
+	{ "limits.errors", T_U32, AT(errors_max), "20", 0, 100000, NULL, RELOAD_LIVE, "Protocol errors of a session; then 421. 0: no limit." },
+	{ "limits.commands", T_U32, AT(commands_max), "1000", 0, 1000000, NULL, RELOAD_LIVE, "Commands without a message in between; then 421. 0: no limit." },
+	{ "limits.transaction_memory", T_SIZE, AT(transaction_max), "4M", 65536, 0, NULL, RELOAD_LIVE, "Memory for the envelope of a message; 452 beyond." },
+	{ "limits.received", T_U32, AT(max_received), "25", 5, 200, NULL, RELOAD_LIVE, "Received fields; a message with more is in a loop (5.4.6). Rule B6." },
+	{ "timeouts.command", T_DURATION, AT(timeout_command_ns), "5m", S, 0, NULL, RELOAD_LIVE, "Wait for a client's command." },
+	{ "timeouts.data", T_DURATION, AT(timeout_body_ns), "3m", S, 0, NULL, RELOAD_LIVE, "Wait for a client's next piece of message." },
+	{ "timeouts.session", T_DURATION, AT(session_max_ns), "2h", 10 * S, 0, NULL, RELOAD_LIVE, "A whole inbound session." },
+	{ "rates.mode", T_ENUM, AT(rate_mode), "monitor", 0, 0, mode_words, RELOAD_LIVE,
+		"What happens over the limit: monitor logs and counts, defer answers 450 4.7.1. Rules A8, D2." },
+	{ "rates.limit", T_RATE, AT(rate_limit), "60", 0, 0, NULL, RELOAD_LIVE, "Messages of a client host in rates.period, unless its network says otherwise." },
+	{ "rates.period", T_DURATION, AT(rate_period_ns), "1h", S, 0, NULL, RELOAD_LIVE, "Period of the moving average. Rule D1." },
+	{ "redis.server", T_STRING, AT(redis), "", 0, 0, NULL, RELOAD_RESTART, "\"unix:PATH\" or \"HOST:PORT\". Default: a server of the node's own on RUN/redis.sock." },
+	{ "redis.budget", T_DURATION, AT(redis_budget_ns), "20ms", 1000000, S, NULL, RELOAD_RESTART, "A decision waits no longer for Redis; then it is counted locally." },
+	{ "delivery.retry_first", T_DURATION, AT(retry_first_ns), "5m", S, 0, NULL, RELOAD_LIVE, "Wait after the first failed attempt; it doubles each time." },
+	{ "delivery.retry_max", T_DURATION, AT(retry_max_ns), "4h", S, 0, NULL, RELOAD_LIVE, "Longest wait between attempts." },
+	{ "delivery.queue_life", T_DURATION, AT(queue_life_ns), "5d", S, 0, NULL, RELOAD_LIVE, "After this time a message is returned." },
+	{ "delivery.bounce_life", T_DURATION, AT(bounce_life_ns), "2d", S, 0, NULL, RELOAD_LIVE, "The same for messages without a sender." },
+	{ "delivery.delay_notice", T_DURATION, AT(delay_notice_ns), "4h", 0, 0, NULL, RELOAD_LIVE, "After this time the sender is told once; 0s: never." },
+	{ "delivery.tls", T_ENUM, AT(outbound_tls), "may", 0, 0, tls_words, RELOAD_LIVE, "TLS to mail exchangers: opportunistic by default." },
+	{ "delivery.port", T_U32, AT(smtp_port), "25", 1, 65535, NULL, RELOAD_LIVE, "Port of mail exchangers." },
+	{ "delivery.connections_per_destination", T_U32, AT(dest_conns_max), "20", 1, 1000, NULL, RELOAD_LIVE, "Of one worker." },
+	{ "delivery.connections", T_U32, AT(outbound_conns_max), "1000", 1, 20000, NULL, RELOAD_RESTART, "Delivery connections of a worker in all." },
+	{ "delivery.messages_per_connection", T_U32, AT(conn_msgs_max), "1000", 1, 1000000, NULL, RELOAD_LIVE, "Then a connection ends with QUIT." },
+	{ "delivery.idle", T_DURATION, AT(idle_reuse_ns), "2s", 0, 300 * S, NULL, RELOAD_LIVE, "A delivery connection without work waits so long for more." },
+	{ "delivery.connect_timeout", T_DURATION, AT(connect_timeout_ns), "30s", S / 10, 0, NULL, RELOAD_LIVE, "TCP connection." },
+	{ "delivery.greeting_timeout", T_DURATION, AT(greeting_timeout_ns), "5m", S / 10, 0, NULL, RELOAD_LIVE, "Remote greeting (RFC 5321 4.5.3.2)." },
+	{ "delivery.reply_timeout", T_DURATION, AT(reply_timeout_ns), "5m", S / 10, 0, NULL, RELOAD_LIVE, "Remote reply to a command." },
+	{ "delivery.final_timeout", T_DURATION, AT(final_timeout_ns), "10m", S / 10, 0, NULL, RELOAD_LIVE, "Remote reply to the end of the message." },
+};
+const size_t schema_rows = sizeof(schema) / sizeof(schema[0]);
+
+const struct schema_row *schema_find(struct span key)
+{
+	for (size_t i = 0; i < schema_rows; i++)
+		if (span_eq(key, span_str(schema[i].key)))
+			return &schema[i];
+	return NULL;
+}
+
+static void write_duration(uint64_t ns, struct out *o)
+{
+	static const struct {
+		uint64_t ns;
+		const char *unit;
+	} unit[] = { { 86400 * S, "d" }, { 3600 * S, "h" }, { 60 * S, "m" }, { S, "s" }, { S / 1000, "ms" } };
+
+	for (size_t i = 0; i < sizeof(unit) / sizeof(unit[0]); i++)
+		if (ns && ns % unit[i].ns == 0) {
+			out_fmt(o, "%llu%s", (unsigned long long)(ns / unit[i].ns), unit[i].unit);
+			return;
+		}
+	out_fmt(o, "%gs", (double)ns / 1e9);
+}
+
+static void write_size(uint64_t v, struct out *o)
+{
+	if (v && v % (1024 * MIB) == 0)
+		out_fmt(o, "%lluG", (unsigned long long)(v / (1024 * MIB)));
+	else if (v && v % MIB == 0)
+		out_fmt(o, "%lluM", (unsigned long long)(v / MIB));
+	else
+		out_u64(o, v);
+}
+
+void schema_value(const struct snapshot *s, const struct schema_row *row, struct out *o)
+{
+	const char *at = (const char *)&s->h->settings + row->off;
+
+	switch (row->type) {
+	case T_STRING:
+		out_add(o, snap_span(s, *(const struct snap_str *)(const void *)at));
+		break;
+	case T_U32:
+		out_u64(o, *(const uint32_t *)(const void *)at);
+		break;
+	case T_SIZE:
+		write_size(*(const uint64_t *)(const void *)at, o);
+		break;
+	case T_DURATION:
+		write_duration(*(const uint64_t *)(const void *)at, o);
+		break;
+	case T_RATE:
+		out_fmt(o, "%g", *(const double *)(const void *)at);
+		break;
+	case T_ENUM:
+		if (row->off == AT(engine))
+			out_add(o, snap_span(s, s->h->settings.engine));
+		else
+			out_str(o, row->words[*(const uint32_t *)(const void *)at]);
+		break;
+	case T_BOOL:
+		out_str(o, *(const uint32_t *)(const void *)at ? "yes" : "no");
+		break;
+	case T_TABLE:
+		out_fmt(o, "%u entries", ((const struct snap_list *)(const void *)at)->n);
+		break;
+	}
+}

@@ -1,0 +1,199 @@
+#include "spool/store/snapshot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include "spool/mail/address.h"
+
+/* ---- checking: everything once, so that nothing need be checked later ---- */
+
+static bool str_ok(const struct snapshot *s, struct snap_str v)
+{
+	return v.off >= sizeof(struct snap_header) && v.off < s->bytes && v.len < s->bytes - v.off &&
+		((const char *)s->h)[v.off + v.len] == '\0';
+}
+
+static bool list_ok(const struct snapshot *s, struct snap_list l, size_t item)
+{
+	return l.n == 0 || (l.off >= sizeof(struct snap_header) && l.off % 8 == 0 && l.off < s->bytes && l.n <= (s->bytes - l.off) / item);
+}
+
+static const void *list_at(const struct snapshot *s, struct snap_list l)
+{
+	return (const char *)s->h + l.off;
+}
+
+static bool hosts_ok(const struct snapshot *s, struct snap_list l)
+{
+	const struct snap_host *h = list_at(s, l);
+
+	if (!list_ok(s, l, sizeof(*h)))
+		return false;
+	for (uint32_t i = 0; i < l.n; i++)
+		if (!str_ok(s, h[i].name) || h[i].port > 65535)
+			return false;
+	return true;
+}
+
+static bool settings_strings_ok(const struct snapshot *s)
+{
+	const struct snap_settings *set = &s->h->settings;
+	const struct snap_str all[] = { set->hostname, set->node, set->postmaster, set->run_dir, set->spool_dir, set->tls_cert, set->tls_key,
+		set->redis, set->user, set->signatures, set->engine, set->metrics };
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (!str_ok(s, all[i]))
+			return false;
+	return true;
+}
+
+static bool tables_ok(const struct snapshot *s)
+{
+	const struct snap_settings *set = &s->h->settings;
+	const struct snap_net *net = list_at(s, set->nets);
+	const struct snap_domain *d = list_at(s, set->domains);
+	const struct snap_route *r = list_at(s, set->routes);
+
+	if (!list_ok(s, set->listeners, sizeof(struct snap_listener)) || !list_ok(s, set->nets, sizeof(*net)) ||
+		!list_ok(s, set->domains, sizeof(*d)) || !list_ok(s, set->routes, sizeof(*r)) || !hosts_ok(s, set->dns_servers))
+		return false;
+	for (uint32_t i = 0; i < set->nets.n; i++)
+		if (!str_ok(s, net[i].name) || net[i].prefix > 128 || net[i].class_ > CLASS_SUBMISSION)
+			return false;
+	for (uint32_t i = 0; i < set->domains.n; i++)
+		if (!str_ok(s, d[i].name))
+			return false;
+	for (uint32_t i = 0; i < set->routes.n; i++)
+		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_MUST ||
+			(r[i].kind != ROUTE_MX && !r[i].hosts.n))
+			return false;
+	return set->workers && set->partitions && set->listeners.n <= 64;
+}
+
+static enum status check(const struct snapshot *s, const char *path)
+{
+	const struct snap_header *h = s->h;
+
+	if (s->bytes < sizeof(*h) || h->magic != SNAPSHOT_MAGIC)
+		return trail(ST_CORRUPT, "%s is not a configuration snapshot", path);
+	if (h->version != SNAPSHOT_VERSION || h->settings_size != sizeof(struct snap_settings))
+		return trail(ST_UNSUPPORTED, "%s was made by another version of weir-control", path);
+	if (h->bytes != s->bytes ||
+		h->checksum != XXH3_64bits((const char *)h + offsetof(struct snap_header, generation),
+			s->bytes - offsetof(struct snap_header, generation)))
+		return trail(ST_CORRUPT, "%s is damaged", path);
+	return settings_strings_ok(s) && tables_ok(s) ? ST_OK : trail(ST_CORRUPT, "%s has references that lead nowhere", path);
+}
+
+enum status snapshot_open(const char *path, struct snapshot *ret)
+{
+	struct snapshot s = { 0 };
+	struct stat st;
+	enum status r;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return trail_errno(errno, "%s", path);
+	if (fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(struct snap_header)) {
+		close(fd);
+		return trail(ST_CORRUPT, "%s is not a configuration snapshot", path);
+	}
+	s.bytes = (size_t)st.st_size;
+	s.h = mmap(NULL, s.bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+	close(fd);
+	if (s.h == MAP_FAILED)
+		return trail_errno(errno, "%s", path);
+	r = check(&s, path);
+	if (r != ST_OK) {
+		snapshot_close(&s);
+		return r;
+	}
+	*ret = s;
+	return ST_OK;
+}
+
+void snapshot_close(struct snapshot *s)
+{
+	munmap((void *)(uintptr_t)s->h, s->bytes);
+	s->h = NULL;
+}
+
+/* ---- reading ---- */
+
+const char *snap_cstr(const struct snapshot *s, struct snap_str v)
+{
+	return (const char *)s->h + v.off;
+}
+
+struct span snap_span(const struct snapshot *s, struct snap_str v)
+{
+	return span_of(snap_cstr(s, v), v.len);
+}
+
+const struct snap_listener *snap_listeners(const struct snapshot *s, uint32_t *ret_n)
+{
+	*ret_n = s->h->settings.listeners.n;
+	return list_at(s, s->h->settings.listeners);
+}
+
+const struct snap_host *snap_hosts(const struct snapshot *s, struct snap_list l, uint32_t *ret_n)
+{
+	*ret_n = l.n;
+	return list_at(s, l);
+}
+
+const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16])
+{
+	const struct snap_net *net = list_at(s, s->h->settings.nets);
+
+	for (uint32_t i = 0; i < s->h->settings.nets.n; i++)
+		if (net_contains(net[i].ip, net[i].prefix, ip))
+			return &net[i];
+	return NULL;
+}
+
+static int compare(struct span a, struct span b)
+{
+	int c = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+
+	return c ? c : a.n < b.n ? -1 : a.n > b.n;
+}
+
+/* Binary search; the name is the first member of every row. */
+static const void *find(const struct snapshot *s, struct snap_list l, size_t size, struct span name)
+{
+	uint32_t low = 0, high = l.n;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+		const void *row = (const char *)list_at(s, l) + mid * size;
+		int c = compare(name, snap_span(s, *(const struct snap_str *)row));
+
+		if (c == 0)
+			return row;
+		if (c < 0)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return NULL;
+}
+
+const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain)
+{
+	return find(s, s->h->settings.domains, sizeof(struct snap_domain), domain);
+}
+
+const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain)
+{
+	struct snap_list l = s->h->settings.routes;
+	const struct snap_route *r = find(s, l, sizeof(*r), domain);
+
+	for (size_t i = 1; i < domain.n && !r; i++)
+		if (domain.p[i] == '.')
+			r = find(s, l, sizeof(*r), span_skip(domain, i));
+	return r ? r : find(s, l, sizeof(*r), SPAN("*"));
+}
