@@ -1,0 +1,470 @@
+/* weirctl: what operators do. See weirctl(8). */
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "control/ask.h"
+#include "control/metrics.h"
+#include "control/schema.h"
+#include "control/spooltool.h"
+#include "spool/base/clock.h"
+#include "spool/base/log.h"
+
+enum { WORKERS_MAX = 64 };
+
+static const char *run_dir;
+static bool as_json;
+
+static int usage(FILE *f)
+{
+	fputs("usage: weirctl [--run DIR] [--json] COMMAND\n"
+	      "  status                                   how the node is\n"
+	      "  queue list [--limit N] [--state active|deferred|held|scanning] [--domain D] [--sender A]\n"
+	      "  queue show ID                            one message and what became of each recipient\n"
+	      "  queue retry|hold|release|delete ID|--all [--domain D] [--sender A] [--state S]\n"
+	      "  rate explain client/ADDRESS              limit, where it comes from, rate now\n"
+	      "  config check FILE | show | explain [KEY] | reload\n"
+	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
+	      "  version\n", f);
+	return f == stdout ? 0 : 2;
+}
+
+static int failed(const char *what)
+{
+	fprintf(stderr, "weirctl: %s%s%s\n", what ? what : "", what ? ": " : "", trail_text());
+	return 1;
+}
+
+/* ---- rows ---- */
+
+static json_t *row_json(struct span row, int worker)
+{
+	json_t *o = json_object();
+	struct span k, v;
+	char buf[2048], key[64];
+
+	if (worker >= 0)
+		json_object_set_new(o, "worker", json_integer(worker));
+	while (row_next(&row, &k, &v, buf, sizeof(buf))) {
+		uint64_t n;
+
+		snprintf(key, sizeof(key), "%.*s", SPAN_FMT(k));
+		if (span_u64(v, INT64_MAX, &n) && (v.n == 1 || v.p[0] != '0') && strcmp(key, "id") != 0)
+			json_object_set_new(o, key, json_integer((json_int_t)n));
+		else
+			json_object_set_new(o, key, json_stringn_nocheck(v.p, v.n));
+	}
+	return o;
+}
+
+struct rows {
+	json_t *json;
+	unsigned n;
+	void (*print)(struct span row, unsigned n);
+};
+
+static void on_row(void *ctx, unsigned worker, struct span row)
+{
+	struct rows *r = ctx;
+
+	if (as_json)
+		json_array_append_new(r->json, row_json(row, (int)worker));
+	else
+		r->print(row, r->n);
+	r->n++;
+}
+
+static void dump_json(json_t *j)
+{
+	json_dumpf(j, stdout, JSON_INDENT(2));
+	putchar('\n');
+	json_decref(j);
+}
+
+/* Asks every worker; gives how many answered. `first_found`: one good answer is enough (a message lives in one of them). */
+static int ask_all(struct logline *request, struct rows *r, bool first_found)
+{
+	unsigned worker[WORKERS_MAX], n = ask_workers(run_dir, worker, WORKERS_MAX);
+	int answered = 0;
+
+	if (as_json)
+		r->json = json_array();
+	for (unsigned i = 0; i < n; i++)
+		if (ask_worker(run_dir, worker[i], row_text(request), on_row, r) == ST_OK) {
+			answered++;
+			if (first_found)
+				break;
+		}
+	if (as_json)
+		dump_json(r->json);
+	if (!n && trail(ST_NOT_FOUND, "no dataplane worker runs in %s", run_dir) != ST_OK)
+		return 0;
+	return answered;
+}
+
+/* ---- status ---- */
+
+struct totals {
+	uint64_t v[C_COUNT];
+	unsigned alive, dead;
+	uint64_t control_beat_ns, oldest_start_ns;
+	json_t *processes;
+};
+
+static void add_page(void *ctx, const char *role, int instance, const struct counters_page *p)
+{
+	struct totals *t = ctx;
+	uint32_t pid = atomic_load(&p->pid);
+	bool up = pid && kill((pid_t)pid, 0) == 0;
+	uint64_t now = clock_wall_ns(), start = atomic_load(&p->start_wall_ns);
+	uint64_t beat = atomic_load(&p->beat_ns), mono = clock_mono_ns();
+
+	if (as_json) {
+		json_t *o = json_pack("{s:s, s:i, s:i, s:b, s:i, s:I}", "role", role, "instance", instance, "pid", (int)pid, "up", up, "starts",
+			(int)atomic_load(&p->restarts), "uptime_s", (json_int_t)(up && now > start ? (now - start) / NS_PER_S : 0));
+
+		json_array_append_new(t->processes, o);
+	} else {
+		char when[32];
+
+		snprintf(when, sizeof(when), "%llus", (unsigned long long)(now > start ? (now - start) / NS_PER_S : 0));
+		printf("  %-10s %2d  %-8s pid %-7u started %u times, up %s%s\n", role, instance, up ? "runs" : "IS DOWN", pid,
+			atomic_load(&p->restarts), up ? when : "-",
+			up && strcmp(role, "scanner") != 0 && mono > beat && mono - beat > 5 * NS_PER_S ? "  DOES NOT TURN" : "");
+	}
+	t->alive += up;
+	t->dead += !up;
+	if (strcmp(role, "control") == 0)
+		t->control_beat_ns = up ? beat : 0;
+	if (strcmp(role, "dataplane") == 0)
+		for (int i = 0; i < C_COUNT; i++)
+			t->v[i] += atomic_load(&p->v[i]);
+}
+
+static void print_detail(struct span row, unsigned n)
+{
+	struct span k, v;
+	char buf[1024];
+
+	(void)n;
+	printf("  ");
+	while (row_next(&row, &k, &v, buf, sizeof(buf)))
+		printf("%.*s=%.*s ", SPAN_FMT(k), SPAN_FMT(v));
+	putchar('\n');
+}
+
+static void print_degraded(const struct totals *t)
+{
+	bool any = false;
+
+#define DEGRADED(cond, text)                                                                                                       \
+	if (cond) {                                                                                                                \
+		printf("  ! %s\n", text);                                                                                          \
+		any = true;                                                                                                        \
+	}
+	DEGRADED(!t->control_beat_ns, "control does not run: the node relays on with its last configuration")
+	DEGRADED(!t->v[C_REDIS_UP], "redis does not answer: rates are counted locally")
+	DEGRADED(!t->v[C_SCANNERS], "no scanner is linked: mail is answered 451, or held, as configured")
+	DEGRADED(t->v[C_SPOOL_FENCED], "a partition stopped after a disk error: its worker answers 421")
+	DEGRADED(!t->v[C_SPOOL_DIRECT], "the log is written without O_DIRECT (slower)")
+	DEGRADED(!t->v[C_SPOOL_FIXED], "the log is written without registered buffers (slower; raise the memlock limit)")
+	DEGRADED(!t->v[C_ARENA_HUGE], "the arena is not on huge pages (slower; set vm.nr_hugepages)")
+	DEGRADED(t->v[C_SPOOL_DAMAGED], "recovery found damaged batches: see spool rows")
+	if (!any)
+		printf("  nothing\n");
+}
+
+static int cmd_status(void)
+{
+	struct totals t = { .processes = as_json ? json_array() : NULL };
+	struct logline request;
+	struct rows r = { .print = print_detail };
+	char stats[4096];
+	json_t *o, *counters;
+
+	snprintf(stats, sizeof(stats), "%s/stats", run_dir);
+	if (!as_json)
+		printf("Processes\n");
+	each_page(stats, add_page, &t);
+	if (!t.alive && !t.dead) {
+		fprintf(stderr, "weirctl: nothing has ever run in %s\n", run_dir);
+		return 1;
+	}
+	if (as_json) {
+		counters = json_object();
+		for (int i = 0; i < C_COUNT; i++)
+			json_object_set_new(counters, counter_desc[i].name, json_integer((json_int_t)t.v[i]));
+		o = json_pack("{s:o, s:o}", "processes", t.processes, "counters", counters);
+		dump_json(o);
+		return t.dead ? 1 : 0;
+	}
+	printf("Messages\n  accepted %llu (%llu recipients), refused %llu, infected %llu\n", (unsigned long long)t.v[C_MSG_ACCEPTED],
+		(unsigned long long)t.v[C_RCPT_ACCEPTED], (unsigned long long)t.v[C_MSG_REFUSED], (unsigned long long)t.v[C_MSG_INFECTED]);
+	printf("  recipients delivered %llu, bounced %llu, deleted %llu; in the queue %llu (%llu messages, %llu of them held)\n",
+		(unsigned long long)t.v[C_RCPT_DELIVERED], (unsigned long long)t.v[C_RCPT_BOUNCED], (unsigned long long)t.v[C_RCPT_DELETED],
+		(unsigned long long)t.v[C_QUEUE_RCPTS], (unsigned long long)t.v[C_QUEUE_MSGS], (unsigned long long)t.v[C_HELD_MSGS]);
+	printf("  sessions open %llu, refused %llu; over the rate limit %llu, deferred for it %llu\n", (unsigned long long)t.v[C_SESSIONS_OPEN],
+		(unsigned long long)t.v[C_SESSIONS_REFUSED], (unsigned long long)t.v[C_RATE_OVER], (unsigned long long)t.v[C_RATE_DEFERRED]);
+	printf("Degraded\n");
+	print_degraded(&t);
+	printf("Workers\n");
+	row_begin(&request);
+	log_str(&request, "cmd", "status");
+	ask_all(&request, &r, false);
+	return t.dead ? 1 : 0;
+}
+
+/* ---- queue ---- */
+
+static void print_queue_row(struct span row, unsigned n)
+{
+	char id[64], state[32], age[32], size[32], sender[256], to[256], reason[512], open[32];
+
+	if (n == 0)
+		printf("%-13s  %-8s %8s %10s %4s  %s\n", "ID", "STATE", "AGE s", "SIZE", "OPEN", "SENDER -> RECIPIENT  REASON");
+	row_value(row, "sender", sender, sizeof(sender));
+	row_value(row, "reason", reason, sizeof(reason));
+	printf("%-13s  %-8s %8s %10s %4s  <%s> -> <%s>  %s\n", row_value(row, "id", id, sizeof(id)), row_value(row, "state", state, sizeof(state)),
+		row_value(row, "age_s", age, sizeof(age)), row_value(row, "size", size, sizeof(size)), row_value(row, "open", open, sizeof(open)),
+		sender, row_value(row, "to", to, sizeof(to)), reason);
+}
+
+static void print_done(struct span row, unsigned n)
+{
+	char id[64], done[64];
+
+	(void)n;
+	printf("%s %s\n", row_value(row, "id", id, sizeof(id)), row_value(row, "done", done, sizeof(done)));
+}
+
+static int cmd_queue(int argc, char **argv)
+{
+	static const struct option options[] = { { "limit", 1, NULL, 'l' }, { "state", 1, NULL, 's' }, { "domain", 1, NULL, 'd' },
+		{ "sender", 1, NULL, 'f' }, { "after", 1, NULL, 'a' }, { "all", 0, NULL, 'A' }, { 0 } };
+	const char *verb = argc > 1 ? argv[1] : "";
+	bool list = strcmp(verb, "list") == 0, show = strcmp(verb, "show") == 0, all = false;
+	const struct passwd *pw = getpwuid(getuid());
+	struct rows r = { .print = list ? print_queue_row : show ? print_detail : print_done };
+	struct logline request;
+	char cmd[32];
+	int c, answered;
+
+	if (!list && !show && strcmp(verb, "retry") && strcmp(verb, "hold") && strcmp(verb, "release") && strcmp(verb, "delete"))
+		return usage(stderr);
+	snprintf(cmd, sizeof(cmd), "queue.%s", verb);
+	row_begin(&request);
+	log_str(&request, "cmd", cmd);
+	log_str(&request, "by", pw ? pw->pw_name : "unknown");
+	optind = 2;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
+		switch (c) {
+		case 'l':
+			log_str(&request, "limit", optarg);
+			break;
+		case 's':
+			log_str(&request, "state", optarg);
+			break;
+		case 'd':
+			log_str(&request, "domain", optarg);
+			break;
+		case 'f':
+			log_str(&request, "sender", optarg);
+			break;
+		case 'a':
+			log_str(&request, "after", optarg);
+			break;
+		case 'A':
+			all = true;
+			log_str(&request, "all", "1");
+			break;
+		default:
+			return usage(stderr);
+		}
+	if (!list && !all && optind + 1 != argc)
+		return usage(stderr);
+	if (!list && !all)
+		log_str(&request, "id", argv[optind]);
+	answered = ask_all(&request, &r, !list && !all);
+	if (!answered)
+		return failed(NULL);
+	if (list && !r.n && !as_json)
+		puts("The queue is empty.");
+	return 0;
+}
+
+/* ---- rates ---- */
+
+static int cmd_rate(int argc, char **argv)
+{
+	struct rows r = { .print = print_detail };
+	struct logline request;
+
+	if (argc != 3 || strcmp(argv[1], "explain") != 0)
+		return usage(stderr);
+	row_begin(&request);
+	log_str(&request, "cmd", "rate.explain");
+	log_str(&request, "key", argv[2]);
+	return ask_all(&request, &r, true) ? 0 : failed(NULL);
+}
+
+/* ---- configuration ---- */
+
+static void explain_row(const struct schema_row *row)
+{
+	printf("%s\n    %s\n    default: %s   takes effect: %s\n", row->key, row->prose, *row->def ? row->def : "(see above)",
+		row->reload == RELOAD_LIVE ? "at reload" : "at restart");
+	if (row->words) {
+		printf("    one of:");
+		for (int i = 0; row->words[i]; i++)
+			printf(" %s", row->words[i]);
+		putchar('\n');
+	}
+}
+
+static int config_explain(const char *key)
+{
+	const struct schema_row *row = key ? schema_find(span_str(key)) : NULL;
+
+	if (key && !row) {
+		fprintf(stderr, "weirctl: there is no key \"%s\"\n", key);
+		return 1;
+	}
+	for (size_t i = 0; i < schema_rows; i++)
+		if (!key || row == &schema[i])
+			explain_row(&schema[i]);
+	return 0;
+}
+
+static int config_show(void)
+{
+	char path[4096], text[4096];
+	struct snapshot s;
+	json_t *j = as_json ? json_object() : NULL;
+
+	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
+	if (snapshot_open(path, &s) != ST_OK)
+		return failed(NULL);
+	if (!as_json)
+		printf("# generation %llu\n", (unsigned long long)s.h->generation);
+	for (size_t i = 0; i < schema_rows; i++) {
+		struct out o = out_of(text, sizeof(text) - 1);
+
+		schema_value(&s, &schema[i], &o);
+		text[o.n] = '\0';
+		if (as_json)
+			json_object_set_new(j, schema[i].key, json_string(text));
+		else
+			printf("%s: %s\n", schema[i].key, text);
+	}
+	if (as_json)
+		dump_json(j);
+	snapshot_close(&s);
+	return 0;
+}
+
+static int config_check(const char *file)
+{
+	struct model m;
+	bool ok = model_read(&m, file, run_dir, 1, stderr);
+
+	free(m.bytes);
+	if (ok)
+		printf("%s: no errors\n", file);
+	else
+		fprintf(stderr, "%u errors\n", m.errors);
+	return ok ? 0 : 1;
+}
+
+static int config_reload(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char text[65536] = "";
+	size_t n = 0;
+	ssize_t got;
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%.100s/control", run_dir);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || send(fd, "reload\n", 7, MSG_NOSIGNAL) < 0) {
+		fprintf(stderr, "weirctl: weir-control does not answer: %s\n", strerror(errno));
+		return 1;
+	}
+	while (n < sizeof(text) - 1 && (got = recv(fd, text + n, sizeof(text) - 1 - n, 0)) > 0)
+		n += (size_t)got;
+	close(fd);
+	if (strcmp(text, "ok\n") == 0) {
+		puts("The new configuration is published; workers take it within a second.");
+		return 0;
+	}
+	fprintf(stderr, "%sThe configuration in use stays as it is.\n", text);
+	return 1;
+}
+
+static int cmd_config(int argc, char **argv)
+{
+	const char *verb = argc > 1 ? argv[1] : "";
+
+	if (strcmp(verb, "check") == 0 && argc == 3)
+		return config_check(argv[2]);
+	if (strcmp(verb, "show") == 0 && argc == 2)
+		return config_show();
+	if (strcmp(verb, "explain") == 0 && argc <= 3)
+		return config_explain(argc == 3 ? argv[2] : NULL);
+	if (strcmp(verb, "reload") == 0 && argc == 2)
+		return config_reload();
+	return usage(stderr);
+}
+
+/* ---- the whole ---- */
+
+static const char *default_run_dir(void)
+{
+	const char *env = getenv("WEIR_RUN");
+
+	if (env && *env)
+		return env;
+	return access("run/stats", F_OK) == 0 ? "run" : "/run/weir";
+}
+
+int main(int argc, char **argv)
+{
+	int i = 1;
+
+	for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
+		if (strcmp(argv[i], "--run") == 0 && i + 1 < argc)
+			run_dir = argv[++i];
+		else if (strcmp(argv[i], "--json") == 0)
+			as_json = true;
+		else
+			return usage(strcmp(argv[i], "--help") == 0 ? stdout : stderr);
+	}
+	if (i < argc && strcmp(argv[argc - 1], "--json") == 0) {
+		as_json = true;
+		argc--;
+	}
+	run_dir = run_dir ? run_dir : default_run_dir();
+	argc -= i;
+	argv += i;
+	if (argc == 0)
+		return usage(stderr);
+	if (strcmp(argv[0], "status") == 0 && argc == 1)
+		return cmd_status();
+	if (strcmp(argv[0], "queue") == 0)
+		return cmd_queue(argc, argv);
+	if (strcmp(argv[0], "rate") == 0)
+		return cmd_rate(argc, argv);
+	if (strcmp(argv[0], "config") == 0)
+		return cmd_config(argc, argv);
+	if (strcmp(argv[0], "spool") == 0 && argc == 3)
+		return spool_tool(argv[1], argv[2], stdout);
+	if (strcmp(argv[0], "version") == 0) {
+		puts("weir 0.1");
+		return 0;
+	}
+	return usage(stderr);
+}
