@@ -389,7 +389,7 @@ static int config_reload(void)
 	size_t n = 0;
 	ssize_t got;
 
-	snprintf(a.sun_path, sizeof(a.sun_path), "%.100s/control", run_dir);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%.99s/control", run_dir);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || send(fd, "reload\n", 7, MSG_NOSIGNAL) < 0) {
 		fprintf(stderr, "weirctl: weir-control does not answer: %s\n", strerror(errno));
 		return 1;

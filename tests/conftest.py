@@ -1,0 +1,46 @@
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "support"))
+
+from node import Node, Sink  # noqa: E402
+
+
+@pytest.fixture
+def sink():
+    s = Sink()
+    yield s
+    s.stop()
+
+
+@pytest.fixture
+def make_sink():
+    made = []
+
+    def make(**kw):
+        made.append(Sink(**kw))
+        return made[-1]
+
+    yield make
+    for s in made:
+        s.stop()
+
+
+@pytest.fixture
+def make_node(tmp_path_factory):
+    made = []
+
+    def make(sink_port=None, **kw):
+        made.append(Node(tmp_path_factory.mktemp("weir", numbered=True), sink_port, **kw))
+        return made[-1]
+
+    yield make
+    for n in made:
+        n.stop()
+
+
+@pytest.fixture
+def node(make_node, sink):
+    return make_node(sink.port)

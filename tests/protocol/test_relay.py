@@ -1,0 +1,274 @@
+"""A node between real clients and real servers: what comes in goes out, byte for byte."""
+import email
+import email.policy
+import os
+import random
+import subprocess
+import time
+
+import pytest
+from node import Smtp, have, wait_for, without_trace
+
+HEAD = b"From: a@cam.example\r\nTo: b@example.org\r\nSubject: test\r\n\r\n"
+EICAR = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$" + "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+
+
+def lines(n, seed=1):
+    rnd = random.Random(seed)
+    out = bytearray()
+    while len(out) < n:
+        out += bytes(rnd.choice(b"abcdefghij.  ~!\xe4") for _ in range(rnd.randrange(0, 100))) + b"\r\n"
+        if rnd.random() < 0.1:
+            out += b".leading dot\r\n.\r\n..\r\n"
+    return bytes(out)
+
+
+@pytest.mark.parametrize("size", [0, 10, 4096, 70000, 1 << 20, 3 << 20])
+def test_bytes_are_untouched(node, sink, size):
+    body = HEAD + lines(size)
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["b@example.org"], body).startswith("250 2.0.0 ")
+    assert wait_for(lambda: sink.count == 1)
+    assert without_trace(sink.messages[0]["data"]) == body
+    assert sink.messages[0]["from"] == "a@cam.example" and sink.messages[0]["to"] == ["b@example.org"]
+
+
+def test_swaks_and_the_id_in_reply_and_received(node, sink):
+    p = subprocess.run(["swaks", "--server", f"127.0.0.1:{node.port}", "--from", "me@cam.example", "--to", "you@example.org", "--tls"],
+                       capture_output=True, text=True, timeout=60)
+    assert p.returncode == 0, p.stdout
+    assert "TLS started" in p.stdout
+    ident = p.stdout.split("queued as ")[1].split()[0]
+    assert wait_for(lambda: sink.count == 1)
+    assert f"id {ident}".encode() in sink.messages[0]["data"] and b"with ESMTPS" in sink.messages[0]["data"]
+    assert wait_for(lambda: f"event=delivered id={ident}" in node.log_text())
+
+
+@pytest.mark.skipif(not have("msmtp"), reason="msmtp is not installed")
+def test_msmtp(node, sink):
+    p = subprocess.run(["msmtp", "--host=127.0.0.1", f"--port={node.port}", "--from=me@cam.example", "--tls=off", "--auth=off", "you@example.org"],
+                       input=b"Subject: from msmtp\n\nhello\n", timeout=60, env={**os.environ, "HOME": "/nonexistent"}, capture_output=True)
+    assert p.returncode == 0, p.stderr
+    assert wait_for(lambda: sink.count == 1) and b"from msmtp" in sink.messages[0]["data"]
+
+
+@pytest.mark.skipif(not have("smtp-source"), reason="Postfix's smtp-source is not installed")
+@pytest.mark.parametrize("mode", [["-d"], []])
+def test_smtp_source_many_sessions(make_node, sink, mode):
+    node = make_node(sink.port, engine="trivial")
+    subprocess.run(["smtp-source", *mode, "-s", "20", "-m", "1000", "-l", "4096", "-f", "a@cam.example", "-t", "b@example.org",
+                    f"127.0.0.1:{node.port}"], check=True, timeout=120)
+    assert wait_for(lambda: sink.count >= 1000, 60)
+    time.sleep(0.5)
+    assert sink.count == 1000
+    assert wait_for(lambda: node.queue() == [])
+
+
+def test_hundred_megabytes_with_bounded_memory(make_node, make_sink):
+    sink = make_sink(keep=False)
+    node = make_node(sink.port, engine="trivial", extra="limits: {message_size: 110M}\n")
+    block = b"".join(b"%08d " % i + b"x" * 68 + b"\r\n" for i in range(13107))  # about 1 MiB
+    c = Smtp(node.port, timeout=120)
+    c.cmd("EHLO client.test")
+    c.cmd("MAIL FROM:<a@cam.example> SIZE=104000000")
+    c.cmd("RCPT TO:<b@example.org>")
+    assert c.cmd("DATA").startswith("354")
+    c.send(HEAD)
+    top = 0
+    for _ in range(100):
+        c.send(block)
+        top = max(top, *(rss_kib(p) for p in node.pids("weir-dataplane")))
+    c.send(b".\r\n")
+    assert c.reply().startswith("250")
+    assert wait_for(lambda: sink.count == 1, 120)
+    top = max(top, *(rss_kib(p) for p in node.pids("weir-dataplane")))
+    assert without_trace(sink.messages[0]["data"]) == HEAD + block * 100
+    assert top < (48 + 80) * 1024  # the arena of 48 MiB and what a worker has anyway
+
+
+def rss_kib(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+
+
+def test_relaying_is_denied_to_strangers_whatever_the_spelling(make_node, sink):
+    node = make_node(sink.port, extra="relay_clients: [192.0.2.0/24]\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO stranger.test")
+    assert c.cmd("MAIL FROM:<x@elsewhere.example>").startswith("250")
+    for rcpt in ("b@example.org", "b%example.org@elsewhere.example", "@cam.example:b@example.org", '"b@example.org"@elsewhere.example',
+                 "example.org!b@elsewhere.example", "b@[192.0.2.1]", "b@CAM.example.org", "b@notcam.example", "b@sub.cam.example"):
+        assert c.cmd(f"RCPT TO:<{rcpt}>").startswith("550 5.7.1"), rcpt
+    for rcpt in ("b@cam.example", "b@CAM.EXAMPLE", "b%example.org@cam.example", "postmaster", "PostMaster@cam.example"):
+        assert c.cmd(f"RCPT TO:<{rcpt}>").startswith("250"), rcpt
+    assert c.cmd("RCPT TO:<b@cam.example.>").startswith("501 5.1.3")
+
+
+def test_malware_is_refused_at_the_end_of_data(node, sink):
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    r = c.message("a@cam.example", ["b@example.org"], HEAD + EICAR.encode() + b"\r\n")
+    assert r.startswith("550 5.7.1") and "Eicar" in r
+    import base64
+    attached = (b"From: a@cam.example\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nhi\r\n"
+                b"--b\r\nContent-Type: application/octet-stream; name=x.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+                + base64.b64encode(EICAR.encode()) + b"\r\n--b--\r\n")
+    assert c.message("a@cam.example", ["b@example.org"], attached).startswith("550 5.7.1")
+    assert c.message("a@cam.example", ["b@example.org"], HEAD + b"clean\r\n").startswith("250")
+    assert wait_for(lambda: sink.count == 1)
+    time.sleep(0.3)
+    assert sink.count == 1 and node.counters()["messages_infected_total"] == 2
+
+
+def test_several_recipients_get_results_of_their_own(make_node, make_sink):
+    def decide(kind, text):
+        if kind == "rcpt" and "bad@" in text:
+            return "550 5.1.1 no such user\x07 here"
+        if kind == "rcpt" and "later@" in text:
+            return "450 4.2.1 not now"
+
+    sink = make_sink(decide=decide)
+    node = make_node(sink.port, extra="delivery: {retry_first: 1h}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    rcpts = [f"good{i}@example.org" for i in range(150)] + ["bad@example.org", "later@example.org"]
+    assert c.message("a@cam.example", rcpts, HEAD + b"x\r\n").startswith("250")
+    assert wait_for(lambda: sum(len(m["to"]) for m in sink.messages if m["from"]) == 150)
+    assert wait_for(lambda: any(not m["from"] for m in sink.messages))
+    dsn = next(m for m in sink.messages if not m["from"])
+    check_dsn(dsn, "bad@example.org", "5.1.1", "a@cam.example")
+    q = node.queue()
+    assert len(q) == 1 and q[0]["open"] == 1 and q[0]["state"] == "deferred" and "450 4.2.1" in q[0]["reason"]
+    show = node.ctl("queue", "show", q[0]["id"])
+    assert [r["state"] for r in show[1:]].count("delivered") == 150
+
+
+def check_dsn(message, rcpt, status, to):
+    assert message["to"] == [to]
+    m = email.message_from_bytes(message["data"], policy=email.policy.default)
+    assert m.get_content_type() == "multipart/report" and m.get_param("report-type") == "delivery-status"
+    text, report, original = list(m.iter_parts())
+    assert rcpt in text.get_content()
+    per_message, per_rcpt = report.get_payload()
+    assert per_message["Reporting-MTA"].startswith("dns;")
+    assert per_rcpt["Final-Recipient"] == f"rfc822;{rcpt}" and per_rcpt["Action"] == "failed" and per_rcpt["Status"] == status
+    assert "Subject: test" in original.as_string()
+    assert b"\x07" not in message["data"]
+
+
+def test_a_bounce_that_fails_goes_to_the_postmaster_and_no_further(make_node, make_sink):
+    def decide(kind, text):
+        if kind == "rcpt" and ("nobody@" in text or "gone@" in text):
+            return "550 5.1.1 no such user"
+
+    sink = make_sink(decide=decide)
+    node = make_node(sink.port)
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.message("gone@example.org", ["nobody@example.org"], HEAD).startswith("250")
+    assert wait_for(lambda: sink.count == 1)
+    assert sink.messages[0]["to"] == ["postmaster@cam.example"] and sink.messages[0]["from"] == ""
+    assert wait_for(lambda: node.queue() == [])
+    assert node.counters()["dsn_double_total"] == 1
+
+
+def test_retry_until_the_host_is_back(make_node, make_sink):
+    state = {"down": True}
+    sink = make_sink(decide=lambda kind, text: "421 4.3.2 closed for lunch" if kind == "connect" and state["down"] else None)
+    node = make_node(sink.port)
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    for _ in range(5):
+        assert c.message("a@cam.example", ["b@example.org"], HEAD).startswith("250")
+    assert wait_for(lambda: len(node.queue()) == 5)
+    state["down"] = False
+    assert wait_for(lambda: sink.count == 5, 15) and wait_for(lambda: node.queue() == [])
+
+
+def test_life_over_bounces(make_node, make_sink):
+    sink = make_sink(decide=lambda kind, text: "450 4.2.0 never" if kind == "rcpt" and "never@" in text else None)
+    node = make_node(sink.port, extra="delivery: {retry_first: 1s, retry_max: 1s, queue_life: 3s}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["never@example.org"], HEAD).startswith("250")
+    assert wait_for(lambda: sink.count == 1, 20)
+    check_dsn(sink.messages[0], "never@example.org", "5.4.7", "a@cam.example")
+
+
+def test_operator_holds_releases_and_deletes(make_node, make_sink):
+    state = {"down": True}
+    sink = make_sink(decide=lambda kind, text: "450 4.2.0 no" if kind == "mail" and state["down"] else None)
+    node = make_node(sink.port, extra="delivery: {retry_first: 1h}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    for i in range(3):
+        assert c.message("a@cam.example", [f"b{i}@example.org"], HEAD).startswith("250")
+    assert wait_for(lambda: sum(m["state"] == "deferred" for m in node.queue()) == 3)
+    ids = {m["to"][:2]: m["id"] for m in node.queue()}
+    assert node.ctl("queue", "hold", ids["b0"])[0]["done"] == "held"
+    assert node.ctl("queue", "delete", ids["b1"])[0]["done"] == "deleted"
+    state["down"] = False
+    node.ctl("queue", "retry", "--all")
+    assert wait_for(lambda: sink.count == 1) and sink.messages[0]["to"] == ["b2@example.org"]
+    assert [m["state"] for m in node.queue()] == ["held"]
+    node.stop()
+    node.start()
+    assert [m["state"] for m in node.queue()] == ["held"]  # survives a restart
+    assert node.ctl("queue", "release", ids["b0"])[0]["done"] == "released"
+    node.ctl("queue", "retry", "--all")
+    assert wait_for(lambda: sink.count == 2)
+    assert node.ctl_text("queue", "show", "0000000000000").returncode == 1
+
+
+def test_protocol_refusals(node):
+    c = Smtp(node.port)
+    for text, want in [("MAIL FROM:<a@b.example>", "503 5.5.1"), ("EHLO", "501 5.5.4"), ("FOO", "500 5.5.2"), ("EHLO x.test", "250"),
+                       ("RCPT TO:<b@example.org>", "503 5.5.1"), ("DATA", "503 5.5.1"), ("MAIL FROM:a@b.example", "501"),
+                       ("MAIL FROM:<a@b.example> SIZE=999999999999", "552 5.3.4"), ("MAIL FROM:<a@b.example> FOO=1", "555 5.5.4"),
+                       ("MAIL FROM:<a@b.example>", "250 2.1.0"), ("MAIL FROM:<a@b.example>", "503"), ("DATA", "554 5.5.1"), ("RSET", "250"),
+                       ("VRFY x", "252"), ("HELP", "214"), ("NOOP", "250"), ("x" * 3000, "500 5.5.2"), ("QUIT", "221 2.0.0")]:
+        assert c.cmd(text).startswith(want), text
+    assert c.reply() is None
+
+
+@pytest.mark.parametrize("ending", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\r\r\n.\r\n"])
+def test_smuggling_endings_end_the_session_and_nothing_leaves(node, sink, ending):
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    c.cmd("MAIL FROM:<a@cam.example>")
+    c.cmd("RCPT TO:<b@example.org>")
+    c.cmd("DATA")
+    c.send(HEAD + b"text" + ending + b"MAIL FROM:<evil@cam.example>\r\nRCPT TO:<c@example.org>\r\nDATA\r\nSubject: evil\r\n\r\n\r\n.\r\n")
+    assert c.reply().startswith("554 5.6.0")
+    assert c.reply() is None
+    time.sleep(0.2)
+    assert sink.count == 0
+
+
+def test_cut_connections_deliver_nothing(node, sink):
+    whole = b"MAIL FROM:<a@cam.example>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n" + HEAD + b"x\r\n.\r"
+    for n in range(60, len(whole) + 1, 3):
+        c = Smtp(node.port)
+        c.cmd("EHLO client.test")
+        c.send(whole[:n])
+        c.close()
+    time.sleep(0.5)
+    assert sink.count == 0 and node.queue() == []
+
+
+def test_injection_behind_starttls_closes(node):
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    c.send(b"STARTTLS\r\nNOOP\r\n")
+    rest = c.s.recv(1000)
+    assert rest == b"" or (rest.startswith(b"220") and c.s.recv(1000) == b"")
+
+
+def test_other_protocols_are_closed(node):
+    for first in (b"GET / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.0\r\n", b"CONNECT x:25 HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01\x00"):
+        c = Smtp(node.port)
+        c.send(first)
+        r = c.reply()
+        assert r is None or r.startswith("554")
+        assert r is None or c.reply() is None

@@ -1,0 +1,269 @@
+"""A whole Weir node, a recording sink and small SMTP clients for the tests. Everything is on loopback, on free ports, below a temporary directory."""
+import asyncio
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("WEIR_BIN", ROOT / "build" / "release"))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(what, timeout=20.0, step=0.02):
+    """Calls what() until it is true; its last value is returned."""
+    end = time.monotonic() + timeout
+    while True:
+        value = what()
+        if value or time.monotonic() > end:
+            return value
+        time.sleep(step)
+
+
+class Sink:
+    """An SMTP or LMTP server that keeps every byte of every message. `decide(kind, text)` may return a reply in place of the good one."""
+
+    def __init__(self, decide=None, lmtp=False, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), keep=True):
+        self.messages, self.count, self.decide, self.lmtp, self.extensions, self.keep = [], 0, decide, lmtp, extensions, keep
+        self.connections = 0
+        self.raw = bytearray()
+        self.port = free_port()
+        self.loop = asyncio.new_event_loop()
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+        assert self.ready.wait(10)
+
+    def _run(self):
+        asyncio.set_event_loop(self.loop)
+
+        async def start():
+            self.server = await asyncio.start_server(self._session, "127.0.0.1", self.port, limit=1 << 24, backlog=1024)
+            self.ready.set()
+
+        self.loop.run_until_complete(start())
+        self.loop.run_forever()
+
+    def _answer(self, kind, text, good):
+        return (self.decide and self.decide(kind, text)) or good
+
+    async def _session(self, r, w):
+        self.connections += 1
+        try:
+            w.write((self._answer("connect", "", "220 sink.test ready") + "\r\n").encode())
+            sender, rcpts = "", []
+            while True:
+                line = await r.readline()
+                if not line:
+                    break
+                self.raw += line if self.keep else b""
+                text = line.decode("utf-8", "replace").rstrip("\r\n")
+                verb = text[:4].upper()
+                if verb in ("EHLO", "LHLO"):
+                    out = self._answer("ehlo", text, "250-sink.test" + "".join("\r\n250-" + e for e in self.extensions) + "\r\n250 HELP")
+                elif verb == "MAIL":
+                    sender, rcpts = text[10:].split(">")[0].lstrip("<"), []
+                    out = self._answer("mail", text, "250 2.1.0 ok")
+                elif verb == "RCPT":
+                    out = self._answer("rcpt", text, "250 2.1.5 ok")
+                    if out.startswith("2"):
+                        rcpts.append(re.search(r"<(.*?)>", text).group(1))
+                elif verb == "DATA":
+                    if not rcpts:
+                        w.write(b"554 5.5.1 no valid recipients\r\n")
+                        continue
+                    out = self._answer("data", text, None)
+                    if out:
+                        w.write((out + "\r\n").encode())
+                        continue
+                    w.write(b"354 go on\r\n")
+                    body = bytearray()
+                    while True:
+                        line = await r.readline()
+                        if not line:
+                            return
+                        self.raw += line if self.keep else b""
+                        if line == b".\r\n":
+                            break
+                        body += line[1:] if line.startswith(b".") else line
+                    replies = []
+                    for rcpt in rcpts if self.lmtp else rcpts[:1]:
+                        replies.append(self._answer("end", rcpt, "250 2.0.0 taken"))
+                    if any(x.startswith("2") for x in replies):
+                        self.count += 1
+                        self.messages.append({"from": sender, "to": list(rcpts), "data": bytes(body)})
+                    out = "\r\n".join(replies)
+                elif verb == "QUIT":
+                    w.write(b"221 2.0.0 bye\r\n")
+                    await w.drain()
+                    break
+                else:
+                    out = "250 2.0.0 ok"
+                if out == "close":
+                    break
+                w.write((out + "\r\n").encode())
+        except (ConnectionError, asyncio.IncompleteReadError, ValueError):
+            pass
+        finally:
+            w.close()
+
+    def stop(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+
+
+class Node:
+    """weir run with a configuration. `extra` is YAML text that is put behind the basic one."""
+
+    def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav"):
+        self.dir = pathlib.Path(tmp) / name
+        self.dir.mkdir(parents=True)
+        self.run = self.dir / "run"
+        self.port, self.metrics = free_port(), free_port()
+        if routes is None:
+            routes = '[{domain: "*", to: "smtp:[127.0.0.1]:%d", tls: never}]' % (sink_port or 1)
+        self.config = self.dir / "weir.yaml"
+        self.config.write_text(
+            f"hostname: relay.cam.example\nmetrics: 127.0.0.1:{self.metrics}\nworkers: {workers}\n"
+            f'listen: ["127.0.0.1:{self.port}"]\nlocal_domains: [cam.example]\npostmaster: postmaster@cam.example\n'
+            + ("" if "spool:" in extra else "spool: {segment: 8M, max: 512M, arena: 48M}\n")
+            + ("" if "scan:" in extra else f"scan: {{processes: 2, engine: {engine}}}\n")
+            + ("" if "relay_clients:" in extra else "relay_clients: [{network: 127.0.0.0/8, rate: none}]\n")
+            + ("" if "delivery:" in extra else "delivery: {retry_first: 1s, retry_max: 2s, idle: 500ms}\n")
+            + f"routes: {routes}\n" + extra)
+        self.log_path = self.dir / "log"
+        self.proc = None
+        if start:
+            self.start()
+
+    def start(self):
+        self.log = open(self.log_path, "ab")
+        self.proc = subprocess.Popen([BIN / "weir", "run", "--config", self.config, "--run", self.run], stdout=self.log, stderr=self.log)
+        assert wait_for(self.up, 30), self.log_text()[-3000:]
+        return self
+
+    def up(self):
+        assert self.proc.poll() is None, self.log_text()[-3000:]
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as s:
+                s.settimeout(1)
+                if not s.recv(100).startswith(b"220"):
+                    return False
+        except OSError:
+            return False
+        workers = [r for r in self.ctl("status", check=False)["processes"] if r["role"] == "dataplane" and r["up"]]
+        c = self.counters()
+        return c["scanners_connected"] >= 2 * len(workers) and c["redis_up"] >= 1
+
+    def log_text(self):
+        return self.log_path.read_text(errors="replace")
+
+    def ctl(self, *args, check=True):
+        p = subprocess.run([BIN / "weirctl", "--run", self.run, "--json", *args], capture_output=True, text=True, timeout=30)
+        assert not check or p.returncode == 0, p.stderr + p.stdout
+        return json.loads(p.stdout) if p.stdout.strip() else {"processes": [], "counters": {}}
+
+    def ctl_text(self, *args):
+        return subprocess.run([BIN / "weirctl", "--run", self.run, *args], capture_output=True, text=True, timeout=30)
+
+    def counters(self):
+        return {**dict.fromkeys(("scanners_connected", "redis_up"), 0), **self.ctl("status", check=False)["counters"]}
+
+    def queue(self):
+        return self.ctl("queue", "list", "--limit", "1000")
+
+    def pids(self, name):
+        """Pids of the node's processes with this name, the supervisor's own record."""
+        out = subprocess.run(["pgrep", "-f", f"{name} --run {self.run}"], capture_output=True, text=True).stdout.split()
+        return [int(p) for p in out]
+
+    def redis_pid(self):
+        out = subprocess.run(["pgrep", "-f", f"redis-server unixsocket:{self.run}"], capture_output=True, text=True).stdout.split()
+        return int(out[0])
+
+    def stop(self):
+        if self.proc and self.proc.poll() is None:
+            self.proc.send_signal(signal.SIGTERM)
+            self.proc.wait(40)
+        if self.proc:
+            self.log.close()
+
+    def kill_all(self):
+        """Everything of the node at once, as a power switch would, but for the page cache."""
+        os.kill(self.proc.pid, signal.SIGKILL)
+        for name in ("weir-dataplane", "weir-scanner", "weir-control"):
+            for pid in self.pids(name):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        try:
+            os.kill(self.redis_pid(), signal.SIGKILL)
+        except (ProcessLookupError, IndexError):
+            pass
+        self.proc.wait(10)
+        self.log.close()
+
+
+class Smtp:
+    """A raw client: sends bytes, reads whole replies."""
+
+    def __init__(self, port, host="127.0.0.1", greet=True, timeout=30):
+        self.s = socket.create_connection((host, port), timeout)
+        self.f = self.s.makefile("rb")
+        self.greeting = self.reply() if greet else None
+
+    def reply(self):
+        lines = []
+        while True:
+            line = self.f.readline()
+            if not line:
+                return None if not lines else "\n".join(lines)
+            lines.append(line.decode("latin-1").rstrip("\r\n"))
+            if line[3:4] != b"-":
+                return "\n".join(lines)
+
+    def send(self, data):
+        self.s.sendall(data if isinstance(data, bytes) else data.encode())
+
+    def cmd(self, text):
+        self.send(text + "\r\n")
+        return self.reply()
+
+    def message(self, sender, rcpts, data):
+        """A whole transaction; gives the reply to the end of data, or the first refusal."""
+        r = self.cmd(f"MAIL FROM:<{sender}>")
+        for rcpt in rcpts if r and r.startswith("2") else []:
+            r = self.cmd(f"RCPT TO:<{rcpt}>")
+            if not r or not r.startswith("2"):
+                return r
+        r = self.cmd("DATA") if r and r.startswith("2") else r
+        if not r or not r.startswith("354"):
+            return r
+        self.send(re.sub(rb"(?m)^\.", b"..", data) + b".\r\n")
+        return self.reply()
+
+    def close(self):
+        self.f.close()
+        self.s.close()
+
+
+def without_trace(data):
+    """The message below the Received field that Weir put on top."""
+    assert data.startswith(b"Received: from "), data[:200]
+    return re.sub(rb"\AReceived: .*?\r\n(?![ \t])", b"", data, count=1, flags=re.S)
+
+
+def have(program):
+    return shutil.which(program) is not None
