@@ -62,7 +62,7 @@ class Sink:
         self.connections += 1
         try:
             w.write((self._answer("connect", "", "220 sink.test ready") + "\r\n").encode())
-            sender, rcpts = "", []
+            sender, rcpts, begun = "", [], False
             while True:
                 line = await r.readline()
                 if not line:
@@ -75,6 +75,9 @@ class Sink:
                 elif verb == "MAIL":
                     sender, rcpts = text[10:].split(">")[0].lstrip("<"), []
                     out = self._answer("mail", text, "250 2.1.0 ok")
+                    begun = out.startswith("2")
+                elif verb == "RCPT" and not begun:
+                    out = "503 5.5.1 MAIL first"
                 elif verb == "RCPT":
                     out = self._answer("rcpt", text, "250 2.1.5 ok")
                     if out.startswith("2"):
@@ -119,7 +122,15 @@ class Sink:
             w.close()
 
     def stop(self):
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        async def end():
+            self.server.close()
+            tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+            for t in tasks:
+                t.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.loop.stop()
+
+        asyncio.run_coroutine_threadsafe(end(), self.loop)
         self.thread.join(5)
 
 
