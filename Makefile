@@ -36,9 +36,30 @@ SPOOL_A := $(call archive,spool/store) $(call archive,spool/mail) $(call archive
 DATAPLANE_A := $(call archive,dataplane) $(call archive,dataplane/policy) $(call archive,dataplane/lookup) \
 	$(call archive,dataplane/net) $(call archive,dataplane/smtp)
 
-.PHONY: all run check unit fuzz-replay e2e deps clean bench
+MAN := $(patsubst %.scd,$(B)/%,$(wildcard */*.scd))
+
+.PHONY: all programs run check check-crash unit fuzz-replay deps deps-run clean
 .SECONDARY:
-all: $(PROGRAMS:%=$(B)/%) $(patsubst %.scd,$(B)/%,$(wildcard */*.scd))
+all: deps programs
+
+programs: $(PROGRAMS:%=$(B)/%) $(B)/signatures/weir-test.ndb $(MAN)
+
+# What Debian 12 must have; asked of apt only when something is missing, and only as root.
+DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ares-dev libclamav-dev libjemalloc-dev libyaml-dev \
+	libjansson-dev libmicrohttpd-dev libseccomp-dev libidn2-dev libxxhash-dev scdoc redis-server procps
+DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc
+deps-run:
+	@deploy/apt-missing $(DEPS_BUILD)
+deps:
+	@deploy/apt-missing $(DEPS_BUILD) $(DEPS_CHECK)
+
+run: deps-run
+	@$(MAKE) --no-print-directory -s -j2 programs
+	@exec $(B)/weir run --run run $(if $(CONFIG),--config $(CONFIG))
+
+$(B)/signatures/%: scanner/testdb/%
+	@mkdir -p $(@D)
+	cp $< $@
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -69,13 +90,15 @@ $(B)/weir-bench: $(B)/bench/main.o $(call archive,bench) $(call archive,dataplan
 	$(link) $(LIBS_dataplane) $(LIBS_spool) $(JEMALLOC_$(V))
 
 # Man pages: foo.8.scd beside the program gives foo.8.
-$(B)/%: %.scd
+$(MAN): $(B)/%: %.scd
 	@mkdir -p $(@D)
 	scdoc < $< > $@
 
 # Unit tests mirror the tree: tests/unit/<folder>/<name>_test.c is one cmocka program.
 UNIT_C := $(shell find tests/unit -name '*_test.c')
 UNIT := $(UNIT_C:%.c=$(B)/%)
+FUZZ_C := $(wildcard tests/fuzz/*_fuzz.c)
+FUZZ := $(FUZZ_C:%.c=$(B)/%)
 ALL_A := $(foreach f,$(ARCHIVES),$(call archive,$(f)))
 $(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(ALL_A)
 	$(link) -lcmocka $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
@@ -83,9 +106,18 @@ $(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(ALL_A)
 unit: $(UNIT)
 	@tests/support/run-unit $(UNIT)
 
+# Everything: builds both ways, unit tests and corpora under sanitizers, whole-system tests on the release build.
+check: deps
+	@$(MAKE) --no-print-directory -s -j2 programs
+	@$(MAKE) --no-print-directory -s -j2 V=asan tests-built
+	@tests/support/run-all build/asan build/release
+tests-built: $(UNIT) $(FUZZ)
+
+# The long kill storm: a thousand kills.
+check-crash: deps programs
+	WEIR_KILLS=$${WEIR_KILLS:-1000} /usr/bin/python3 -m pytest -s -c tests/pytest.ini --rootdir tests tests/crash
+
 # Fuzz targets: tests/fuzz/<name>_fuzz.c; here linked with a main that replays tests/fuzz/corpus/<name>/.
-FUZZ_C := $(wildcard tests/fuzz/*_fuzz.c)
-FUZZ := $(FUZZ_C:%.c=$(B)/%)
 $(B)/tests/fuzz/%_fuzz: $(B)/tests/fuzz/%_fuzz.o $(B)/tests/fuzz/replay_main.o $(ALL_A)
 	$(link) $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
 

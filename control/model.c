@@ -67,18 +67,20 @@ static unsigned distance(const char *a, const char *b)
 
 static void unknown_key(struct model *m, const yaml_node_t *at, const char *key)
 {
-	const char *best = NULL;
+	char best[64] = "", group[64];
 	unsigned best_d = 4;
 
 	for (size_t i = 0; i < schema_rows; i++) {
-		unsigned d = distance(key, schema[i].key);
+		unsigned whole = distance(key, schema[i].key), part;
 
-		if (d < best_d) {
-			best_d = d;
-			best = schema[i].key;
+		snprintf(group, sizeof(group), "%.*s", (int)strcspn(schema[i].key, "."), schema[i].key);
+		part = distance(key, group);
+		if (whole < best_d || part < best_d) {
+			best_d = whole < part ? whole : part;
+			snprintf(best, sizeof(best), "%s", whole < part ? schema[i].key : group);
 		}
 	}
-	complain(m, at, "unknown key \"%s\"%s%s%s", key, best ? "; did you mean \"" : "", best ? best : "", best ? "\"?" : "");
+	complain(m, at, "unknown key \"%s\"%s%s%s", key, *best ? "; did you mean \"" : "", best, *best ? "\"?" : "");
 }
 
 /* ---- the file in the making ---- */

@@ -3,7 +3,6 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <pwd.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -117,11 +116,29 @@ struct totals {
 	json_t *processes;
 };
 
+/* Whether a process runs: a dead one that its parent has not buried yet does not. */
+static bool is_alive(uint32_t pid)
+{
+	char path[64], stat[512] = "";
+	const char *paren;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+	f = pid ? fopen(path, "r") : NULL;
+	if (!f)
+		return false;
+	if (!fgets(stat, sizeof(stat), f))
+		stat[0] = '\0';
+	fclose(f);
+	paren = strrchr(stat, ')');
+	return paren && paren[1] && paren[2] != 'Z' && paren[2] != 'X';
+}
+
 static void add_page(void *ctx, const char *role, int instance, const struct counters_page *p)
 {
 	struct totals *t = ctx;
 	uint32_t pid = atomic_load(&p->pid);
-	bool up = pid && kill((pid_t)pid, 0) == 0;
+	bool up = is_alive(pid);
 	uint64_t now = clock_wall_ns(), start = atomic_load(&p->start_wall_ns);
 	uint64_t beat = atomic_load(&p->beat_ns), mono = clock_mono_ns();
 

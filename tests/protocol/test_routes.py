@@ -1,0 +1,154 @@
+"""Routing against real servers: nsd for MX and addresses, Dovecot's LMTP."""
+import os
+import pwd
+import subprocess
+import textwrap
+import time
+
+import pytest
+from node import Smtp, free_port, have, wait_for, without_trace
+
+HEAD = b"From: a@cam.example\r\nSubject: test\r\n\r\n"
+
+
+@pytest.fixture
+def nsd(tmp_path):
+    if not have("nsd"):
+        pytest.skip("nsd is not installed")
+    port = free_port()
+    (tmp_path / "zone").write_text(textwrap.dedent("""\
+        $ORIGIN example.
+        $TTL 60
+        @ SOA ns. root. 1 60 60 60 60
+        @ NS ns.example.
+        ns A 127.0.0.1
+        both MX 10 dead.example.
+        both MX 20 live.example.
+        dead A 127.0.0.9
+        live A 127.0.0.1
+        implicit A 127.0.0.1
+        null MX 0 .
+        nothing TXT "no mail here"
+        alias CNAME both.example.
+        """))
+    (tmp_path / "nsd.conf").write_text(textwrap.dedent(f"""\
+        server:
+          ip-address: 127.0.0.1@{port}
+          username: ""
+          chroot: ""
+          zonesdir: "{tmp_path}"
+          pidfile: "{tmp_path}/nsd.pid"
+          database: ""
+          xfrdfile: "{tmp_path}/xfrd"
+          zonelistfile: "{tmp_path}/zonelist"
+          server-count: 1
+        remote-control:
+          control-enable: no
+        zone:
+          name: example
+          zonefile: zone
+        """))
+    p = subprocess.Popen(["nsd", "-d", "-c", tmp_path / "nsd.conf"], stderr=subprocess.DEVNULL)
+    time.sleep(0.5)
+    yield port
+    p.terminate()
+    p.wait(10)
+
+
+def test_mx_delivery(nsd, make_node, sink):
+    node = make_node(routes="[]", extra=f'dns: {{servers: ["127.0.0.1:{nsd}"]}}\ndelivery: {{port: {sink.port}, retry_first: 1h, connect_timeout: 2s}}\n')
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    rcpts = ["u@both.example", "u@implicit.example", "u@null.example", "u@nothing.example", "u@missing.example", "u@alias.example", "u@[127.0.0.1]"]
+    assert c.message("sender@both.example", rcpts, HEAD).startswith("250")
+    good = {"u@both.example", "u@implicit.example", "u@alias.example", "u@[127.0.0.1]"}
+    assert wait_for(lambda: {t for m in sink.messages if m["from"] for t in m["to"]} == good, 30)
+
+    def bounced():
+        return {r for r in rcpts if any(not m["from"] and f"rfc822;{r}".encode() in m["data"] for m in sink.messages)}
+
+    assert wait_for(lambda: bounced() == set(rcpts) - good, 30), bounced()
+    reports = b"".join(m["data"] for m in sink.messages if not m["from"])
+    assert b"5.1.10" in reports and b"5.1.2" in reports
+    assert wait_for(lambda: node.queue() == [])
+
+
+def test_dns_dead_defers(make_node, sink):
+    node = make_node(routes="[]", extra=f'dns: {{servers: ["127.0.0.1:{free_port()}"], timeout: 1s}}\ndelivery: {{retry_first: 1h}}\n')
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["u@both.example"], HEAD).startswith("250")
+    assert wait_for(lambda: [m["state"] for m in node.queue()] == ["deferred"])
+    assert "4.4.3" in node.queue()[0]["reason"]
+
+
+def test_lmtp_results_are_each_recipients_own(make_node, make_sink):
+    sink = make_sink(lmtp=True, decide=lambda kind, text: "552 5.2.2 mailbox full" if kind == "end" and "full@" in text else None)
+    node = make_node(routes=f'[{{domain: cam.example, to: "lmtp:[127.0.0.1]:{sink.port}"}}]', extra="delivery: {retry_first: 1h, port: 1}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["one@cam.example", "full@cam.example", "two@cam.example"], HEAD).startswith("250")
+    assert wait_for(lambda: sink.count == 2)
+    dsn = sink.messages[1]
+    assert dsn["to"] == ["a@cam.example"] and b"rfc822;full@cam.example" in dsn["data"] and b"5.2.2" in dsn["data"]
+    assert b"one@cam.example" not in dsn["data"].split(b"message/delivery-status")[1].split(b"message/rfc822")[0]
+
+
+@pytest.mark.skipif(not have("dovecot") or not os.path.exists("/usr/lib/dovecot/lmtp"), reason="Dovecot's LMTP server is not installed")
+@pytest.mark.skipif(os.geteuid() != 0, reason="Dovecot's LMTP test needs root")
+def test_dovecot_lmtp_byte_for_byte(tmp_path_factory, make_node):
+    import tempfile
+    home = tempfile.mkdtemp(prefix="weir-dovecot-")
+    os.chmod(home, 0o755)
+    nobody = pwd.getpwnam("nobody")
+    mail = os.path.join(home, "mail")
+    os.mkdir(mail)
+    os.chown(mail, nobody.pw_uid, nobody.pw_gid)
+    port = free_port()
+    conf = os.path.join(home, "dovecot.conf")
+    with open(conf, "w") as f:
+        f.write(textwrap.dedent(f"""\
+            base_dir = {home}/base
+            state_dir = {home}/base
+            log_path = {home}/log
+            protocols = lmtp
+            ssl = no
+            mail_location = maildir:{mail}/%n
+            first_valid_uid = 1
+            auth_mechanisms = plain
+            default_internal_user = dovecot
+            userdb {{
+              driver = static
+              args = uid={nobody.pw_uid} gid={nobody.pw_gid} home={mail}/%n allow_all_users=yes
+            }}
+            passdb {{
+              driver = static
+              args = nopassword=y
+            }}
+            service lmtp {{
+              inet_listener lmtp {{
+                address = 127.0.0.1
+                port = {port}
+              }}
+            }}
+            """))
+    p = subprocess.Popen(["dovecot", "-F", "-c", conf])
+    try:
+        node = make_node(routes=f'[{{domain: cam.example, to: "lmtp:[127.0.0.1]:{port}"}}]')
+        body = HEAD + b"".join(b"line %d with 8-bit \xe4\r\n.\r\n" % i for i in range(2000))
+        c = Smtp(node.port)
+        c.cmd("EHLO client.test")
+        assert c.message("a@cam.example", ["one@cam.example", "two@cam.example"], body).startswith("250")
+
+        def files(user):
+            new = os.path.join(mail, user, "new")
+            return [os.path.join(new, x) for x in os.listdir(new)] if os.path.isdir(new) else []
+
+        assert wait_for(lambda: files("one") and files("two"), 20), open(f"{home}/log").read()[-2000:]
+        for user in ("one", "two"):
+            data = open(files(user)[0], "rb").read().replace(b"\r\n", b"\n")
+            assert data.endswith(body.replace(b"\r\n", b"\n"))
+    finally:
+        p.terminate()
+        p.wait(20)
+        subprocess.run(["rm", "-rf", home])
