@@ -1,0 +1,33 @@
+/* The load generator and the sink: on the same SMTP engine and transport as the relay.
+ *
+ * Ground truth: every message has a number in X-Bench-Id; send writes those that were acknowledged, sink those that arrived. */
+#ifndef WEIR_BENCH_BENCH_H
+#define WEIR_BENCH_BENCH_H
+
+#include <stdio.h>
+#include "dataplane/net/net.h"
+
+struct send_options {
+	struct sockaddr_storage to;
+	const char *from, *rcpt;
+	unsigned sessions, messages, per_connection, size;
+	double rate;       /* messages a second, open loop; 0: closed loop */
+	uint64_t first_id;
+	FILE *acked;       /* numbers of acknowledged messages, one a line; NULL */
+};
+
+struct sink_options {
+	struct sockaddr_storage listen;
+	uint64_t expect;   /* ends after so many messages; 0: at SIGINT */
+	double idle_s;     /* with expect: ends when nothing came for so long */
+	FILE *arrived;
+	bool lmtp;
+};
+
+/* Give the exit code: 0 when every message was acknowledged (arrived). */
+int bench_send(const struct send_options *o);
+int bench_sink(const struct sink_options *o);
+
+extern volatile bool bench_stop;
+
+#endif
