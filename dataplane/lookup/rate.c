@@ -7,15 +7,15 @@
 
 double rate_after(const struct rate_state *s, double now_s, double c, double period_s)
 {
-	double i, a;
+	double x, f;
 
 	if (!s->known)
 		return c;
-	i = now_s - s->t_s;
-	if (i < INTERVAL_MIN_S)
-		i = INTERVAL_MIN_S;
-	a = exp(-i / period_s);
-	return (1 - a) * c * period_s / i + a * s->r;
+	x = now_s - s->t_s;
+	x = (x < INTERVAL_MIN_S ? INTERVAL_MIN_S : x) / period_s;
+	/* (1 - e^-x) / x; near 0 by its series, where the difference would lose its digits */
+	f = x < 1e-4 ? 1 - x / 2 + x * x / 6 : (1 - exp(-x)) / x;
+	return f * c + (1 - x * f) * s->r;
 }
 
 bool rate_is_over(double r, double limit)

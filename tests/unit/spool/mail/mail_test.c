@@ -1,0 +1,121 @@
+#include "tests/support/unit.h"
+
+#include "spool/mail/address.h"
+#include "spool/mail/dsn.h"
+#include "spool/mail/header.h"
+
+static void good_and_bad_addresses(void **state)
+{
+	static const char *const good[] = { "a@b.example", "a.b+c@x.example", "\"a b\"@x.example", "\"a\\\"b\"@x.example", "a@[192.0.2.1]",
+		"a@[IPv6:2001:db8::1]", "a%b!c@x.example", "a@1.example", "x@xn--bcher-kva.example" };
+	static const char *const bad[] = { "", "a", "@b.example", "a@", "a b@x.example", ".a@x.example", "a.@x.example", "a..b@x.example",
+		"a@x..example", "a@-x.example", "a@x-.example", "a@x.example.", "a@[192.0.2.300]", "a@[x]", "a\r\n@x.example", "\"a@x.example",
+		"a@x_y.example", "\xc3\xa9@x.example" };
+	struct address a;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		assert_ok(address_parse(span_str(good[i]), 0, &a));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(address_parse(span_str(bad[i]), 0, &a), ST_INVALID);
+	assert_ok(address_parse(SPAN("\xc3\xa9@b\xc3\xbc.example"), ADDRESS_UTF8, &a));
+	assert_true(a.is_utf8);
+	assert_int_equal(address_parse(SPAN("\xc0\xaf@x.example"), ADDRESS_UTF8, &a), ST_INVALID);
+}
+
+static void paths(void **state)
+{
+	struct address a;
+	struct span rest;
+
+	assert_ok(address_path(SPAN("<@one.example,@two.example:a@b.example> SIZE=1"), 0, &a, &rest));
+	assert_span(a.full, "a@b.example");
+	assert_span(rest, " SIZE=1");
+	assert_ok(address_path(SPAN("<\"a>b\"@c.example>"), 0, &a, &rest));
+	assert_span(a.local, "\"a>b\"");
+	assert_ok(address_path(SPAN("<>"), ADDRESS_ALLOW_NULL, &a, &rest));
+	assert_int_equal(a.full.n, 0);
+	assert_int_equal(address_path(SPAN("<>"), 0, &a, &rest), ST_INVALID);
+	assert_ok(address_path(SPAN("<PostMaster>"), ADDRESS_ALLOW_BARE, &a, &rest));
+	assert_int_equal(address_path(SPAN("<other>"), ADDRESS_ALLOW_BARE, &a, &rest), ST_INVALID);
+}
+
+static void networks(void **state)
+{
+	uint8_t net[16], ip[16];
+	unsigned prefix;
+
+	assert_ok(net_parse(SPAN("192.0.2.0/25"), net, &prefix));
+	assert_ok(ip_parse(SPAN("192.0.2.127"), ip));
+	assert_true(net_contains(net, prefix, ip));
+	assert_ok(ip_parse(SPAN("192.0.2.128"), ip));
+	assert_false(net_contains(net, prefix, ip));
+	assert_int_equal(net_parse(SPAN("192.0.2.0/33"), net, &prefix), ST_INVALID);
+	assert_ok(net_parse(SPAN("::/0"), net, &prefix));
+	assert_true(net_contains(net, prefix, ip));
+}
+
+static void envelopes_round_trip_and_survive_damage(void **state)
+{
+	struct env_rcpt rcpt[2] = { { SPAN("a@b.example"), SPAN("rfc822;A@b.example"), NOTIFY_FAILURE }, { SPAN("c@d.example"), SPAN(""), 0 } };
+	struct envelope e = { .arrived_wall_ns = 5, .sender = SPAN("s@x.example"), .helo = SPAN("h"), .client_port = 7, .body = BODY_8BITMIME,
+		.flags = ENV_TLS, .nrcpt = 2, .rcpt = rcpt }, got;
+	char buf[1024], bent[1024];
+	struct out o = out_of(buf, sizeof(buf));
+	struct pool p;
+
+	pool_init(&p, 1 << 20);
+	envelope_write(&e, &o);
+	assert_int_equal(o.n, envelope_size(&e));
+	assert_ok(envelope_read(out_span(&o), &p, &got));
+	assert_span(got.rcpt[0].orcpt, "rfc822;A@b.example");
+	assert_span(got.sender, "s@x.example");
+	for (size_t n = 0; n < o.n; n++)
+		assert_int_not_equal(envelope_read(span_of(buf, n), &p, &got), ST_OK);
+	for (size_t i = 0; i < o.n; i++)
+		for (int bit = 0; bit < 8; bit++) {
+			memcpy(bent, buf, o.n);
+			bent[i] = (char)(bent[i] ^ 1 << bit);
+			if (envelope_read(span_of(bent, o.n), &p, &got) == ST_OK)
+				assert_true(got.nrcpt <= 2);
+		}
+	pool_reset(&p);
+}
+
+static void replies_are_clean(void **state)
+{
+	struct reply r = { .code = 550 };
+	char buf[4096];
+	struct out o = out_of(buf, sizeof(buf));
+
+	reply_add_line(&r, SPAN("5.1.1 no \x1b[2J\r\nsuch"), true);
+	reply_add_line(&r, SPAN("5.1.1 user"), false);
+	assert_memory_equal(r.enhanced, ((uint8_t[]){ 5, 1, 1 }), 3);
+	reply_line(&r, &o);
+	assert_span(out_span(&o), "550 5.1.1 no ?[2J??such user");
+	o.n = 0;
+	reply_set(&r, 250, "2.0.0", "one\ntwo");
+	reply_write(&r, &o);
+	assert_span(out_span(&o), "250-2.0.0 one\r\n250 2.0.0 two\r\n");
+	for (int i = 0; i < 5000; i++)
+		reply_add_line(&r, SPAN("xxxxxxxxxxxxxxxxxxxxxxxxxx"), false);
+	assert_true(r.text_len <= REPLY_TEXT_MAX);
+}
+
+static void headers(void **state)
+{
+	struct span rest = SPAN("Received: a\r\n\tb\r\nSubject : x\r\nreceived: c\r\n\r\nReceived: body\r\n"), name, value;
+
+	assert_int_equal(header_count_received(rest), 2);
+	assert_true(header_next(&rest, &name, &value));
+	assert_span(value, " a\r\n\tb\r\n");
+	assert_true(header_next(&rest, &name, &value));
+	assert_span(name, "Subject");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(good_and_bad_addresses), cmocka_unit_test(paths), cmocka_unit_test(networks),
+		cmocka_unit_test(envelopes_round_trip_and_survive_damage), cmocka_unit_test(replies_are_clean), cmocka_unit_test(headers) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
