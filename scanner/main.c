@@ -1,6 +1,7 @@
 /* weir-scanner: the parent loads the engine once and keeps a pool of forked, sandboxed workers. See weir-scanner(8). */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -141,16 +142,18 @@ static void reap(const struct options *o)
 		}
 }
 
-/* A number that changes when dataplane workers come or go: their sockets' inodes. */
+/* A number that changes when dataplane workers come or go: of their sockets' inodes and times (a new socket may get the old one's inode). */
 static uint64_t run_dir_mark(const char *run_dir)
 {
 	DIR *d = opendir(run_dir);
 	struct dirent *e;
+	struct stat st;
 	uint64_t mark = 0;
 
 	while (d && (e = readdir(d)))
-		if (strncmp(e->d_name, "scan-", 5) == 0 && strncmp(e->d_name, "scan-tmp", 8) != 0)
-			mark += e->d_ino * 0x9e3779b97f4a7c15ull;
+		if (strncmp(e->d_name, "scan-", 5) == 0 && strncmp(e->d_name, "scan-tmp", 8) != 0 &&
+			fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			mark += ((uint64_t)st.st_ino + (uint64_t)st.st_ctim.tv_sec * NS_PER_S + (uint64_t)st.st_ctim.tv_nsec) * 0x9e3779b97f4a7c15ull;
 	if (d)
 		closedir(d);
 	return mark;
