@@ -37,6 +37,7 @@ static struct child children[CHILDREN_MAX];
 static unsigned nchildren;
 static volatile sig_atomic_t stopping;
 static char bin_dir[4096];
+static char run_as[64]; /* the user that all of them become; what needs root was done here */
 
 static void on_stop(int sig)
 {
@@ -100,8 +101,10 @@ static void child_start(struct child *c)
 		return;
 	setpgid(0, 0); /* Ctrl-C comes to the supervisor only, which ends the others in order */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
+	if (getppid() != parent || daemon_drop(run_as) != ST_OK) {
+		fprintf(stderr, "weir: %s: %s\n", c->name, trail_text());
 		_exit(1);
+	}
 	execvp(c->argv[0], c->argv);
 	fprintf(stderr, "weir: %s: %s\n", c->argv[0], strerror(errno));
 	_exit(127);
@@ -296,10 +299,6 @@ static void start_scanner(const struct snapshot *s, const char *run_dir)
 	child_arg(c, "%s", snap_cstr(s, set->signatures));
 	child_arg(c, "--engine");
 	child_arg(c, "%s", snap_cstr(s, set->engine));
-	if (set->user.len) {
-		child_arg(c, "--user");
-		child_arg(c, "%s", snap_cstr(s, set->user));
-	}
 	child_start(c);
 }
 
@@ -321,10 +320,6 @@ static void start_worker(const struct snapshot *s, const char *run_dir, unsigned
 	child_arg(c, "%u", i);
 	child_arg(c, "--listen-fds");
 	child_arg(c, "%s", fds);
-	if (s->h->settings.user.len) {
-		child_arg(c, "--user");
-		child_arg(c, "%s", snap_cstr(s, s->h->settings.user));
-	}
 	child_start(c);
 }
 
@@ -409,6 +404,7 @@ static void start_node(const char *config, const char *run_dir)
 	make_dir(snap_cstr(&s, s.h->settings.spool_dir), 0700, snap_cstr(&s, s.h->settings.user));
 	snprintf(path, sizeof(path), "%s/stats", run_dir);
 	make_dir(path, 0750, snap_cstr(&s, s.h->settings.user));
+	snprintf(run_as, sizeof(run_as), "%s", snap_cstr(&s, s.h->settings.user));
 	make_certificate(run_dir, snap_cstr(&s, s.h->settings.hostname), snap_cstr(&s, s.h->settings.user));
 	start_redis(&s, run_dir);
 	start_control(config, run_dir);

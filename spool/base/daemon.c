@@ -25,6 +25,8 @@ void daemon_raise_files(void)
 		r.rlim_cur = r.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &r);
 	}
+	/* registered buffers count as locked memory; only root may raise that */
+	setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){ RLIM_INFINITY, RLIM_INFINITY });
 }
 
 enum status daemon_drop(const char *user)

@@ -6,7 +6,7 @@
 
 /* SIGTERM and SIGINT call on_stop (without restarting system calls); SIGPIPE is ignored. */
 void daemon_signals(void (*on_stop)(int));
-/* Raises the limit of open files to the hard limit. */
+/* Raises the limit of open files to the hard limit, and that of locked memory as far as we may. */
 void daemon_raise_files(void);
 /* Becomes this user with its groups, for good; NULL or "": stays. ST_NOT_FOUND, ST_IO. */
 enum status daemon_drop(const char *user);

@@ -5,7 +5,9 @@ import signal
 import time
 import urllib.request
 
-from node import Smtp, free_port, wait_for
+import node as node_module
+import pytest
+from node import Smtp, wait_for
 
 HEAD = b"From: a@cam.example\r\nSubject: test\r\n\r\n"
 
@@ -155,3 +157,31 @@ def test_stop_in_order_keeps_what_is_queued(make_node, make_sink):
     state["down"] = False
     node.start()
     assert wait_for(lambda: sink.count == 10, 20) and wait_for(lambda: node.queue() == [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_all_daemons_become_the_configured_user(make_node, sink, tmp_path_factory):
+    import pathlib
+    import shutil
+    import tempfile
+    base = pathlib.Path(tempfile.mkdtemp(prefix="weir-user-", dir="/var/tmp"))
+    base.chmod(0o755)
+    programs = base / "bin"
+    programs.mkdir()
+    for name in ("weir", "weirctl", "weir-control", "weir-dataplane", "weir-scanner"):
+        shutil.copy(node_module.BIN / name, programs)
+    shutil.copytree(node_module.BIN / "signatures", programs / "signatures")
+    node = node_module.Node(base, sink.port, extra="user: nobody\n", start=False)
+    before, node_module.BIN = node_module.BIN, programs
+    try:
+        node.config.chmod(0o644)
+        node.start()
+        assert send(node)[0].startswith("250") and wait_for(lambda: sink.count == 1)
+        for name in ("weir-dataplane", "weir-scanner", "weir-control"):
+            assert node.pids(name)
+            for pid in node.pids(name):
+                assert os.stat(f"/proc/{pid}").st_uid == 65534
+    finally:
+        node.stop()
+        node_module.BIN = before
+        shutil.rmtree(base)
