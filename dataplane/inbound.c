@@ -483,6 +483,8 @@ static void session_run(struct session *s, struct net_event *ev)
 	}
 	if (ev)
 		ev->used = s->waits == WAITS_CLOSE ? ev->data.n : used;
+	else if (s->waits == WAITS_NOTHING && s->eof)
+		session_close(s);
 	else if (s->waits == WAITS_NOTHING)
 		net_resume(s->conn);
 }
@@ -498,11 +500,9 @@ static void on_tls(struct session *s)
 /* The client will send no more: what it has not finished is nothing (P2); what it waits for it still gets. */
 static void on_eof(struct session *s)
 {
-	if (s->waits == WAITS_ANSWER || s->waits == WAITS_CLOSE) {
-		if (s->waits == WAITS_ANSWER)
-			s->end_ns = 0; /* closes when the answer is out */
+	s->eof = true;
+	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_CLOSE)
 		return;
-	}
 	body_end(s);
 	session_close(s);
 }

@@ -19,7 +19,7 @@ enum session_waits {
 struct session {
 	struct owner owner; /* first: OWNER_SESSION */
 	uint8_t waits;      /* enum session_waits */
-	bool counted_ip;
+	bool eof;           /* the client sends no more; it still gets what it waits for */
 	struct worker *w;
 	struct config *cfg;
 	struct net_conn *conn;

@@ -274,7 +274,7 @@ static enum server_action bdat_refused(struct smtp_server *s, uint64_t n, unsign
 	s->state.bdat_left = n;
 	s->state.stray_chunk = true;
 	s->state.phase = PHASE_BODY;
-	wire_mode(&s->wire, WIRE_CHUNK, n, true);
+	wire_mode(&s->wire, WIRE_SKIP, n, true);
 	return SRV_STEP;
 }
 

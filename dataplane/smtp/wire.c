@@ -212,8 +212,13 @@ static enum wire_event next_chunk(struct wire *w, struct span in, size_t *ret_us
 	}
 	if (in.n > w->chunk_left)
 		in.n = (size_t)w->chunk_left;
-	ev = next_content(w, in, ret_used);
+	*ret_used = in.n;
+	ev = w->mode == WIRE_SKIP ? WIRE_MORE : next_content(w, in, ret_used);
 	w->chunk_left -= *ret_used;
+	if (w->mode == WIRE_SKIP && !w->chunk_left) {
+		wire_mode(w, WIRE_LINES, 0, false);
+		return WIRE_BODY_END;
+	}
 	return ev;
 }
 

@@ -22,7 +22,7 @@ enum wire_event {
 	WIRE_BAD_NUL,   /* NUL in content: reported once per body, reading goes on */
 };
 
-enum wire_mode { WIRE_LINES, WIRE_DATA, WIRE_CHUNK };
+enum wire_mode { WIRE_LINES, WIRE_DATA, WIRE_CHUNK, WIRE_SKIP /* a chunk that nobody asked for: its octets mean nothing */ };
 
 struct wire {
 	uint8_t mode;

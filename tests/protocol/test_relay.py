@@ -272,3 +272,73 @@ def test_other_protocols_are_closed(node):
         r = c.reply()
         assert r is None or r.startswith("554")
         assert r is None or c.reply() is None
+
+
+def test_a_byte_at_a_time_and_a_half_closed_client(node, sink):
+    whole = (b"EHLO slow.test\r\nMAIL FROM:<a@cam.example>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n" + HEAD + b"..x\r\n.\r\n")
+    c = Smtp(node.port)
+    for i in range(len(whole)):
+        c.send(whole[i:i + 1])
+    c.s.shutdown(1)  # no QUIT: the answer comes all the same, then the end, and no other reply
+    replies = [c.reply() for _ in range(6)]
+    assert [r[:3] for r in replies[:5]] == ["250", "250", "250", "354", "250"] and replies[5] is None
+    assert wait_for(lambda: sink.count == 1) and sink.messages[0]["data"].endswith(b"\r\n.x\r\n")
+
+
+def test_a_whole_session_in_one_write(node, sink):
+    c = Smtp(node.port)
+    one = b"MAIL FROM:<a@cam.example>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n" + HEAD + b"x\r\n.\r\n"
+    c.send(b"EHLO eager.test\r\n" + one * 20 + b"QUIT\r\n")
+    replies = []
+    while (r := c.reply()) is not None:
+        replies.append(r)
+    assert len(replies) == 1 + 20 * 4 + 1 and replies[-1].startswith("221")
+    assert wait_for(lambda: sink.count == 20)
+
+
+def test_chunks(node, sink):
+    c = Smtp(node.port)
+    c.cmd("EHLO chunks.test")
+    c.send(b"BDAT 5\r\nNOOP\n")  # out of order: its octets are no commands
+    assert c.reply().startswith("503")
+    c.cmd("MAIL FROM:<a@cam.example>")
+    c.cmd("RCPT TO:<b@example.org>")
+    c.send(b"BDAT %d\r\n" % len(HEAD) + HEAD)
+    assert c.reply().startswith("250")
+    assert c.cmd("DATA").startswith("503")
+    c.send(b"BDAT 3\r\n.\r\n")
+    assert c.reply().startswith("250")
+    c.send(b"BDAT 6 LAST\r\n..a\r\n\r"[:-1] + b"\n"[:0] + b"b")
+    r = c.reply()
+    assert r.startswith("250 2.0.0 Ok: queued"), r
+    assert wait_for(lambda: sink.count == 1)
+    assert without_trace(sink.messages[0]["data"]) == HEAD + b".\r\n..a\r\nb\r\n"  # the sink sees the line end that DATA needs
+    assert b"\r\n..\r\n...a\r\n" in bytes(sink.raw)
+    c.send(b"BDAT 99999999999999999999\r\n")
+    assert c.reply().startswith("501") and c.reply() is None
+
+
+def test_limits_of_time_connections_recipients_and_errors(make_node, sink):
+    node = make_node(sink.port, workers=1, extra="timeouts: {command: 1s, data: 1s}\n"
+                     "limits: {connections_per_client: 10, recipients: 100, errors: 5}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.reply().startswith("421 4.4.2") and c.reply() is None
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    c.cmd("MAIL FROM:<a@cam.example>")
+    for i in range(100):
+        assert c.cmd(f"RCPT TO:<b{i}@example.org>").startswith("250")
+    assert c.cmd("RCPT TO:<more@example.org>").startswith("452 4.5.3")
+    assert c.cmd("DATA").startswith("354")
+    assert c.reply().startswith("421 4.4.2")
+    c = Smtp(node.port)
+    for _ in range(4):
+        assert c.cmd("FOO").startswith("500")
+    c.send("FOO\r\n")
+    assert c.reply().startswith("500") and c.reply().startswith("421 4.7.0") and c.reply() is None
+    c.close()
+    assert wait_for(lambda: node.counters()["sessions_open"] == 0)
+    many = [Smtp(node.port) for _ in range(12)]
+    assert sum(m.greeting.startswith("220") for m in many) == 10
+    assert sum(m.greeting.startswith("421 4.7.0") for m in many) == 2
