@@ -4,7 +4,7 @@
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "dataplane/net/transport.h"
+#include "dataplane/net/tls_session.h"
 
 struct tls_context {
 	SSL_CTX *ctx;
