@@ -1,8 +1,26 @@
-/* Input: from the transport through TLS to the handler, and what the handler leaves. */
+/* Input: from the transport through TLS to the handler, and what the handler leaves.
+ *
+ * What is kept for a handler that does not take it is bounded: beyond REST_HIGH the transport stops reading and TCP holds the peer back. */
 #include <stdlib.h>
 #include "dataplane/net/transport.h"
 
 enum { REST_HIGH = 64 * 1024, TLS_SCRATCH = 16 * 1024 };
+
+void input_read(struct net_conn *c, bool on)
+{
+	if (c->reading == on || c->dead)
+		return;
+	c->reading = on;
+	c->net->ops->recv(c, on);
+}
+
+/* Whether what comes is of any use: nothing is behind close_notify or a TLS error (P4). */
+static bool listens(const struct net_conn *c)
+{
+	return !c->dead && !c->notify_seen && !c->tls_broken && (!c->closing || output_waits_for_tls(c));
+}
+
+/* ---- what the handler left ---- */
 
 static bool rest_add(struct net_conn *c, struct span s)
 {
@@ -37,33 +55,34 @@ static void rest_take(struct net_conn *c, size_t n)
 	c->rest_off = c->rest_cap = 0;
 }
 
-/* Offers plaintext to the handler; keeps what it leaves. */
-static void deliver(struct net_conn *c, struct span s)
+/* Offers plaintext to the handler; gives what it leaves. */
+static struct span offer(struct net_conn *c, struct span s)
 {
 	bool had_tls = c->tls != NULL;
 	struct net_event ev = { .type = NET_DATA, .data = s };
 
-	if (c->closing || c->dead)
-		return;
-	if (!c->paused) {
-		c->delivering = true;
-		conn_emit(c, &ev);
-		c->delivering = false;
-		CHECK(ev.used <= s.n);
-		s = span_skip(s, ev.used);
-	}
+	c->delivering = true;
+	conn_emit(c, &ev);
+	c->delivering = false;
+	CHECK(ev.used <= s.n);
+	s = span_skip(s, ev.used);
+	if (s.n && !had_tls && c->tls)
+		conn_fail(c, ST_DENIED, "data was sent behind STARTTLS");
+	return s;
+}
+
+static void deliver(struct net_conn *c, struct span s)
+{
+	if (!c->paused)
+		s = offer(c, s);
 	if (!s.n || c->closing || c->dead)
 		return;
-	if (!had_tls && c->tls) {
-		conn_fail(c, ST_DENIED, "data was sent behind STARTTLS");
-		return;
-	}
 	c->paused = true;
 	if (!rest_add(c, s))
 		conn_fail(c, ST_NOMEM, "out of memory");
-	else if (c->rest_len > REST_HIGH)
-		c->net->ops->recv(c, false);
 }
+
+/* ---- ends ---- */
 
 static void tell_eof(struct net_conn *c)
 {
@@ -73,70 +92,108 @@ static void tell_eof(struct net_conn *c)
 	conn_tell(c, NET_EOF);
 }
 
+/* A FIN without close_notify may be an attacker's (RFC 8446 6.1). It counts when all that came before it was decrypted. */
+static void judge_fin(struct net_conn *c)
+{
+	if (c->fin_seen && c->tls && !c->notify_seen && !c->paused && !c->closing)
+		conn_fail(c, ST_CLOSED, "the peer ended TLS without close_notify");
+}
+
+/* ---- TLS ---- */
+
+static void tls_on(struct net_conn *c)
+{
+	c->tls_on = true;
+	conn_tell(c, NET_TLS_ON);
+	conn_mark(c); /* what was written in the handshake goes now */
+}
+
+static void tls_ended(struct net_conn *c)
+{
+	c->notify_seen = true;
+	c->eof_seen = true;
+	if (c->tls_on)
+		tell_eof(c);
+	else
+		conn_close(c, ST_DENIED, "the peer ended TLS in the handshake");
+}
+
+/* The alert is still sent; what waits for encryption is not. */
+static void tls_error(struct net_conn *c)
+{
+	c->tls_broken = true;
+	conn_close(c, c->tls_on ? ST_IO : ST_DENIED, tls_session_error(c->tls));
+}
+
 /* Goes on with the handshake and with what can be decrypted. */
 static void tls_turn(struct net_conn *c)
 {
 	static char scratch[TLS_SCRATCH];
+	bool more = true;
 	size_t n;
 
-	while (!c->dead && !c->closing && !(c->tls_on && c->paused)) {
+	while (more && listens(c) && !(c->tls_on && c->paused)) {
 		switch (tls_session_read(c->tls, scratch, sizeof(scratch), &n)) {
 		case TLS_ON:
-			c->tls_on = true;
-			conn_tell(c, NET_TLS_ON);
-			continue;
+			tls_on(c);
+			break;
 		case TLS_DATA:
 			deliver(c, span_of(scratch, n));
-			continue;
+			break;
 		case TLS_MORE:
+			more = false;
 			break;
 		case TLS_END:
-			c->close_notified = true; /* not one byte more is read (P4) */
-			c->eof_seen = true;
-			tell_eof(c);
+			tls_ended(c);
 			break;
 		case TLS_ERROR:
-			c->status = c->tls_on ? ST_IO : ST_DENIED;
-			c->reason = "TLS error";
-			output_flush(c); /* the alert */
-			c->closing = true;
-			conn_mark(c);
+			tls_error(c);
 			break;
 		}
-		break;
 	}
 	if (tls_session_pending(c->tls))
 		conn_mark(c);
+	judge_fin(c);
 }
+
+/* ---- upcalls ---- */
 
 void up_data(struct net_conn *c, struct span data)
 {
-	if (c->closing || c->dead || c->close_notified)
+	size_t kept;
+
+	if (!listens(c))
 		return;
 	if (!c->tls) {
 		deliver(c, data);
-		return;
-	}
-	if (!tls_session_feed(c->tls, data))
+	} else if (!tls_session_feed(c->tls, data)) {
 		conn_fail(c, ST_NOMEM, "out of memory");
-	else
+		return;
+	} else {
 		tls_turn(c);
+	}
+	kept = c->rest_len + (c->tls ? tls_session_kept(c->tls) : 0);
+	if (c->paused && kept > REST_HIGH)
+		input_read(c, false);
 }
 
 void up_eof(struct net_conn *c)
 {
-	c->eof_seen = true;
+	c->fin_seen = true;
 	if (c->closing) {
 		if (c->shut)
 			conn_release(c, false);
-		return;
+		else
+			conn_mark(c);
+	} else if (c->tls) {
+		judge_fin(c);
+	} else {
+		c->eof_seen = true;
+		tell_eof(c);
 	}
-	if (c->tls && !c->close_notified) {
-		conn_fail(c, ST_CLOSED, "the peer ended TLS without close_notify");
-		return;
-	}
-	tell_eof(c);
 }
+
+/* ---- calls ---- */
 
 void net_pause(struct net_conn *c)
 {
@@ -145,7 +202,7 @@ void net_pause(struct net_conn *c)
 
 void net_resume(struct net_conn *c)
 {
-	if (!c->paused && c->recv_wanted)
+	if (!c->paused && c->reading)
 		return;
 	c->resume_wanted = true;
 	conn_mark(c);
@@ -155,31 +212,16 @@ void input_resume(struct net_conn *c)
 {
 	c->resume_wanted = false;
 	c->paused = false;
-	if (c->rest_len) {
-		struct net_event ev = { .type = NET_DATA, .data = span_of(c->rest + c->rest_off, c->rest_len) };
-		bool had_tls = c->tls != NULL;
-
-		c->delivering = true;
-		conn_emit(c, &ev);
-		c->delivering = false;
-		rest_take(c, ev.used);
-		if (!had_tls && c->tls && c->rest_len) {
-			conn_fail(c, ST_DENIED, "data was sent behind STARTTLS");
-			return;
-		}
-	}
-	if (c->closing || c->dead)
-		return;
-	if (c->rest_len) {
+	if (c->rest_len && !c->closing)
+		rest_take(c, c->rest_len - offer(c, span_of(c->rest + c->rest_off, c->rest_len)).n);
+	if (c->rest_len)
 		c->paused = true;
-		return;
-	}
-	if (c->paused)
+	if (c->paused || c->dead)
 		return;
 	if (c->tls)
 		tls_turn(c);
-	if (!c->recv_wanted && !c->paused && !c->dead && !c->eof_seen)
-		c->net->ops->recv(c, true);
+	if (listens(c) && !c->paused && !c->fin_seen)
+		input_read(c, true);
 	tell_eof(c);
 }
 
@@ -188,6 +230,9 @@ void net_start_tls(struct net_conn *c, struct tls_context *t, struct span name)
 	char host[256];
 	struct out o = out_of(host, sizeof(host) - 1);
 
+	if (c->closing || c->dead)
+		return;
+	CHECK(!c->tls && !c->sent_wanted);
 	out_add(&o, name);
 	host[o.n] = '\0';
 	if (c->rest_len && !c->delivering) {
@@ -195,10 +240,12 @@ void net_start_tls(struct net_conn *c, struct tls_context *t, struct span name)
 		return;
 	}
 	c->tls = tls_session_new(t, c->inbound, host);
-	if (!c->tls) {
+	/* What was written before goes in the clear and first; all that is written from now on waits for the handshake. */
+	if (!c->tls || !tls_session_prefix(c->tls, span_of(c->out, c->out_len))) {
 		conn_fail(c, ST_NOMEM, "out of memory");
 		return;
 	}
+	c->out_len = 0;
 	c->resume_wanted = true; /* the handshake begins at net_poll */
 	conn_mark(c);
 }

@@ -5,7 +5,10 @@
 #include "dataplane/net/transport.h"
 #include "spool/base/clock.h"
 
-/* ---- lists ---- */
+#define CLOSE_NS (30 * NS_PER_S)
+#define LINGER_NS (2 * NS_PER_S)
+
+/* ---- for input.c and output.c ---- */
 
 void conn_mark(struct net_conn *c)
 {
@@ -30,50 +33,33 @@ void conn_tell(struct net_conn *c, enum net_event_type type)
 		conn_emit(c, &ev);
 }
 
-/* ---- connections ---- */
-
-static struct net_conn *conn_new(struct net *n)
+static void wait_no_more(struct net_conn *c)
 {
-	struct net_conn *c;
-	uint32_t slot;
-
-	if (n->nconns >= n->cfg.conns_max)
-		return NULL;
-	c = calloc(1, sizeof(*c));
-	if (!c)
-		return NULL;
-	slot = n->nfree ? n->free_slots[--n->nfree] : n->nslots++;
-	n->slot[slot] = c;
-	c->net = n;
-	c->slot = slot;
-	c->gen = ++n->next_gen & 0xffffff;
-	c->fd = -1;
-	c->reason = "closed";
-	n->nconns++;
-	return c;
+	if (c->waiting)
+		TAILQ_REMOVE(&c->waiting->list, c, waiting_entry);
+	c->waiting = NULL;
 }
 
-/* Nothing of it is under way any more: the last event, then it is gone. */
-static void conn_end(struct net_conn *c)
+void conn_wait(struct net_conn *c, struct conn_waiting *in)
 {
-	struct net *n = c->net;
-	struct net_event ev = { .type = NET_CLOSED, .listener = c->listener, .status = c->status, .reason = c->reason };
+	wait_no_more(c);
+	c->waiting = in;
+	c->due_ns = clock_mono_ns() + in->wait_ns;
+	TAILQ_INSERT_TAIL(&in->list, c, waiting_entry);
+	conn_mark(c); /* net_poll asks to be woken */
+}
 
-	if (c->dirty)
-		TAILQ_REMOVE(&n->dirty, c, dirty_entry);
-	if (c->lingering)
-		TAILQ_REMOVE(&n->lingering, c, linger_entry);
-	if (c->user)
-		conn_emit(c, &ev);
-	n->slot[c->slot] = NULL;
-	n->free_slots[n->nfree++] = c->slot;
-	n->nconns--;
-	tls_session_free(c->tls);
-	free(c->rest);
-	free(c->out);
-	free(c->tx);
-	free(c->slice);
-	free(c);
+void conn_close(struct net_conn *c, enum status st, const char *reason)
+{
+	if (c->dead)
+		return;
+	conn_mark(c);
+	if (c->closing)
+		return;
+	c->closing = true;
+	c->status = st;
+	c->reason = reason;
+	conn_wait(c, &c->net->closing);
 }
 
 void conn_release(struct net_conn *c, bool reset)
@@ -93,7 +79,51 @@ void conn_fail(struct net_conn *c, enum status st, const char *reason)
 		c->status = st;
 		c->reason = reason;
 	}
-	conn_release(c, st == ST_DENIED);
+	conn_release(c, false); /* a peer that was refused something sees an end, not a reset */
+}
+
+/* ---- connections ---- */
+
+static struct net_conn *conn_new(struct net *n)
+{
+	struct net_conn *c;
+	uint32_t slot;
+
+	if (n->nconns >= n->cfg.conns_max)
+		return NULL;
+	c = calloc(1, sizeof(*c) + n->ops->conn_bytes);
+	if (!c)
+		return NULL;
+	slot = n->nfree ? n->free_slots[--n->nfree] : n->nslots++;
+	n->slot[slot] = c;
+	c->net = n;
+	c->slot = slot;
+	c->gen = ++n->next_gen & 0xffffff;
+	c->reason = "closed";
+	n->nconns++;
+	return c;
+}
+
+/* Nothing of it is under way any more: the last event, then it is gone. */
+static void conn_end(struct net_conn *c)
+{
+	struct net *n = c->net;
+	struct net_event ev = { .type = NET_CLOSED, .listener = c->listener, .status = c->status, .reason = c->reason };
+
+	if (c->dirty)
+		TAILQ_REMOVE(&n->dirty, c, dirty_entry);
+	wait_no_more(c);
+	if (c->user)
+		conn_emit(c, &ev);
+	n->slot[c->slot] = NULL;
+	n->free_slots[n->nfree++] = c->slot;
+	n->nconns--;
+	tls_session_free(c->tls);
+	free(c->rest);
+	free(c->out);
+	free(c->tx);
+	free(c->slice);
+	free(c);
 }
 
 /* ---- begin and end ---- */
@@ -114,7 +144,7 @@ void up_open(struct net_conn *c)
 	struct tls_context *t = c->net->listener_tls[c->listener];
 
 	c->open = true;
-	c->net->ops->recv(c, true);
+	input_read(c, true);
 	if (t)
 		net_start_tls(c, t, SPAN_NONE);
 	conn_tell(c, NET_ACCEPTED);
@@ -125,7 +155,7 @@ void up_connected(struct net_conn *c)
 	c->open = true;
 	if (c->dead)
 		return;
-	c->net->ops->recv(c, true);
+	input_read(c, true);
 	conn_tell(c, NET_CONNECTED);
 	conn_mark(c);
 }
@@ -143,12 +173,7 @@ void up_released(struct net_conn *c)
 
 void net_close(struct net_conn *c)
 {
-	if (c->closing || c->dead)
-		return;
-	c->closing = true;
-	c->status = ST_OK;
-	c->reason = "closed by us";
-	conn_mark(c);
+	conn_close(c, ST_OK, "closed by us");
 }
 
 void net_abort(struct net_conn *c)
@@ -192,6 +217,53 @@ void net_accept_pause(struct net *n, bool pause)
 	n->ops->accept_pause(n, pause);
 }
 
+/* ---- the loop ---- */
+
+/* Its time is over: the peer did not take what it was told, or never ended its side. */
+static void time_out(struct net_conn *c)
+{
+	if (!c->shut && c->status == ST_OK) {
+		c->status = ST_TIMEOUT;
+		c->reason = "the peer did not take what was sent";
+	}
+	wait_no_more(c);
+	conn_release(c, !c->shut);
+}
+
+static void expire(struct conn_waiting *w, uint64_t now_ns)
+{
+	struct net_conn *c;
+
+	while ((c = TAILQ_FIRST(&w->list)) && c->due_ns <= now_ns)
+		time_out(c);
+}
+
+void up_wake(struct net *n)
+{
+	uint64_t now = clock_mono_ns();
+
+	n->wake_ns = UINT64_MAX;
+	expire(&n->closing, now);
+	expire(&n->lingering, now);
+}
+
+static uint64_t due_ns(const struct conn_waiting *w)
+{
+	const struct net_conn *c = TAILQ_FIRST(&w->list);
+
+	return c ? c->due_ns : UINT64_MAX;
+}
+
+static void ask_wake(struct net *n)
+{
+	uint64_t a = due_ns(&n->closing), b = due_ns(&n->lingering), due = a < b ? a : b;
+
+	if (due >= n->wake_ns)
+		return; /* being woken too early only leads back to here */
+	n->wake_ns = due;
+	n->ops->wake(n, due);
+}
+
 static void poll_conn(struct net_conn *c)
 {
 	if (c->released) {
@@ -200,30 +272,29 @@ static void poll_conn(struct net_conn *c)
 	}
 	if (c->dead)
 		return;
-	if (c->resume_wanted && !c->closing && c->open)
+	if (c->resume_wanted && c->open && (!c->closing || output_waits_for_tls(c)))
 		input_resume(c);
-	if (!c->dead)
-		output_flush(c);
+	output_flush(c);
 }
 
 void net_poll(struct net *n)
 {
 	struct net_conn *c;
-	uint64_t now;
 
 	while ((c = TAILQ_FIRST(&n->dirty))) {
 		TAILQ_REMOVE(&n->dirty, c, dirty_entry);
 		c->dirty = false;
 		poll_conn(c);
 	}
-	if (TAILQ_EMPTY(&n->lingering))
-		return;
-	now = clock_mono_ns();
-	while ((c = TAILQ_FIRST(&n->lingering)) && c->linger_until_ns <= now) {
-		TAILQ_REMOVE(&n->lingering, c, linger_entry);
-		c->lingering = false;
-		conn_release(c, false);
-	}
+	ask_wake(n);
+}
+
+/* ---- all of it ---- */
+
+static void waiting_init(struct conn_waiting *w, uint64_t ns, uint64_t usual_ns)
+{
+	TAILQ_INIT(&w->list);
+	w->wait_ns = ns ? ns : usual_ns;
 }
 
 enum status net_new(struct uring *u, const struct net_config *cfg, struct net **ret)
@@ -237,7 +308,9 @@ enum status net_new(struct uring *u, const struct net_config *cfg, struct net **
 	n->cfg = *cfg;
 	n->ops = &net_uring_ops;
 	TAILQ_INIT(&n->dirty);
-	TAILQ_INIT(&n->lingering);
+	waiting_init(&n->closing, cfg->close_ns, CLOSE_NS);
+	waiting_init(&n->lingering, cfg->linger_ns, LINGER_NS);
+	n->wake_ns = UINT64_MAX;
 	n->slot = calloc(cfg->conns_max, sizeof(struct net_conn *));
 	n->free_slots = calloc(cfg->conns_max, sizeof(*n->free_slots));
 	st = !n->slot || !n->free_slots ? ST_NOMEM : cfg->transport != NET_URING ? trail(ST_UNSUPPORTED, "this build has only io_uring") :

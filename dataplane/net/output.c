@@ -1,48 +1,44 @@
-/* Output: copied bytes and borrowed slices, through TLS, one send at a time; and the orderly close, which is its end. */
+/* Output: copied bytes, then borrowed slices, through TLS, one send at a time; and the orderly close, which is its end. */
 #include <stdlib.h>
 #include "dataplane/net/transport.h"
-#include "spool/base/clock.h"
 
-enum { TLS_PIECE = 16 * 1024, TLS_OUT_HIGH = 128 * 1024 };
-#define LINGER_NS (2 * NS_PER_S)
+enum { KEEP_BYTES = 4096, TLS_PIECE = 16 * 1024, TLS_OUT_HIGH = 128 * 1024 };
 
-static bool out_add_bytes(char **buf, uint32_t *len, uint32_t *cap, struct span s)
+/* ---- calls ---- */
+
+static bool out_grow(struct net_conn *c, size_t need)
 {
-	if (*len + s.n > *cap) {
-		uint32_t bigger = *cap ? *cap : 512;
-		char *p;
+	size_t cap = c->out_cap ? c->out_cap : 512;
+	char *p;
 
-		while (bigger < *len + s.n)
-			bigger *= 2;
-		p = realloc(*buf, bigger);
-		if (!p)
-			return false;
-		*buf = p;
-		*cap = bigger;
-	}
-	memcpy(*buf + *len, s.p, s.n);
-	*len += (uint32_t)s.n;
+	while (cap < need)
+		cap *= 2;
+	if (cap == c->out_cap)
+		return true;
+	p = realloc(c->out, cap);
+	if (!p)
+		return false;
+	c->out = p;
+	c->out_cap = (uint32_t)cap;
 	return true;
 }
 
 enum status net_write(struct net_conn *c, struct span s)
 {
-	if (c->closing || c->dead)
+	CHECK(s.n <= INT32_MAX / 2);
+	if (c->closing || c->dead || !s.n)
 		return ST_OK; /* nobody hears it; NET_CLOSED is on its way */
-	conn_mark(c);
-	if (c->tls_on) {
-		if (tls_session_pending(c->tls) > NET_WRITE_MAX)
-			c->drain_wanted = true;
-		else if (!tls_session_write(c->tls, s))
-			conn_fail(c, ST_IO, "TLS error");
-		return c->drain_wanted ? ST_FULL : ST_OK;
-	}
-	if (c->out_len + s.n > NET_WRITE_MAX) {
+	if (c->sent_wanted || (c->out_len && c->out_len + s.n > NET_WRITE_MAX)) {
 		c->drain_wanted = true;
 		return ST_FULL;
 	}
-	if (!out_add_bytes(&c->out, &c->out_len, &c->out_cap, s))
+	if (!out_grow(c, c->out_len + s.n)) {
 		conn_fail(c, ST_NOMEM, "out of memory");
+		return ST_OK;
+	}
+	memcpy(c->out + c->out_len, s.p, s.n);
+	c->out_len += (uint32_t)s.n;
+	conn_mark(c);
 	return ST_OK;
 }
 
@@ -57,84 +53,126 @@ void net_send(struct net_conn *c, const struct span *slices, unsigned n)
 		conn_fail(c, ST_NOMEM, "out of memory");
 		return;
 	}
-	memcpy(c->slice, slices, n * sizeof(*slices));
-	c->nslice = n;
+	c->nslice = 0;
+	for (unsigned i = 0; i < n; i++)
+		if (slices[i].n)
+			c->slice[c->nslice++] = slices[i];
 	c->sent_wanted = true;
 	conn_mark(c);
 }
 
-/* Encrypts slices as far as the output's bound lets. */
-static void encrypt_slices(struct net_conn *c)
+/* ---- what goes next ---- */
+
+static void keep_little(char **buf, uint32_t *cap)
 {
+	if (*cap <= KEEP_BYTES)
+		return;
+	free(*buf);
+	*buf = NULL;
+	*cap = 0;
+}
+
+/* Encrypts what was written, then slices as far as the output's bound lets. Before the handshake is done nothing is encrypted, and nothing is sent. */
+static bool encrypt(struct net_conn *c)
+{
+	if (!c->tls_on || c->tls_broken)
+		return true;
+	if (c->out_len) {
+		if (!tls_session_write(c->tls, span_of(c->out, c->out_len)))
+			return false;
+		c->out_len = 0;
+		keep_little(&c->out, &c->out_cap);
+	}
 	while (c->nslice && tls_session_pending(c->tls) < TLS_OUT_HIGH) {
 		struct span piece = c->slice[0];
 
 		if (piece.n > TLS_PIECE)
 			piece.n = TLS_PIECE;
-		if (!tls_session_write(c->tls, piece)) {
-			conn_fail(c, ST_IO, "TLS error");
-			return;
-		}
+		if (!tls_session_write(c->tls, piece))
+			return false;
 		c->slice[0] = span_skip(c->slice[0], piece.n);
 		if (!c->slice[0].n)
 			memmove(c->slice, c->slice + 1, --c->nslice * sizeof(*c->slice));
 	}
+	return true;
 }
 
-/* Plaintext that was written before TLS, then what TLS has to say. */
-static bool collect_tx(struct net_conn *c)
+/* Puts into tx what TLS has to say. */
+static bool collect_tls(struct net_conn *c)
 {
-	c->tx_len = 0;
-	if (c->out_len) {
-		char *p = c->tx;
-		uint32_t cap = c->tx_cap;
+	size_t n;
 
-		c->tx = c->out;
-		c->tx_len = c->out_len;
-		c->tx_cap = c->out_cap;
-		c->out = p;
-		c->out_cap = cap;
-		c->out_len = 0;
-		return true;
+	if (!encrypt(c)) {
+		conn_fail(c, ST_IO, "TLS error");
+		return false;
 	}
-	if (c->tls) {
-		size_t n = tls_session_pending(c->tls);
+	n = tls_session_pending(c->tls);
+	if (n > c->tx_cap) {
+		free(c->tx);
+		c->tx = malloc(n);
+		c->tx_cap = c->tx ? (uint32_t)n : 0;
+	}
+	if (n && !c->tx) {
+		conn_fail(c, ST_NOMEM, "out of memory");
+		return false;
+	}
+	c->tx_len = (uint32_t)tls_session_take(c->tls, c->tx, n);
+	return true;
+}
 
-		if (n > c->tx_cap) {
-			free(c->tx);
-			c->tx = malloc(n);
-			c->tx_cap = c->tx ? (uint32_t)n : 0;
-		}
-		if (c->tx)
-			c->tx_len = (uint32_t)tls_session_take(c->tls, c->tx, n);
+/* Without TLS what was written is sent from where it is, and the next writes go to the other buffer. */
+static void collect_plain(struct net_conn *c)
+{
+	char *p = c->tx;
+	uint32_t cap = c->tx_cap;
+
+	c->tx = c->out;
+	c->tx_len = c->out_len;
+	c->tx_cap = c->out_cap;
+	c->out = p;
+	c->out_len = 0;
+	c->out_cap = cap;
+}
+
+/* Tells the handler, when all that it gave is out. */
+static void tell_taken(struct net_conn *c)
+{
+	if (c->nslice || c->out_len || (c->tls && tls_session_pending(c->tls)))
+		return;
+	if (c->sent_wanted) {
+		c->sent_wanted = false;
+		conn_tell(c, NET_SENT);
 	}
-	return c->tx_len > 0;
+	if (c->drain_wanted && !c->sent_wanted && !c->out_len) {
+		c->drain_wanted = false;
+		conn_tell(c, NET_DRAINED);
+	}
+}
+
+bool output_waits_for_tls(const struct net_conn *c)
+{
+	return c->closing && c->tls && !c->tls_on && !c->tls_broken && !c->notify_seen && !c->fin_seen && (c->out_len || c->nslice);
 }
 
 /* The end of an orderly close: everything is out. */
 static void finish_close(struct net_conn *c)
 {
-	if (c->shut)
+	if (c->shut || output_waits_for_tls(c))
 		return;
-	if (c->tls_on && !c->close_notified) {
-		c->close_notified = true;
+	if (c->tls_on && !c->tls_broken && !c->notify_sent) { /* each side sends its own (RFC 8446 6.1) */
+		c->notify_sent = true;
 		tls_session_close(c->tls);
-		if (tls_session_pending(c->tls)) {
-			output_flush(c);
-			return;
-		}
+		output_flush(c);
+		return;
 	}
 	c->shut = true;
-	if (c->eof_seen) {
+	if (c->fin_seen) {
 		conn_release(c, false);
 		return;
 	}
 	c->net->ops->shutdown(c);
-	c->lingering = true;
-	c->linger_until_ns = clock_mono_ns() + LINGER_NS;
-	TAILQ_INSERT_TAIL(&c->net->lingering, c, linger_entry);
-	if (!c->recv_wanted)
-		c->net->ops->recv(c, true); /* to see the peer's FIN */
+	conn_wait(c, &c->net->lingering);
+	input_read(c, true); /* to see the peer's FIN */
 }
 
 void output_flush(struct net_conn *c)
@@ -144,42 +182,34 @@ void output_flush(struct net_conn *c)
 
 	if (c->sending || c->dead || !c->open)
 		return;
-	if (c->tls_on && c->nslice)
-		encrypt_slices(c);
-	if (collect_tx(c))
+	if (!c->tls)
+		collect_plain(c);
+	else if (!collect_tls(c))
+		return;
+	if (c->tx_len)
 		v[n++] = span_of(c->tx, c->tx_len);
-	if (!c->tls) {
-		memcpy(v + n, c->slice ? c->slice : v, c->nslice * sizeof(*v));
+	if (!c->tls && c->nslice) {
+		memcpy(v + n, c->slice, c->nslice * sizeof(*v));
 		n += c->nslice;
-		c->slices_sending = c->nslice;
 		c->nslice = 0;
 	}
 	if (n) {
 		c->sending = true;
 		c->net->ops->send(c, v, n);
-	} else if (c->closing) {
-		finish_close(c);
+		return;
 	}
+	if (c->closing)
+		finish_close(c);
+	else
+		tell_taken(c);
 }
 
 void up_sent(struct net_conn *c)
 {
 	c->sending = false;
-	c->slices_sending = 0;
-	if (c->tx_cap > 4096) { /* idle connections keep little */
-		free(c->tx);
-		c->tx = NULL;
-		c->tx_cap = 0;
-	}
+	keep_little(&c->tx, &c->tx_cap);
 	if (c->dead)
 		return;
-	if (c->sent_wanted && !c->nslice && !(c->tls && tls_session_pending(c->tls))) {
-		c->sent_wanted = false;
-		conn_tell(c, NET_SENT);
-	}
-	if (c->drain_wanted && !c->dead) {
-		c->drain_wanted = false;
-		conn_tell(c, NET_DRAINED);
-	}
+	tell_taken(c);
 	conn_mark(c);
 }

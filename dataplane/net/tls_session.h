@@ -13,6 +13,10 @@ struct tls_session *tls_session_new(struct tls_context *t, bool server, const ch
 void tls_session_free(struct tls_session *s);
 /* Ciphertext from the peer. False: no memory. */
 bool tls_session_feed(struct tls_session *s, struct span cipher);
+/* Ciphertext that was fed and not read yet. */
+size_t tls_session_kept(const struct tls_session *s);
+/* Plaintext that goes to the peer, as it is, before all that TLS has to say. Before the first read only. False: no memory. */
+bool tls_session_prefix(struct tls_session *s, struct span plain);
 /* Goes on: TLS_ON once when the handshake is done; TLS_DATA with plaintext in buf; TLS_END after close_notify; TLS_ERROR. */
 enum tls_result tls_session_read(struct tls_session *s, char *buf, size_t cap, size_t *ret_n);
 /* Encrypts. False: error. */
