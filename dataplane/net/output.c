@@ -72,7 +72,7 @@ static void keep_little(char **buf, uint32_t *cap)
 	*cap = 0;
 }
 
-/* Encrypts what was written, then slices as far as the output's bound lets. Before the handshake is done nothing is encrypted, and nothing is sent. */
+/* Encrypts what was written, then slices as far as the output's bound lets. Before the handshake is done that is nothing. */
 static bool encrypt(struct net_conn *c)
 {
 	if (!c->tls_on || c->tls_broken)
