@@ -41,8 +41,8 @@ bool store_event(struct store *s, struct store_event *ret)
 
 static struct batch *batch_new(struct store *s, enum stream stream, size_t need)
 {
-	struct batch *b = s->nspare && need <= STAGING - BLOCK ? s->spare[--s->nspare] : NULL;
-	size_t cap = need + BLOCK > STAGING ? (size_t)pad_block(need + BLOCK) : STAGING;
+	struct batch *b = s->nspare && need <= s->cfg.staging_bytes - BLOCK ? s->spare[--s->nspare] : NULL;
+	size_t cap = need + BLOCK > s->cfg.staging_bytes ? (size_t)pad_block(need + BLOCK) : s->cfg.staging_bytes;
 
 	if (!b) {
 		b = calloc(1, sizeof(*b));
@@ -57,6 +57,7 @@ static struct batch *batch_new(struct store *s, enum stream stream, size_t need)
 	b->used = sizeof(struct batch_header);
 	b->records = b->raw_bytes = b->nraw = b->nmsg = b->writes = 0;
 	b->tries = 0;
+	b->seq = 0;
 	b->failed = b->synced = false;
 	b->seg = NULL;
 	return b;
@@ -72,7 +73,7 @@ void batch_free(struct batch *b)
 
 static void batch_recycle(struct store *s, struct batch *b)
 {
-	if (s->nspare < SPARES && b->cap == STAGING)
+	if (s->nspare < SPARES && b->cap == s->cfg.staging_bytes)
 		s->spare[s->nspare++] = b;
 	else
 		batch_free(b);
@@ -166,7 +167,8 @@ static void submit_batch(struct store *s, struct batch *b, struct segment *seg)
 
 	b->seg = seg;
 	b->off = seg->end;
-	b->seq = s->next_seq++;
+	if (!b->seq) /* one that is written again keeps its place in the order */
+		b->seq = s->next_seq++;
 	b->start_ns = clock_mono_ns();
 	b->failed = b->synced = false;
 	b->unwritten = 0;

@@ -404,11 +404,11 @@ static enum status prepare_memory(struct store *s)
 	for (uint32_t i = 0; i < SPARES; i++) {
 		struct batch *b = calloc(1, sizeof(*b));
 
-		if (!b || !(b->staging = aligned_alloc(BLOCK, STAGING))) {
+		if (!b || !(b->staging = aligned_alloc(BLOCK, s->cfg.staging_bytes))) {
 			free(b);
 			return ST_NOMEM;
 		}
-		b->cap = STAGING;
+		b->cap = s->cfg.staging_bytes;
 		b->registered = -1;
 		s->spare[s->nspare++] = b;
 	}
@@ -492,6 +492,8 @@ enum status store_open(struct uring *u, struct arena *a, const struct store_conf
 	s->cfg = *cfg;
 	s->cfg.dir = strdup(cfg->dir);
 	s->disk = cfg->disk;
+	if (!s->cfg.staging_bytes)
+		s->cfg.staging_bytes = STAGING;
 	s->arena = a;
 	TAILQ_INIT(&s->waiting);
 	TAILQ_INIT(&s->flying);

@@ -27,6 +27,7 @@ struct store_config {
 	uint32_t partition;
 	uint64_t segment_bytes; /* for new segments: 4 MiB to 1 GiB */
 	uint64_t max_bytes;    /* of all segments together; they are made as needed, kept and recycled */
+	uint64_t staging_bytes; /* of records in one batch; 0: 2 MiB. At most half a segment */
 	uint64_t spill_bytes;  /* a body longer than this is written to the log while it comes in */
 	bool direct;           /* try O_DIRECT */
 	struct disk *disk;     /* instead of real files in dir: taken over. NULL: files */
