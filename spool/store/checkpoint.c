@@ -199,7 +199,7 @@ static void emit_entry(struct store *s, const struct entry *e)
 	struct sizing deltas = { 0 };
 	struct checkpoint_entry ce = { .id = e->id, .due_ns = due_of(e), .body_len = e->body_len, .segment = e->segment, .off = e->off,
 		.head = e->head, .hash = e->hash, .raw_start = e->raw_start, .nrcpt = e->nrcpt, .open = e->open, .state = e->state,
-		.flags = e->flags & (ENTRY_IN_LOG | ENTRY_MOVED | ENTRY_DAMAGED) };
+		.flags = e->flags & (ENTRY_IN_LOG | ENTRY_MOVED) };
 
 	if (!(e->flags & ENTRY_IN_LOG))
 		return; /* its batch comes after the checkpoint's beginning */

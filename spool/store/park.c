@@ -5,6 +5,7 @@
 #include "spool/store/internal.h"
 
 enum { READINGS = 256 };
+#define READ_AGAIN_NS (60 * NS_PER_S)
 
 /* A message record on its way from the disk. */
 struct reading {
@@ -249,12 +250,18 @@ static struct msg *build(struct store *s, const struct reading *r, const struct 
 	return msg_from_record(s, &then, record);
 }
 
-static void unreadable(struct store *s, struct entry *e)
+/* A disk that fails may do better later; a record that is not what was written stays as it is, for the postmaster. */
+static void unreadable(struct store *s, struct reading *r, struct entry *e, int res)
 {
-	e->flags |= ENTRY_DAMAGED;
-	e->state = MSG_HELD;
-	s->damaged++;
-	counter_add(C_SPOOL_DAMAGED, 1);
+	if (res < (int)(r->off % BLOCK + r->head)) {
+		counter_add(C_SPOOL_IO_ERRORS, 1);
+		if (e->state != MSG_HELD)
+			index_due(s->index, r->slot, clock_mono_ns() + READ_AGAIN_NS);
+	} else {
+		e->flags |= ENTRY_DAMAGED;
+		s->damaged++;
+		counter_add(C_SPOOL_DAMAGED, 1);
+	}
 	event_push(s, (struct store_event){ .type = STORE_UNREADABLE, .cookie = e->id });
 }
 
@@ -264,7 +271,7 @@ static void woken(struct store *s, struct reading *r, struct entry *e, int res)
 
 	e->flags &= (uint8_t)~(ENTRY_WAKING | ENTRY_MOVING);
 	if (!m) {
-		unreadable(s, e);
+		unreadable(s, r, e, res);
 		return;
 	}
 	m->slot = r->slot;

@@ -172,7 +172,7 @@ enum store_event_type {
 	STORE_READ,    /* cookie's reader can go on */
 	STORE_WOKEN,   /* msg is awake again */
 	STORE_PEEKED,  /* a look at msg */
-	STORE_UNREADABLE, /* the record of the parked message with the id in cookie is damaged: it is held */
+	STORE_UNREADABLE, /* the record of the parked message with the id in cookie could not be read: it is tried again, or damaged */
 	STORE_ROOM,    /* there is room again: resume those that body_room paused */
 	STORE_FENCED,  /* the partition stopped; the trail's text is in reason */
 };
