@@ -334,14 +334,15 @@ enum status store_discard(struct store *s, uint64_t id)
 {
 	uint32_t slot = index_find(s->index, id);
 	struct entry *e = slot == SLOT_NONE ? NULL : index_at(s->index, slot);
+	struct batch *b;
 
-	if (!e || !(e->flags & ENTRY_DAMAGED))
+	if (!e || !(e->flags & ENTRY_DAMAGED) || s->fenced)
 		return ST_NOT_FOUND;
-	log_done(s, id);
+	b = log_done(s, id);
 	if (e->flags & ENTRY_IN_LOG) {
-		entry_live(s, e, -1);
+		batch_add_unused(b, e->segment, entry_bytes(e));
 		for (uint32_t i = 0; e->uses && i < e->uses->n; i++)
-			segment_live(s, e->uses->use[i].segment, -1, e->uses->use[i].len);
+			batch_add_unused(b, e->uses->use[i].segment, e->uses->use[i].len);
 	}
 	index_del(s->index, slot);
 	return ST_OK;
