@@ -491,6 +491,8 @@ static enum status open_parts(struct store *s, struct uring *u)
 	if ((st = s->disk->ops->lock(s->disk)) != ST_OK || (st = prepare_memory(s)) != ST_OK || (st = segment_open_all(s)) != ST_OK ||
 		(st = checkpoint_open(s)) != ST_OK || (st = recover(s)) != ST_OK)
 		return st;
+	if (s->cfg.spill_bytes > s->cfg.segment_bytes / 4) /* what goes in one batch must fit into one segment */
+		s->cfg.spill_bytes = s->cfg.segment_bytes / 4;
 	while (st == ST_OK && segment_count(s, SEG_FREE) < 2 && s->nsegs < s->max_segs)
 		st = segment_create(s);
 	return s->nsegs >= 2 ? ST_OK : st;
