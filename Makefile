@@ -119,6 +119,15 @@ $(CRASH)/%: $(B)/%
 	ln -f $< $@
 crash-programs: $(CRASH)/weir-dataplane $(patsubst %,$(CRASH)/%,weir weir-control weir-scanner weirctl signatures/weir-test.ndb)
 
+# The power loss test: a disk that remembers, and two programs on a store.
+POWER := $(addprefix $(CRASH)/,recdisk spool_load spool_list)
+$(CRASH)/recdisk: tests/crash/recdisk.c
+	@mkdir -p $(@D)
+	$(CC) $(CSTD) $(WARN) $(OPT_$(V)) -o $@ $< $$(pkg-config --cflags --libs fuse3 | sed s/-I/-isystem/g)
+$(CRASH)/spool_%: $(B)/tests/crash/spool_%.o $(B)/tests/crash/ledger.o $(B)/tests/crash/disk_over.o $(SPOOL_A)
+	@mkdir -p $(@D)
+	$(link) $(LIBS_spool)
+
 # Everything: builds both ways, unit tests and corpora under sanitizers, whole-system tests on the release build.
 check: deps
 	@$(MAKE) --no-print-directory -s -j2 programs crash-programs
