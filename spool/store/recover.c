@@ -139,10 +139,15 @@ static bool was_open(const struct entry *e, uint32_t rcpt)
 
 static enum status on_outcome(struct entry *e, const struct outcome_record *r)
 {
+	bool was, is = r->state == RCPT_QUEUED;
+
 	if (r->h.bytes < sizeof(*r) || r->rcpt >= e->nrcpt || r->state > RCPT_DROPPED)
 		return ST_OK;
-	if (r->state != RCPT_QUEUED && e->open && was_open(e, r->rcpt))
+	was = was_open(e, r->rcpt);
+	if (was && !is && e->open)
 		e->open--;
+	else if (!was && is) /* older than what the checkpoint says; the final one comes again */
+		e->open++;
 	if (r->state == RCPT_QUEUED && (e->nrcpt == 1 || r->next_ns < e->due_ns))
 		e->due_ns = r->next_ns; /* too early for some recipient of many is put right when it is woken */
 	return delta_add(e, &r->h);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 #include "spool/base/clock.h"
+#include "spool/base/counters.h"
 #include "spool/store/check.h"
 #include "spool/store/store.h"
 
@@ -220,6 +221,35 @@ static void outcomes_holds_and_done_survive(void **state)
 	assert_span(b->hold_reason, "because");
 }
 
+/* A checkpoint holds the effects of records that are replayed over it: the older of two outcomes comes after the newer one then. */
+static void outcomes_around_a_checkpoint_are_counted_once(void **state)
+{
+	enum { MESSAGES = 160 };
+	struct store_msg *before = NULL;
+	struct store_row row;
+	uint64_t last;
+	size_t pos = 0;
+
+	for (uint64_t i = 0; i < MESSAGES; i++) {
+		struct store_msg *m = put(i, 60000, 2);
+
+		assert_non_null(m);
+		if (before) {
+			store_rcpt(before, 0, RCPT_QUEUED, NULL, 12345);
+			store_rcpt(before, 0, RCPT_DELIVERED, NULL, 0);
+		}
+		turn();
+		until_idle();
+		before = m;
+	}
+	assert_true(counter_get(C_SPOOL_CHECKPOINTS) > 0);
+	last = before->id;
+	reopen();
+	assert_int_equal(count(), MESSAGES);
+	while (store_next(store, &pos, &row))
+		assert_int_equal(row.open, row.id == last ? 2 : 1);
+}
+
 static void a_second_opener_is_refused(void **state)
 {
 	struct store *first = store;
@@ -376,6 +406,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(bodies_of_all_sizes_survive_restart_and_eviction, begin, end),
 		cmocka_unit_test_setup_teardown(outcomes_holds_and_done_survive, begin, end),
+		cmocka_unit_test_setup_teardown(outcomes_around_a_checkpoint_are_counted_once, begin, end),
 		cmocka_unit_test_setup_teardown(a_second_opener_is_refused, begin, end),
 		cmocka_unit_test_setup_teardown(torn_tails_lose_only_what_was_not_durable, begin, end),
 		cmocka_unit_test_setup_teardown(a_flipped_bit_is_noticed, begin, end),
