@@ -33,9 +33,9 @@ struct recovery {
 	uint64_t steady_ns;
 	struct gap gap[64];
 	uint32_t ngaps;
-	uint64_t *tail;       /* ids of messages with pieces whose batch may have been torn */
+	uint64_t *tail;       /* ids of messages with pieces whose batch may have been torn; then of those whose was */
 	uint64_t *tail_seq;
-	size_t ntail, tail_cap;
+	size_t ntail, tail_cap, ntorn;
 	bool newest_lost;     /* the newest checkpoint cannot be read */
 };
 
@@ -432,8 +432,10 @@ static enum status verify_tail(struct recovery *rc)
 				m->piece[k]->on_disk = false;
 			msg_free(s, m);
 		}
-		if (!whole)
+		if (!whole) {
 			index_del(s->index, slot);
+			rc->tail[rc->ntorn++] = rc->tail[i];
+		}
 	}
 	free(buf);
 	return st;
@@ -498,6 +500,20 @@ static enum status settle(struct recovery *rc)
 	return st;
 }
 
+/* A new run of the log: what it begins with says that all before it is durable, so the messages that were torn end in the same batch. Without that they would be back
+ * at the next start, and not be looked at any more. */
+static void begin_run(struct recovery *rc)
+{
+	struct store *s = rc->s;
+
+	s->durable_seq = rc->last_seq;
+	s->next_seq = s->run_first_seq = rc->last_seq + 1;
+	s->run_told_ns = clock_mono_ns();
+	log_run(s);
+	for (size_t i = 0; i < rc->ntorn; i++)
+		log_done(s, rc->tail[i]);
+}
+
 enum status recover(struct store *s)
 {
 	struct recovery rc = { .s = s };
@@ -536,10 +552,10 @@ enum status recover(struct store *s)
 		st = verify_tail(&rc);
 	if (st == ST_OK)
 		st = settle(&rc);
-	if (st == ST_OK)
+	if (st == ST_OK) {
 		resume(&rc);
-	s->durable_seq = rc.last_seq;
-	s->next_seq = rc.last_seq + 1;
+		begin_run(&rc);
+	}
 	for (unsigned k = 0; k < NSTREAMS; k++) {
 		free(rc.cursor[k].seg);
 		free(rc.cursor[k].buf);
