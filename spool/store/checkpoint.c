@@ -388,7 +388,9 @@ static bool header_read(struct store *s, unsigned i, struct checkpoint_header *r
 {
 	struct checkpoint *c = s->checkpoint;
 
-	if (c->file_bytes[i] < BLOCK || s->disk->ops->read(s->disk, c->file[i], c->header_block, BLOCK, 0) != ST_OK)
+	/* what is read and built upon must also be there after the next power loss: its own flush may never have come */
+	if (c->file_bytes[i] < BLOCK || s->disk->ops->sync(s->disk, c->file[i]) != ST_OK ||
+		s->disk->ops->read(s->disk, c->file[i], c->header_block, BLOCK, 0) != ST_OK)
 		return false;
 	memcpy(ret, c->header_block, sizeof(*ret));
 	return ret->magic == CHECKPOINT_MAGIC && ret->checksum == XXH3_64bits(ret, offsetof(struct checkpoint_header, checksum)) &&
