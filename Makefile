@@ -38,7 +38,7 @@ DATAPLANE_A := $(call archive,dataplane) $(call archive,dataplane/policy) $(call
 
 MAN := $(patsubst %.scd,$(B)/%,$(wildcard */*.scd))
 
-.PHONY: all programs run check check-crash unit fuzz-replay deps deps-run clean
+.PHONY: all programs run check check-crash crash-programs unit fuzz-replay deps deps-run clean
 .SECONDARY:
 all: deps programs
 
@@ -109,9 +109,28 @@ $(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(TESTS_A) $(ALL_A)
 unit: $(UNIT)
 	@tests/support/run-unit $(UNIT)
 
+# The crash tests' own worker: a release build but for the disk, at whose operations it can be told to die.
+CRASH := $(B)/crash
+$(CRASH)/weir-dataplane: $(B)/dataplane/main.o $(B)/tests/crash/disk_kill.o $(B)/tests/crash/disk_over.o $(DATAPLANE_A) $(SPOOL_A)
+	@mkdir -p $(@D)
+	$(link) -Wl,--wrap=disk_files_new $(LIBS_dataplane) $(LIBS_spool) $(JEMALLOC_$(V))
+$(CRASH)/%: $(B)/%
+	@mkdir -p $(@D)
+	ln -f $< $@
+crash-programs: $(CRASH)/weir-dataplane $(patsubst %,$(CRASH)/%,weir weir-control weir-scanner weirctl signatures/weir-test.ndb)
+
+# The power loss test: a disk that remembers, and two programs on a store.
+POWER := $(addprefix $(CRASH)/,recdisk spool_load spool_list)
+$(CRASH)/recdisk: tests/crash/recdisk.c
+	@mkdir -p $(@D)
+	$(CC) $(CSTD) $(WARN) $(OPT_$(V)) -o $@ $< $$(pkg-config --cflags --libs fuse3 | sed s/-I/-isystem/g)
+$(CRASH)/spool_%: $(B)/tests/crash/spool_%.o $(B)/tests/crash/ledger.o $(B)/tests/crash/disk_over.o $(SPOOL_A)
+	@mkdir -p $(@D)
+	$(link) $(LIBS_spool)
+
 # Everything: builds both ways, unit tests and corpora under sanitizers, whole-system tests on the release build.
 check: deps
-	@$(MAKE) --no-print-directory -s -j2 programs
+	@$(MAKE) --no-print-directory -s -j2 programs crash-programs
 	@$(MAKE) --no-print-directory -s -j2 V=asan tests-built
 	@tests/support/run-all build/asan build/release
 tests-built: $(UNIT) $(FUZZ)

@@ -388,12 +388,17 @@ void checkpoint_completion(struct store *s, const struct uring_event *ev)
 static enum status header_read(struct store *s, unsigned i, struct checkpoint_header *ret, bool *ret_ok)
 {
 	struct checkpoint *c = s->checkpoint;
-	enum status st = c->file_bytes[i] < BLOCK ? ST_OK : s->disk->ops->read(s->disk, c->file[i], c->header_block, BLOCK, 0);
+	enum status st;
 
-	if (c->file_bytes[i] < BLOCK || st != ST_OK) {
-		*ret_ok = false;
+	*ret_ok = false;
+	if (c->file_bytes[i] < BLOCK)
+		return ST_OK;
+	/* what is read and built upon must also be there after the next power loss: its own flush may never have come */
+	st = s->disk->ops->sync(s->disk, c->file[i]);
+	if (st == ST_OK)
+		st = s->disk->ops->read(s->disk, c->file[i], c->header_block, BLOCK, 0);
+	if (st != ST_OK)
 		return st;
-	}
 	memcpy(ret, c->header_block, sizeof(*ret));
 	*ret_ok = ret->magic == CHECKPOINT_MAGIC && ret->checksum == XXH3_64bits(ret, offsetof(struct checkpoint_header, checksum)) &&
 		ret->version == FORMAT_VERSION && ret->partition == s->cfg.partition && ret->bytes <= c->file_bytes[i] - BLOCK;

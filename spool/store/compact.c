@@ -338,10 +338,10 @@ static uint32_t go_on(struct store *s, struct move *v, struct entry *e)
 
 /* ---- a turn ---- */
 
-/* What is composed now goes into a segment that is there: a cold batch that waited for one would hold up all that is behind it. */
+/* What is composed now goes into a segment that is there: a cold batch that waited for one would hold up all that is behind it. Asks for the next segment
+ * when it is not: moves under way keep their messages asleep, and nobody else asks for them. */
 static bool cold_ready(struct store *s)
 {
-	const struct segment *a = s->active[STREAM_COLD], *n = s->next[STREAM_COLD];
 	const struct batch *b;
 
 	TAILQ_FOREACH(b, &s->waiting, entry)
@@ -349,7 +349,7 @@ static bool cold_ready(struct store *s)
 			return false;
 	if (s->open && s->open->stream == STREAM_COLD)
 		return false;
-	return (a && !a->suspect && a->end + s->cfg.staging_bytes <= s->cfg.segment_bytes) || (n && n->state == SEG_READY);
+	return segment_cold_ready(s);
 }
 
 static void compose(struct store *s)

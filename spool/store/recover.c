@@ -39,9 +39,9 @@ struct recovery {
 	struct held *held, **held_end;
 	const struct segment *seg; /* of the batch that is being applied, */
 	uint64_t off;         /* and its place there */
-	uint64_t *tail;       /* ids of messages with pieces whose batch may have been torn */
+	uint64_t *tail;       /* ids of messages with pieces whose batch may have been torn; then of those whose was */
 	uint64_t *tail_seq;
-	size_t ntail, tail_cap;
+	size_t ntail, tail_cap, ntorn;
 	bool newest_lost;     /* the newest checkpoint cannot be read */
 };
 
@@ -144,10 +144,15 @@ static bool was_open(const struct entry *e, uint32_t rcpt)
 
 static enum status on_outcome(struct entry *e, const struct outcome_record *r)
 {
+	bool was, is = r->state == RCPT_QUEUED;
+
 	if (r->h.bytes < sizeof(*r) || r->rcpt >= e->nrcpt || r->state > RCPT_DROPPED)
 		return ST_OK;
-	if (r->state != RCPT_QUEUED && e->open && was_open(e, r->rcpt))
+	was = was_open(e, r->rcpt);
+	if (was && !is && e->open)
 		e->open--;
+	else if (!was && is) /* older than what the checkpoint says; the final one comes again */
+		e->open++;
 	if (r->state == RCPT_QUEUED && (e->nrcpt == 1 || r->next_ns < e->due_ns))
 		e->due_ns = r->next_ns; /* too early for some recipient of many is put right when it is woken */
 	return delta_add(e, &r->h);
@@ -463,8 +468,10 @@ static enum status verify_tail(struct recovery *rc)
 				m->piece[k]->on_disk = false;
 			msg_free(s, m);
 		}
-		if (!whole)
+		if (!whole) {
 			index_del(s->index, slot);
+			rc->tail[rc->ntorn++] = rc->tail[i];
+		}
 	}
 	free(buf);
 	return st;
@@ -529,6 +536,20 @@ static enum status settle(struct recovery *rc)
 	return st;
 }
 
+/* A new run of the log: what it begins with says that all before it is durable, so the messages that were torn end in the same batch. Without that they would be back
+ * at the next start, and not be looked at any more. */
+static void begin_run(struct recovery *rc)
+{
+	struct store *s = rc->s;
+
+	s->durable_seq = rc->last_seq;
+	s->next_seq = s->run_first_seq = rc->last_seq + 1;
+	s->run_told_ns = clock_mono_ns();
+	log_run(s);
+	for (size_t i = 0; i < rc->ntorn; i++)
+		log_done(s, rc->tail[i]);
+}
+
 enum status recover(struct store *s)
 {
 	struct recovery rc = { .s = s };
@@ -568,10 +589,10 @@ enum status recover(struct store *s)
 		st = verify_tail(&rc);
 	if (st == ST_OK)
 		st = settle(&rc);
-	if (st == ST_OK)
+	if (st == ST_OK) {
 		resume(&rc);
-	s->durable_seq = rc.last_seq;
-	s->next_seq = rc.last_seq + 1;
+		begin_run(&rc);
+	}
 	for (unsigned k = 0; k < NSTREAMS; k++) {
 		free(rc.cursor[k].seg);
 		free(rc.cursor[k].buf);

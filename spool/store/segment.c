@@ -268,7 +268,23 @@ static enum status make_room_for(struct store *s, uint32_t index)
 	return ST_OK;
 }
 
-/* Opens what files there are; recovery finds out what they hold. The size of a partition's segments is that of its first ones, whatever the
+/* The size of the segment that was claimed in this file, n bytes long; 0: none was. */
+static enum status claimed_size(struct store *s, struct disk_file *file, uint64_t n, uint64_t *ret)
+{
+	char *block = s->claim_block[STREAM_HOT];
+	struct seg_header h;
+	enum status st;
+
+	*ret = 0;
+	if (n < BLOCK)
+		return ST_OK;
+	st = s->disk->ops->read(s->disk, file, block, BLOCK, 0);
+	if (st == ST_OK && seg_header_read(block, &h) == HEADER_OK && h.bytes >= 16 * BLOCK && h.bytes % BLOCK == 0)
+		*ret = h.bytes;
+	return st;
+}
+
+/* Opens what files there are; recovery finds out what they hold. The size of a partition's segments is that of the ones that were claimed, whatever the
  * configuration says later. A file that is too short was being made when the power went: it is made anew. */
 enum status segment_open_all(struct store *s)
 {
@@ -278,24 +294,26 @@ enum status segment_open_all(struct store *s)
 
 	for (uint32_t i = 0; st == ST_OK; i++) {
 		struct disk_file *file;
-		uint64_t n;
+		uint64_t n, claimed;
 
 		seg_name(i, name);
 		st = s->disk->ops->open(s->disk, name, false, &file, &n);
 		if (st == ST_OK)
 			st = make_room_for(s, i);
+		if (st == ST_OK)
+			st = claimed_size(s, file, n, &claimed);
 		if (st != ST_OK)
 			break;
 		s->seg[i] = (struct segment){ .file = file, .index = i, .state = SEG_FREE, .fill = n };
 		s->nsegs = i + 1;
-		bytes = n > bytes ? n : bytes;
+		bytes = claimed > bytes ? claimed : bytes;
 	}
 	if (st == ST_NOT_FOUND)
 		st = ST_OK;
-	if (bytes >= 16 * BLOCK && bytes % BLOCK == 0)
+	if (bytes)
 		s->cfg.segment_bytes = bytes;
 	for (uint32_t i = 0; i < s->nsegs && st == ST_OK; i++)
-		if (s->seg[i].fill != s->cfg.segment_bytes)
+		if (s->seg[i].fill < s->cfg.segment_bytes)
 			st = fill_now(s, &s->seg[i]);
 	return st;
 }

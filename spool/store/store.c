@@ -528,9 +528,6 @@ enum status store_open(struct uring *u, struct arena *a, const struct store_conf
 		store_destroy(s);
 		return st;
 	}
-	s->run_first_seq = s->next_seq;
-	s->run_told_ns = clock_mono_ns();
-	log_run(s);
 	segment_upkeep(s);
 	counter_set(C_SPOOL_DIRECT, s->disk->direct);
 	counter_set(C_SPOOL_FIXED, s->disk->registered);

@@ -1,67 +1,16 @@
 """Kill storms: the client keeps the ledger of what was acknowledged, the sink that of what arrived.
 
 WEIR_KILLS sets how many kills (default 50), WEIR_SEED the random seed (printed)."""
-import collections
 import os
 import random
-import re
 import signal
-import threading
 import time
 
-from node import Smtp, wait_for
+from load import Load, numbers
+from node import wait_for
 
 KILLS = int(os.environ.get("WEIR_KILLS", "50"))
 SEED = int(os.environ.get("WEIR_SEED", str(random.randrange(1 << 30))))
-
-
-class Load:
-    """Clients that send numbered messages until told to stop, and remember which were acknowledged."""
-
-    def __init__(self, node, clients=8):
-        self.node, self.stop, self.lock = node, threading.Event(), threading.Lock()
-        self.acked, self.sent, self.next = set(), set(), 0
-        self.threads = [threading.Thread(target=self.run, args=(i,), daemon=True) for i in range(clients)]
-        for t in self.threads:
-            t.start()
-
-    def run(self, client):
-        rnd = random.Random(client)
-        c = None
-        while not self.stop.is_set():
-            try:
-                if c is None:
-                    c = Smtp(self.node.port, timeout=20)
-                    if not c.greeting or not c.greeting.startswith("220") or not (c.cmd("EHLO load.test") or "").startswith("250"):
-                        raise ConnectionError
-                with self.lock:
-                    self.next += 1
-                    number = self.next
-                self.sent.add(number)
-                size = rnd.choice([100, 4000, 4000, 60000, 200000, 1500000])
-                body = b"X-Number: %d\r\n\r\n" % number + (b"y" * 76 + b"\r\n") * (size // 78)
-                r = c.message("a@cam.example", ["b@example.org"], body)
-                if r is None:
-                    raise ConnectionError
-                if r.startswith("250"):
-                    self.acked.add(number)
-                elif not r.startswith("4"):
-                    raise AssertionError(r)
-            except (OSError, ConnectionError):
-                if c:
-                    c.close()
-                c = None
-                time.sleep(0.05)
-
-    def end(self):
-        self.stop.set()
-        for t in self.threads:
-            t.join(30)
-
-
-def numbers(sink):
-    return collections.Counter(int(re.search(rb"X-Number: (\d+)", m["data"]).group(1)) for m in sink.messages)
-
 
 
 def storm(node, sink, kills, victims, whole_node=False):

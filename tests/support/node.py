@@ -34,7 +34,9 @@ def wait_for(what, timeout=20.0, step=0.02):
 class Sink:
     """An SMTP or LMTP server that keeps every byte of every message. `decide(kind, text)` may return a reply in place of the good one."""
 
-    def __init__(self, decide=None, lmtp=False, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), keep=True):
+    def __init__(self, decide=None, lmtp=False, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), keep=True, reduce=bytes):
+        """reduce: what is kept of the content of a message."""
+        self.reduce = reduce
         self.messages, self.count, self.decide, self.lmtp, self.extensions, self.keep = [], 0, decide, lmtp, extensions, keep
         self.connections = 0
         self.raw = bytearray()
@@ -104,7 +106,7 @@ class Sink:
                     for rcpt in rcpts if self.lmtp else rcpts[:1]:
                         replies.append(self._answer("end", rcpt, "250 2.0.0 taken"))
                     if any(x.startswith("2") for x in replies):
-                        self.messages.append({"from": sender, "to": list(rcpts), "data": bytes(body)})
+                        self.messages.append({"from": sender, "to": list(rcpts), "data": self.reduce(body), "at": time.monotonic()})
                         self.count += 1
                     out = "\r\n".join(replies)
                 elif verb == "QUIT":
@@ -137,9 +139,10 @@ class Sink:
 class Node:
     """weir run with a configuration. `extra` is YAML text that is put behind the basic one."""
 
-    def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav"):
+    def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav", bin=None, env=None):
         self.dir = pathlib.Path(tmp) / name
         self.dir.mkdir(parents=True)
+        self.bin, self.env = bin or BIN, {**os.environ, **(env or {})}
         self.run = self.dir / "run"
         self.port, self.metrics = free_port(), free_port()
         if routes is None:
@@ -160,7 +163,7 @@ class Node:
 
     def start(self):
         self.log = open(self.log_path, "ab")
-        self.proc = subprocess.Popen([BIN / "weir", "run", "--config", self.config, "--run", self.run], stdout=self.log, stderr=self.log)
+        self.proc = subprocess.Popen([self.bin / "weir", "run", "--config", self.config, "--run", self.run], env=self.env, stdout=self.log, stderr=self.log)
         assert wait_for(self.up, 30), self.log_text()[-3000:]
         return self
 
@@ -181,12 +184,12 @@ class Node:
         return self.log_path.read_text(errors="replace")
 
     def ctl(self, *args, check=True):
-        p = subprocess.run([BIN / "weirctl", "--run", self.run, "--json", *args], capture_output=True, text=True, timeout=30)
+        p = subprocess.run([self.bin / "weirctl", "--run", self.run, "--json", *args], capture_output=True, text=True, timeout=30)
         assert not check or p.returncode == 0, p.stderr + p.stdout
         return json.loads(p.stdout) if p.stdout.strip() else {"processes": [], "counters": {}}
 
     def ctl_text(self, *args):
-        return subprocess.run([BIN / "weirctl", "--run", self.run, *args], capture_output=True, text=True, timeout=30)
+        return subprocess.run([self.bin / "weirctl", "--run", self.run, *args], capture_output=True, text=True, timeout=30)
 
     def counters(self):
         return {**dict.fromkeys(("scanners_connected", "redis_up"), 0), **self.ctl("status", check=False)["counters"]}

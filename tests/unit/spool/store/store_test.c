@@ -222,6 +222,53 @@ static void outcomes_holds_and_done_survive(void **state)
 	assert_span(b->hold_reason, "because");
 }
 
+/* A checkpoint holds the effects of records that are replayed over it: the older of two outcomes comes after the newer one then. */
+static void outcomes_around_a_checkpoint_are_counted_once(void **state)
+{
+	enum { MESSAGES = 160 };
+	struct store_msg *before = NULL;
+	struct store_row row;
+	uint64_t last;
+	size_t pos = 0;
+
+	for (uint64_t i = 0; i < MESSAGES; i++) {
+		struct store_msg *m = put(i, 60000, 2);
+
+		assert_non_null(m);
+		if (before) {
+			store_rcpt(before, 0, RCPT_QUEUED, NULL, 12345);
+			store_rcpt(before, 0, RCPT_DELIVERED, NULL, 0);
+		}
+		turn();
+		until_idle();
+		before = m;
+	}
+	assert_true(counter_get(C_SPOOL_CHECKPOINTS) > 0);
+	last = before->id;
+	reopen();
+	assert_int_equal(count(), MESSAGES);
+	while (store_next(store, &pos, &row))
+		assert_int_equal(row.open, row.id == last ? 2 : 1);
+}
+
+/* The first segment was being made when the power went. */
+static void half_a_segment_does_not_set_the_size(void **state)
+{
+	char path[128];
+	struct stat st;
+
+	store_close(store);
+	store = NULL;
+	snprintf(path, sizeof(path), "rm -rf %s/*", dir);
+	assert_int_equal(system(path), 0);
+	snprintf(path, sizeof(path), "%s/seg-00000000", dir);
+	assert_int_equal(close(open(path, O_WRONLY | O_CREAT, 0600)), 0);
+	assert_int_equal(truncate(path, SEGMENT / 4), 0);
+	assert_ok(open_with(8 * SEGMENT));
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, SEGMENT);
+}
+
 static void a_second_opener_is_refused(void **state)
 {
 	struct store *first = store;
@@ -254,6 +301,30 @@ static void torn_tails_lose_only_what_was_not_durable(void **state)
 		close(fd);
 		assert_ok(open_with(8 * SEGMENT));
 		assert_int_equal(count(), keep);
+		store_close(store);
+	}
+	assert_ok(open_with(8 * SEGMENT));
+}
+
+/* The batch of a long message was torn in its raw areas: it is not there at the next start, nor at the one after that. */
+static void a_torn_body_stays_away(void **state)
+{
+	char path[128], zero[4096] = { 0 };
+	int fd;
+
+	assert_non_null(put(1, 200000, 1));
+	until_idle();
+	store_close(store);
+	snprintf(path, sizeof(path), "%s/seg-%08x", dir, 0);
+	fd = open(path, O_RDWR);
+	/* the segment's first block, a batch of the run, the batch's own block */
+	assert_int_equal(pwrite(fd, zero, sizeof(zero), 3 * 4096 + 8192), 4096);
+	close(fd);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_ok(open_with(8 * SEGMENT));
+		assert_int_equal(count(), i);
+		assert_non_null(put(2, 100, 1));
+		until_idle();
 		store_close(store);
 	}
 	assert_ok(open_with(8 * SEGMENT));
@@ -474,8 +545,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(bodies_of_all_sizes_survive_restart_and_eviction, begin, end),
 		cmocka_unit_test_setup_teardown(outcomes_holds_and_done_survive, begin, end),
+		cmocka_unit_test_setup_teardown(outcomes_around_a_checkpoint_are_counted_once, begin, end),
+		cmocka_unit_test_setup_teardown(half_a_segment_does_not_set_the_size, begin, end),
 		cmocka_unit_test_setup_teardown(a_second_opener_is_refused, begin, end),
 		cmocka_unit_test_setup_teardown(torn_tails_lose_only_what_was_not_durable, begin, end),
+		cmocka_unit_test_setup_teardown(a_torn_body_stays_away, begin, end),
 		cmocka_unit_test_setup_teardown(a_flipped_bit_is_noticed, begin, end),
 		cmocka_unit_test_setup_teardown(segments_are_recycled_and_stayers_move, begin, end),
 		cmocka_unit_test_setup_teardown(full_is_said_and_gets_free_again, begin, end),
