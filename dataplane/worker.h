@@ -18,6 +18,7 @@
 #include "spool/base/wheel.h"
 #include "spool/store/snapshot.h"
 #include "spool/store/store.h"
+#include "spool/store/tables.h"
 
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
@@ -78,6 +79,8 @@ struct worker {
 	struct command *command;
 	struct timer tick;
 	uint64_t now_ns; /* monotonic, of this turn */
+	struct tables tables; /* those in use; nothing points into them from one turn to the next */
+	uint64_t tables_ino;   /* what tables/current was when last looked at; 0: there was none */
 	uint64_t snapshot_ino; /* what the configuration file was when last looked at */
 	bool fenced;     /* a partition stopped: new mail gets 421 */
 	volatile bool stopping; /* set by a signal */
@@ -92,6 +95,8 @@ void worker_done(struct worker *w);
 
 /* config.c: loads <run>/snapshot as a new configuration with one reference. */
 enum status config_load(const char *run_dir, struct config **ret);
+/* config.c: takes over the tables that <run>/tables/current names when they are others than those in use. Bad ones change nothing. */
+void tables_watch(struct worker *w);
 struct config *config_hold(struct config *c);
 void config_release(struct config *c);
 
