@@ -4,10 +4,13 @@
 #include <stdio.h>
 #include "spool/mail/address.h"
 
+/* Editors of some systems put it in front; files joined from several have it in the middle, where it would become part of a name that nobody can see. */
+static const struct span byte_order_mark = { "\xef\xbb\xbf", 3 };
+
 struct aliasfile aliasfile_of(struct span text)
 {
-	if (text.n >= 3 && memcmp(text.p, "\xef\xbb\xbf", 3) == 0)
-		text = span_skip(text, 3); /* editors of some systems put a byte order mark in front */
+	if (text.n >= byte_order_mark.n && memcmp(text.p, byte_order_mark.p, byte_order_mark.n) == 0)
+		text = span_skip(text, byte_order_mark.n);
 	return (struct aliasfile){ .rest = text };
 }
 
@@ -101,6 +104,8 @@ static enum aliasfile_event take_line(struct aliasfile *f, struct span line)
 	for (size_t i = 0; i < line.n; i++)
 		if (((unsigned char)line.p[i] < ' ' && line.p[i] != '\t') || line.p[i] == 0x7f)
 			return wrong(f, "the line has a control character (0x%02x)", (unsigned char)line.p[i]);
+	if (memmem(line.p, line.n, byte_order_mark.p, byte_order_mark.n))
+		return wrong(f, "the line has a byte order mark; at most the file begins with one");
 	if (colon == line.n)
 		return wrong(f, "\"%.*s\" has no colon; write alias:address[,address...]", SPAN_FMT(shown(line)));
 	f->name = span_trim(span_of(line.p, colon));

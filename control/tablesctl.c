@@ -259,7 +259,7 @@ static int ask_for(const char *run_dir, bool as_json, const char *request)
 	if (as_json)
 		dump(json_pack("{s:I}", "generation", (json_int_t)generations_current(run_dir)));
 	else
-		printf("In use: %s; workers take it within a second.\n", text);
+		printf("In use: %s; workers take it within two seconds.\n", text);
 	return 0;
 }
 

@@ -2,9 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
-#include "spool/base/counters.h"
 
 static void config_fill(struct config *c)
 {
@@ -76,28 +74,4 @@ void config_release(struct config *c)
 	if (c->snap.h)
 		snapshot_close(&c->snap);
 	free(c);
-}
-
-void tables_watch(struct worker *w)
-{
-	char path[4096];
-	struct tables t;
-	struct stat sb;
-	bool first = !w->tables.h;
-
-	snprintf(path, sizeof(path), "%s/tables/current", w->opt->run_dir);
-	if (stat(path, &sb) < 0 || sb.st_ino == w->tables_ino)
-		return; /* without the name, or with the file that is mapped, what is in use stays */
-	w->tables_ino = sb.st_ino;
-	/* a worker that has none yet takes the best that it can find: a damaged generation must not turn our addresses into unknown ones */
-	if ((first ? tables_open_current(w->opt->run_dir, &t) : tables_open(path, &t)) != ST_OK) {
-		counter_add(C_TABLES_REFUSED, 1);
-		log_msg(LOG_LVL_ERROR, "tables-refused", "%s: %s", first ? "there are no others" : "the last good ones stay in use", trail_text());
-		return;
-	}
-	tables_close(&w->tables);
-	w->tables = t;
-	counter_set(C_TABLES_GENERATION, t.h->generation);
-	log_msg(LOG_LVL_INFO, "tables", "generation %llu, %llu domains, %llu aliases", (unsigned long long)t.h->generation,
-		(unsigned long long)t.h->domains.n, (unsigned long long)t.h->aliases.n);
 }

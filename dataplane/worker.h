@@ -26,6 +26,7 @@ struct inbound;
 struct scan;
 struct outbound;
 struct command;
+struct generation;
 
 enum { WORKER_PARTITIONS_MAX = 64, WORKER_LISTENERS_MAX = 64 };
 
@@ -80,7 +81,7 @@ struct worker {
 	struct timer tick;
 	uint64_t now_ns; /* monotonic, of this turn */
 	struct tables tables; /* those in use; nothing points into them from one turn to the next */
-	uint64_t tables_ino;   /* what tables/current was when last looked at; 0: there was none */
+	struct generation *generation;
 	uint64_t snapshot_ino; /* what the configuration file was when last looked at */
 	bool fenced;     /* a partition stopped: new mail gets 421 */
 	volatile bool stopping; /* set by a signal */
@@ -95,8 +96,6 @@ void worker_done(struct worker *w);
 
 /* config.c: loads <run>/snapshot as a new configuration with one reference. */
 enum status config_load(const char *run_dir, struct config **ret);
-/* config.c: takes over the tables that <run>/tables/current names when they are others than those in use. Bad ones change nothing. */
-void tables_watch(struct worker *w);
 struct config *config_hold(struct config *c);
 void config_release(struct config *c);
 

@@ -63,6 +63,7 @@ static void every_mistake_has_its_line_and_reading_goes_on(void **state)
 		{ "a: \xc3\xa9@c.example", "is not ASCII" },
 		{ "a\x01: b@c.example", "control character (0x01)" },
 		{ "a: b@c.example\r", "control character (0x0d)" },
+		{ "\xef\xbb\xbf" "a: b@c.example", "byte order mark" },
 		{ ".a: b@c.example", "is not a local part" },
 		{ "\"a: b@c.example", "has no colon" },
 	};
