@@ -78,6 +78,12 @@ static void out_of_room(struct session *s, struct decision *d)
 	reply_set(&d->reply, 452, "4.3.1", "The transaction is too large, try with fewer recipients");
 }
 
+/* A5: a fragile client never sees a refusal that can become a bounce. */
+static bool is_for_later(struct session *s, const struct decision *d)
+{
+	return !d->accept && reply_is_permanent(&d->reply) && policy_class(&s->facts) == CLASS_FRAGILE;
+}
+
 struct decision recipient_decide(struct session *s)
 {
 	struct alias_expansion e;
@@ -93,7 +99,9 @@ struct decision recipient_decide(struct session *s)
 	pool_init(&work, s->cfg->set->transaction_max);
 	policy_alias(&s->facts, &s->smtp.rcpt, false, &work, &e);
 	d = e.d;
-	if (!d.accept)
+	if (is_for_later(s, &d))
+		d.accept = true;
+	else if (!d.accept)
 		counter_add(C_RCPT_UNKNOWN, reply_is_permanent(&d.reply));
 	else if (e.in_tables && !put_expanded(s, &e))
 		out_of_room(s, &d);
@@ -128,4 +136,22 @@ enum status recipient_of_ours(struct worker *w, struct span to, struct pool *poo
 	for (uint32_t i = 0; e.in_tables && e.d.accept && i < n; i++)
 		env->rcpt[i].addr = e.rcpt[i];
 	return ST_OK;
+}
+
+bool recipient_is_refused(struct worker *w, struct span addr, struct reply *ret)
+{
+	struct policy_facts f = { .snap = &w->cfg->snap, .tables = &w->tables };
+	struct alias_expansion e;
+	struct address a;
+	struct pool work;
+
+	if (!w->tables.h || address_parse(addr, ADDRESS_UTF8 | ADDRESS_ALLOW_BARE, &a) != ST_OK)
+		return false;
+	pool_init(&work, w->cfg->set->transaction_max);
+	policy_alias(&f, &a, false, &work, &e);
+	pool_reset(&work);
+	if (e.d.accept || !reply_is_permanent(&e.d.reply))
+		return false;
+	*ret = e.d.reply;
+	return true;
 }

@@ -13,5 +13,7 @@ struct decision recipient_decide(struct session *s);
 void recipient_reset(struct session *s);
 /* The recipients of a message of our own that is for this address: what it stands for, or itself when the tables do not say. The array is in the pool. ST_NOMEM. */
 enum status recipient_of_ours(struct worker *w, struct span to, struct pool *pool, struct envelope *env);
+/* At delivery: whether the tables refuse for good what stands in an envelope, because it was taken from a fragile client that must not be told (A5), or because its domain has changed since. */
+bool recipient_is_refused(struct worker *w, struct span addr, struct reply *ret);
 
 #endif

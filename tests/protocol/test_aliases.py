@@ -273,6 +273,19 @@ def test_route_says_every_decision(tables, sink):
     assert "C6  alias: head@dept.example -> prof@staff.example and 1 more  (" in text and "/dept:3)" in text
 
 
+def test_a_fragile_client_hears_of_an_unknown_recipient_by_mail(make_node, sink):
+    node = make_node(sink.port, start=False, extra="relay_clients: [{network: 127.0.0.0/8, class: fragile, rate: none}]\n")
+    configure(node, sink.port)
+    node.start()
+    assert send(node, "gone@dept.example", "x@old.example", "desk@dept.example").startswith("250")
+    assert wait_for(lambda: len(sink.messages) == 2), sink.messages
+    assert sorted(t for m in sink.messages if m["from"] for t in m["to"]) == ["one@example.org", "two@example.org"]
+    reports = b"".join(m["data"] for m in sink.messages if not m["from"])
+    assert b"rfc822;gone@dept.example" in reports and b"5.1.1" in reports
+    assert b"rfc822;x@old.example" in reports and b"old.example was closed, see www.cam.example" in reports
+    assert wait_for(lambda: node.queue() == [])
+
+
 def test_without_control_the_tables_go_on(tables):
     os.kill(tables.proc.pid, signal.SIGSTOP)
     for pid in tables.pids("weir-control"):
