@@ -53,6 +53,7 @@ static bool publish_tables(const struct snapshot *s, const char *run_dir, enum p
 
 	counter_set(C_TABLES_GENERATION, generation);
 	counter_add(C_TABLES_FAILED, !ok);
+	counter_set(C_TABLES_STALE, !ok);
 	if (ok)
 		log_msg(LOG_LVL_INFO, "tables", "generation %llu%s", (unsigned long long)generation,
 			generations_pinned(run_dir) ? ", pinned by a rollback" : "");

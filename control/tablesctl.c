@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 #include "control/ask.h"
+#include "control/findings.h"
 #include "control/generations.h"
 
 static int failed(void)
@@ -241,6 +242,37 @@ static int diff(const char *run_dir, bool as_json, const char *from, const char 
 	return 0;
 }
 
+/* ---- check ---- */
+
+static void print_finding(void *ctx, const struct tables *t, const struct tables_alias *a, const char *what, struct span detail)
+{
+	struct span path = tables_span(t, t->source[a->source].path), name = tables_span(t, a->name);
+	struct span domain = tables_span(t, t->domain[a->domain].name);
+
+	if (ctx)
+		json_array_append_new(ctx, json_pack("{s:s%, s:i, s:s%, s:s%, s:s, s:s%}", "file", path.p, path.n, "line", (int)a->line, "alias", name.p,
+			name.n, "domain", domain.p, domain.n, "finding", what, "address", detail.p, detail.n));
+	else
+		printf("%.*s:%u: %.*s@%.*s: %.*s %s\n", SPAN_FMT(path), a->line, SPAN_FMT(name), SPAN_FMT(domain), SPAN_FMT(detail), what);
+}
+
+static int check(const char *run_dir, bool as_json)
+{
+	json_t *list = as_json ? json_array() : NULL;
+	struct tables t;
+	unsigned n;
+
+	if (tables_open_current(run_dir, &t) != ST_OK)
+		return failed();
+	n = tables_findings(&t, print_finding, list);
+	tables_close(&t);
+	if (as_json)
+		dump(list);
+	else if (!n)
+		puts("No alias leads nowhere or in a loop.");
+	return n ? 1 : 0;
+}
+
 /* ---- compile, rollback ---- */
 
 static int ask_for(const char *run_dir, bool as_json, const char *request)
@@ -273,6 +305,8 @@ int tables_command(const char *run_dir, bool as_json, int argc, char **argv)
 		return show(run_dir, as_json);
 	if (strcmp(verb, "diff") == 0 && argc <= 4)
 		return diff(run_dir, as_json, argc > 2 ? argv[2] : NULL, argc > 3 ? argv[3] : NULL);
+	if (strcmp(verb, "check") == 0 && argc == 2)
+		return check(run_dir, as_json);
 	if (strcmp(verb, "compile") == 0 && argc == 2)
 		return ask_for(run_dir, as_json, "tables compile\n");
 	if (strcmp(verb, "rollback") != 0 || argc > 3 || (argc == 3 && !span_u64(span_str(argv[2]), UINT64_MAX - 1, &n)))

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-/* weirctl tables show | diff [A [B]] | compile | rollback [N]. argv[0] is "tables". Gives the exit code; -1: wrong usage. */
+/* weirctl tables show | check | diff [A [B]] | compile | rollback [N]. argv[0] is "tables". Gives the exit code; -1: wrong usage. */
 int tables_command(const char *run_dir, bool as_json, int argc, char **argv);
 /* weirctl alias ADDR. */
 int alias_command(const char *run_dir, bool as_json, const char *text);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "control/ask.h"
+#include "control/generations.h"
 #include "control/metrics.h"
 #include "control/schema.h"
 #include "control/spooltool.h"
@@ -29,7 +30,7 @@ static int usage(FILE *f)
 	      "  queue retry|hold|release|delete ID|--all [--domain D] [--sender A] [--state S]\n"
 	      "  rate explain client/ADDRESS              limit, where it comes from, rate now\n"
 	      "  config check FILE | show | explain [KEY] | reload\n"
-	      "  tables show | diff [A [B]] | compile | rollback [N]   generations of the compiled alias tables\n"
+	      "  tables show | check | diff [A [B]] | compile | rollback [N]   the compiled alias tables\n"
 	      "  alias ADDR                               what it stands for, and which aliases lead to it\n"
 	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
@@ -115,7 +116,7 @@ static int ask_all(struct logline *request, struct rows *r, bool first_found)
 struct totals {
 	uint64_t v[C_COUNT];
 	unsigned alive, dead;
-	uint64_t control_beat_ns, oldest_start_ns;
+	uint64_t control_beat_ns, oldest_start_ns, tables_stale;
 	json_t *processes;
 };
 
@@ -160,8 +161,10 @@ static void add_page(void *ctx, const char *role, int instance, const struct cou
 	}
 	t->alive += up;
 	t->dead += !up;
-	if (strcmp(role, "control") == 0)
+	if (strcmp(role, "control") == 0) {
 		t->control_beat_ns = up ? beat : 0;
+		t->tables_stale = atomic_load(&p->v[C_TABLES_STALE]);
+	}
 	if (strcmp(role, "dataplane") == 0)
 		for (int i = 0; i < C_COUNT; i++)
 			t->v[i] += atomic_load(&p->v[i]);
@@ -195,6 +198,8 @@ static void print_degraded(const struct totals *t)
 	DEGRADED(!t->v[C_SPOOL_DIRECT], "the log is written without O_DIRECT (slower)")
 	DEGRADED(!t->v[C_SPOOL_FIXED], "the log is written without registered buffers (slower; raise the memlock limit)")
 	DEGRADED(!t->v[C_ARENA_HUGE], "the arena is not on huge pages (slower; set vm.nr_hugepages)")
+	DEGRADED(t->tables_stale, "the alias files have errors: the tables are older than the configuration; see weirctl tables compile")
+	DEGRADED(generations_pinned(run_dir), "the alias tables are pinned by a rollback until weirctl tables compile")
 	DEGRADED(t->v[C_SPOOL_DAMAGED], "recovery found damaged batches: see spool rows")
 	if (!any)
 		printf("  nothing\n");

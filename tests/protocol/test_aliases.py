@@ -167,6 +167,7 @@ def test_rollback_stays_until_somebody_compiles(tables):
         os.kill(pid, signal.SIGKILL)
     assert wait_for(lambda: node.ctl_text("config", "reload").returncode == 0)
     show = node.ctl("tables", "show")
+    assert "pinned by a rollback" in node.ctl_text("status").stdout
     assert show["current"] == 1 and show["pinned"] and [g["state"] for g in show["generations"]] == ["good", "good"]
     assert node.ctl("tables", "compile") == {"generation": 3}
     assert not node.ctl("tables", "show")["pinned"]
@@ -184,6 +185,7 @@ def test_errors_leave_the_tables_as_they_are(tables):
         assert want in p.stderr, p.stderr
     assert node.ctl_text("config", "reload").returncode == 1
     assert node.ctl_text("config", "check", str(node.config)).returncode == 1
+    assert "the alias files have errors" in node.ctl_text("status").stdout
     assert rcpt(node, "head@dept.example")[0].startswith("250")
     # the node comes up with the tables that it had
     node.stop()
@@ -254,6 +256,17 @@ def test_alias_looks_up_in_both_directions(tables):
                                                                 "all@dept.example": 3}
     text = tables.ctl_text("alias", "one@example.org").stdout
     assert "example.org is not in the tables" in text and "from desk@dept.example -> one@example.org two@example.org" in text and "/dept:10)" in text
+
+
+def test_check_finds_loops_and_what_leads_nowhere(tables):
+    found = {(f["alias"], f["finding"], f["address"], f["line"]) for f in tables.ctl("tables", "check", check=False)}
+    assert found == {("ring2", "closes a loop", "ring1@dept.example", 7), ("nowhere", "leads nowhere", "gone@dept.example", 8),
+                     ("half", "leads nowhere", "gone@dept.example", 9), ("closed", "leads nowhere", "x@old.example", 11)}
+    p = tables.ctl_text("tables", "check")
+    assert p.returncode == 1 and "/dept:9: half@dept.example: gone@dept.example leads nowhere" in p.stdout
+    (tables.dir / "dept").write_text("desk: one@example.org\n")
+    tables.ctl("tables", "compile")
+    assert tables.ctl_text("tables", "check").returncode == 0
 
 
 def test_route_says_every_decision(tables, sink):
