@@ -33,11 +33,22 @@ static struct span full_key(struct span local, struct span domain, char *buf)
 	return out_span(&o);
 }
 
+/* The domain that a long form stands for, or itself. */
+static const struct tables_domain *short_form(const struct tables *t, const struct tables_domain *d)
+{
+	return d->kind == DOMAIN_LONG_FORM ? &t->domain[d->short_form] : d;
+}
+
+/* What a target comes to before any alias is looked up: through fixed forwarding and long forms. Domains that are forwarded to each other end somewhere among them. */
 static struct span target_key(const struct tables *t, const struct tables_target *g, char *buf)
 {
-	struct span addr = tables_span(t, g->addr);
+	struct span addr, domain;
 
-	return full_key(span_of(addr.p, g->local_len), span_skip(addr, g->local_len + 1), buf);
+	for (unsigned i = 0; i < 16 && g->domain != TABLES_NONE && t->domain[g->domain].kind == DOMAIN_FORWARDED; i++)
+		g = &t->target[t->domain[g->domain].first_target];
+	addr = tables_span(t, g->addr);
+	domain = g->domain == TABLES_NONE ? span_skip(addr, g->local_len + 1) : tables_span(t, short_form(t, &t->domain[g->domain])->name);
+	return full_key(span_of(addr.p, g->local_len), domain, buf);
 }
 
 static void want(struct reverse *r, struct span key)
@@ -82,6 +93,16 @@ static void search(struct reverse *r)
 			if (!r->seen[i] && leads_to_wanted(r, &r->t->alias[i]))
 				add_found(r, i, steps);
 	}
+}
+
+/* Whether all mail to a domain comes to what is asked for: 'F' by fixed forwarding, 'L' because it is a long form of its domain; else 0. */
+static char leads_as_a_whole(const struct reverse *r, const struct tables_domain *d, const struct tables_domain *asked)
+{
+	char buf[KEY_MAX];
+
+	if (d->kind == DOMAIN_FORWARDED && d->ntargets && map_get(r->wanted, target_key(r->t, &r->t->target[d->first_target], buf)))
+		return 'F';
+	return d->kind == DOMAIN_LONG_FORM && asked && &r->t->domain[d->short_form] == asked ? 'L' : 0;
 }
 
 /* ---- output ---- */
@@ -147,11 +168,18 @@ static void print_all(const struct reverse *r, const struct tables_domain *d, co
 		print_alias(t, &t->alias[r->found[i].alias], r->found[i].steps > 1 ? "indirectly from " : "from ");
 	if (!r->n)
 		puts("No alias leads to it.");
+	for (uint64_t i = 0; i < t->h->domains.n; i++) {
+		char how = leads_as_a_whole(r, &t->domain[i], d);
+
+		if (how)
+			printf("from %s%.*s (configuration line %u)\n", how == 'F' ? "everything at " : "the same at the long form ",
+				SPAN_FMT(tables_span(t, t->domain[i].name)), t->domain[i].line);
+	}
 }
 
 static void print_json(const struct reverse *r, const struct tables_domain *d, const struct tables_alias *a, const char *addr)
 {
-	json_t *reverse = json_array(), *all;
+	json_t *reverse = json_array(), *domains = json_array(), *all;
 
 	for (size_t i = 0; i < r->n; i++) {
 		json_t *o = alias_json(r->t, &r->t->alias[r->found[i].alias]);
@@ -159,8 +187,14 @@ static void print_json(const struct reverse *r, const struct tables_domain *d, c
 		json_object_set_new(o, "steps", json_integer(r->found[i].steps));
 		json_array_append_new(reverse, o);
 	}
-	all = json_pack("{s:s, s:s, s:o, s:o}", "address", addr, "domain", domain_says(d), "entry", a ? alias_json(r->t, a) : json_null(), "reverse",
-		reverse);
+	for (uint64_t i = 0; i < r->t->h->domains.n; i++)
+		if (leads_as_a_whole(r, &r->t->domain[i], d)) {
+			struct span name = tables_span(r->t, r->t->domain[i].name);
+
+			json_array_append_new(domains, json_stringn(name.p, name.n));
+		}
+	all = json_pack("{s:s, s:s, s:o, s:o, s:o}", "address", addr, "domain", domain_says(d), "entry", a ? alias_json(r->t, a) : json_null(), "reverse",
+		reverse, "whole_domains", domains);
 	json_dumpf(all, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(all);
@@ -182,12 +216,12 @@ int alias_command(const char *run_dir, bool as_json, const char *text)
 		return 1;
 	}
 	d = tables_find_domain(&t, out_span(&o));
-	if (d && d->kind == DOMAIN_ALIASES)
-		a = tables_find_alias(&t, d, out_span(&l));
+	if (d && short_form(&t, d)->kind == DOMAIN_ALIASES)
+		a = tables_find_alias(&t, short_form(&t, d), out_span(&l));
 	r.t = &t;
 	r.seen = calloc(t.h->aliases.n + 1, sizeof(*r.seen));
 	CHECK(r.seen && map_new(&r.wanted) == ST_OK);
-	want(&r, full_key(addr.local, addr.is_literal ? addr.domain : out_span(&o), key));
+	want(&r, full_key(addr.local, addr.is_literal ? addr.domain : d ? tables_span(&t, short_form(&t, d)->name) : out_span(&o), key));
 	search(&r);
 	if (as_json)
 		print_json(&r, d, a, text);

@@ -155,6 +155,16 @@ static void carry_out(struct request *r, char *line)
 	fprintf(r->out, "unknown command\n");
 }
 
+/* Who ordered what (C9). */
+static void log_command(int fd, const char *line)
+{
+	struct ucred who = { 0 };
+	socklen_t n = sizeof(who);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0)
+		log_msg(LOG_LVL_INFO, "command", "%.*s by uid %u, pid %d", (int)strcspn(line, "\n"), line, who.uid, who.pid);
+}
+
 /* One command a connection, "reload" or one about tables. The answer ends with "ok\n", or is the errors. */
 static void answer(int listener, const char *config, const char *run_dir)
 {
@@ -170,6 +180,7 @@ static void answer(int listener, const char *config, const char *run_dir)
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	if (recv(fd, line, sizeof(line) - 1, 0) <= 0)
 		goto out;
+	log_command(fd, line);
 	carry_out(&(struct request){ .config = config, .run_dir = run_dir, .out = f }, line);
 	fflush(f);
 	if (send(fd, text, len, MSG_NOSIGNAL) < 0)

@@ -377,6 +377,7 @@ static void decide_message(struct session *s)
 	struct reply r;
 
 	s->body = NULL;
+	recipient_reset(s);
 	if (s->smtp.wire.dot_line)
 		body_mark_dot_lines(b);
 	if (!d.accept) {
@@ -430,6 +431,7 @@ static bool session_act(struct session *s, enum server_action act)
 		break;
 	case SRV_RESET:
 		body_end(s);
+		recipient_reset(s);
 		break;
 	case SRV_STARTTLS:
 		s->waits = WAITS_TLS;
