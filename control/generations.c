@@ -44,17 +44,6 @@ size_t generations_list(const char *run_dir, uint64_t **ret)
 	return n;
 }
 
-uint64_t generations_current(const char *run_dir)
-{
-	char path[4200], to[64] = "";
-	uint64_t g = 0;
-
-	snprintf(path, sizeof(path), "%s/tables/current", run_dir);
-	if (readlink(path, to, sizeof(to) - 1) > 4 && strncmp(to, "gen-", 4) == 0 && span_u64(span_str(to + 4), UINT64_MAX - 1, &g))
-		return g;
-	return 0;
-}
-
 const char *generations_path(const char *run_dir, uint64_t generation, char *path)
 {
 	snprintf(path, 4200, "%s/tables/gen-%llu", run_dir, (unsigned long long)generation);
@@ -151,7 +140,7 @@ enum status generations_switch(const char *run_dir, uint64_t generation)
 
 void generations_prune(const char *run_dir, uint32_t keep)
 {
-	uint64_t *all, current = generations_current(run_dir);
+	uint64_t *all, current = tables_current(run_dir);
 	size_t n = generations_list(run_dir, &all);
 	char path[4200];
 
@@ -201,7 +190,7 @@ static bool live_header(const char *run_dir, struct tables_header *ret)
 {
 	char path[4200];
 	struct tables t;
-	uint64_t current = generations_current(run_dir);
+	uint64_t current = tables_current(run_dir);
 
 	if (!current || tables_open(generations_path(run_dir, current, path), &t) != ST_OK)
 		return false;
@@ -244,7 +233,7 @@ bool tables_publish(const struct snapshot *s, const char *run_dir, enum publish_
 
 enum status tables_rollback(const char *run_dir, uint64_t generation, uint64_t *ret_generation)
 {
-	uint64_t *all, current = generations_current(run_dir);
+	uint64_t *all, current = tables_current(run_dir);
 	size_t n = generations_list(run_dir, &all);
 	enum status st;
 

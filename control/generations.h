@@ -9,8 +9,6 @@
 
 /* Numbers of the generations that are there, ascending; the caller frees *ret. */
 size_t generations_list(const char *run_dir, uint64_t **ret);
-/* That `current` names; 0: none. */
-uint64_t generations_current(const char *run_dir);
 /* path of 4200 bytes. */
 const char *generations_path(const char *run_dir, uint64_t generation, char *path);
 /* Seals the image with the next number and puts it on the disk, not yet current. */

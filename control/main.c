@@ -111,7 +111,7 @@ static bool do_compile(const struct request *r)
 	ok = publish_tables(&s, r->run_dir, TABLES_BY_COMMAND, r->out);
 	snapshot_close(&s);
 	if (ok)
-		fprintf(r->out, "generation %llu\n", (unsigned long long)generations_current(r->run_dir));
+		fprintf(r->out, "generation %llu\n", (unsigned long long)tables_current(r->run_dir));
 	return ok;
 }
 

@@ -55,7 +55,7 @@ static void print_generation(uint64_t g, bool current, const struct tables *t)
 
 static int show(const char *run_dir, bool as_json)
 {
-	uint64_t *all, current = generations_current(run_dir);
+	uint64_t *all, current = tables_current(run_dir);
 	size_t n = generations_list(run_dir, &all);
 	json_t *list = json_array();
 	bool good = false;
@@ -204,7 +204,7 @@ static void diff_domains(struct diff *d)
 
 static uint64_t before_current(const char *run_dir)
 {
-	uint64_t *all, current = generations_current(run_dir), best = 0;
+	uint64_t *all, current = tables_current(run_dir), best = 0;
 	size_t n = generations_list(run_dir, &all);
 
 	for (size_t i = 0; i < n; i++)
@@ -216,7 +216,7 @@ static uint64_t before_current(const char *run_dir)
 
 static int diff(const char *run_dir, bool as_json, const char *from, const char *to)
 {
-	uint64_t x = 0, y = generations_current(run_dir);
+	uint64_t x = 0, y = tables_current(run_dir);
 	struct tables a = { 0 }, b = { 0 };
 	struct diff d = { .a = &a, .b = &b };
 
@@ -289,7 +289,7 @@ static int ask_for(const char *run_dir, bool as_json, const char *request)
 	end = text + strcspn(text, "\n");
 	*end = '\0';
 	if (as_json)
-		dump(json_pack("{s:I}", "generation", (json_int_t)generations_current(run_dir)));
+		dump(json_pack("{s:I}", "generation", (json_int_t)tables_current(run_dir)));
 	else
 		printf("In use: %s; workers take it within two seconds.\n", text);
 	return 0;

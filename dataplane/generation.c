@@ -13,6 +13,7 @@ struct generation {
 	uint64_t ino;        /* what `current` was when last looked at; 0: there was none */
 	bool checking;       /* the thread runs; what follows is its own until done */
 	atomic_bool done;
+	uint64_t wanted;     /* the number that `current` names */
 	bool any;            /* there are no tables yet: an older generation is better than none */
 	enum status st;
 	struct tables tables;
@@ -55,12 +56,13 @@ static bool begin_thread(struct generation *g)
 static void take_over(struct worker *w, struct generation *g)
 {
 	if (g->st != ST_OK) {
-		counter_add(C_TABLES_REFUSED, 1);
+		counter_set(C_TABLES_REFUSED, 1);
 		log_msg(LOG_LVL_ERROR, "tables-refused", "%s: %s", w->tables.h ? "the last good ones stay in use" : "there are no others", g->why);
 		return;
 	}
 	tables_close(&w->tables);
 	w->tables = g->tables;
+	counter_set(C_TABLES_REFUSED, w->tables.h->generation != g->wanted);
 	counter_set(C_TABLES_GENERATION, w->tables.h->generation);
 	log_msg(LOG_LVL_INFO, "tables", "generation %llu, %llu domains, %llu aliases", (unsigned long long)w->tables.h->generation,
 		(unsigned long long)w->tables.h->domains.n, (unsigned long long)w->tables.h->aliases.n);
@@ -76,6 +78,7 @@ static bool is_new(struct generation *g)
 	if (stat(path, &sb) < 0 || sb.st_ino == g->ino)
 		return false;
 	g->ino = sb.st_ino;
+	g->wanted = tables_current(g->run_dir);
 	return true;
 }
 

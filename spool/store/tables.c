@@ -166,6 +166,17 @@ static uint64_t newest_below(const char *dir, uint64_t below)
 	return best;
 }
 
+uint64_t tables_current(const char *run_dir)
+{
+	char path[4200], to[64] = "";
+	uint64_t g = 0;
+
+	snprintf(path, sizeof(path), "%s/tables/current", run_dir);
+	if (readlink(path, to, sizeof(to) - 1) > 4 && strncmp(to, "gen-", 4) == 0 && span_u64(span_str(to + 4), UINT64_MAX - 1, &g))
+		return g;
+	return 0;
+}
+
 enum status tables_open_current(const char *run_dir, struct tables *ret)
 {
 	char dir[4096], path[4200];

@@ -83,6 +83,8 @@ enum status tables_open(const char *path, struct tables *ret);
 /* <run>/tables/current; when that is damaged, the newest generation that is good. ST_NOT_FOUND: there is none. */
 enum status tables_open_current(const char *run_dir, struct tables *ret);
 void tables_close(struct tables *t);
+/* The number of the generation that `current` names, whether it is good or not; 0: none. */
+uint64_t tables_current(const char *run_dir);
 /* The check alone, of bytes in memory (8-aligned), which must stay as they are. name is for the trail. */
 enum status tables_check(const void *p, size_t n, const char *name, struct tables *ret);
 

@@ -206,6 +206,7 @@ def test_a_damaged_generation_is_refused_and_an_older_one_serves(tables):
     (node.dir / "dept").write_text("broken\n")  # so that control makes no new one
     node.start()
     assert rcpt(node, "head@dept.example", "new@dept.example")[0].startswith("250")
+    assert "tables/current are damaged" in node.ctl_text("status").stdout
     show = node.ctl("tables", "show", check=False)
     assert [g["state"] for g in show["generations"]] == ["good", "damaged"]
 
