@@ -1,7 +1,7 @@
 """Alias tables: expansion, refusals, generations and their switch, the operator's view (rules B4, C1, C3, C6, C7, C8)."""
 import os
 import signal
-import socket
+import threading
 import time
 
 import pytest
@@ -311,6 +311,46 @@ def test_without_control_the_tables_go_on(tables):
     assert rcpt(tables, "head@dept.example", "gone@dept.example")[0].startswith("250")
     assert tables.ctl_text("tables", "compile").returncode == 1
     os.kill(tables.proc.pid, signal.SIGCONT)
+
+
+def test_switching_under_load_gives_each_message_one_generation(make_node, make_sink):
+    sink = make_sink()
+    node = make_node(sink.port, start=False, engine="trivial")
+    fill = "".join(f"u{i}: u{i}@example.org\n" for i in range(20000))
+
+    def dept(g):
+        # all of one generation or all of another, never a mixture
+        return f"list: a{g}@example.org,mid@dept.example\nmid: b{g}@example.org,end@dept.example\nend: c{g}@example.org\n" + fill
+
+    configure(node, sink.port, dept=dept(0))
+    node.start()
+    stop, replies = threading.Event(), []
+
+    def load():
+        c = Smtp(node.port)
+        c.cmd("EHLO client.test")
+        while not stop.is_set():
+            replies.append(c.message("s@example.com", ["list@dept.example"], HEAD))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for g in range(1, 9):
+        (node.dir / "dept").write_text(dept(g))
+        assert node.ctl("tables", "compile") == {"generation": g + 1}
+        time.sleep(1.1)
+    assert wait_for(lambda: node.counters()["tables_generation"] == 18)
+    stop.set()
+    for t in threads:
+        t.join()
+    assert replies and all(r.startswith("250") for r in replies)
+    assert wait_for(lambda: sink.count == len(replies), 30)
+    seen = set()
+    for m in sink.messages:
+        of = {a[1:].split("@")[0] for a in m["to"]}
+        assert len(m["to"]) == 3 and len(of) == 1, m["to"]
+        seen |= of
+    assert len(seen) >= 4, seen
 
 
 def test_many_recipients_of_one_alias(tables, sink):
