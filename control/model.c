@@ -772,6 +772,7 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 {
 	struct snap_header *h;
 
+	CHECK(schema_rows <= 64); /* reader.seen has a bit for each */
 	*m = (struct model){ .complain = out };
 	append(m, &(struct snap_header){ 0 }, sizeof(struct snap_header));
 	default_str(m, offsetof(struct snap_settings, run_dir), "%s", run_dir);

@@ -269,7 +269,7 @@ static int check(const char *run_dir, bool as_json)
 	if (as_json)
 		dump(list);
 	else if (!n)
-		puts("No alias leads nowhere or in a loop.");
+		puts("No alias leads nowhere, in a loop or too deep.");
 	return n ? 1 : 0;
 }
 

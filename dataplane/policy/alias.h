@@ -10,7 +10,7 @@
 #include "spool/base/pool.h"
 #include "spool/store/tables.h"
 
-enum { ALIAS_DEPTH_MAX = 16, ALIAS_RCPTS_MAX = 10000 };
+enum { ALIAS_DEPTH_MAX = TABLES_DEPTH_MAX, ALIAS_RCPTS_MAX = 10000 };
 
 /* One step of the way, for explanations. */
 struct alias_step {

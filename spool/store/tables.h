@@ -16,6 +16,8 @@
 enum { TABLES_VERSION = 1 };
 #define TABLES_MAGIC 0x4c42415452494557ull /* "WEIRTABL" */
 #define TABLES_NONE UINT32_MAX
+/* Steps from an address to what it stands for; more are refused (C6). */
+enum { TABLES_DEPTH_MAX = 16 };
 
 /* Text is in the strings section, followed by a NUL that is not counted. */
 struct tables_domain {
