@@ -90,11 +90,11 @@ enum status generation_new(struct worker *w, struct generation **ret)
 		return ST_NOMEM;
 	snprintf(g->run_dir, sizeof(g->run_dir), "%s", w->opt->run_dir);
 	*ret = g;
-	if (!is_new(g))
-		return ST_OK;
 	g->any = true;
+	(void)is_new(g); /* what is there now will not be news */
 	open_and_check(g);
-	take_over(w, g);
+	if (g->st != ST_NOT_FOUND) /* else there have never been any */
+		take_over(w, g);
 	return ST_OK;
 }
 

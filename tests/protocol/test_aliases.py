@@ -206,9 +206,14 @@ def test_a_damaged_generation_is_refused_and_an_older_one_serves(tables):
     (node.dir / "dept").write_text("broken\n")  # so that control makes no new one
     node.start()
     assert rcpt(node, "head@dept.example", "new@dept.example")[0].startswith("250")
-    assert "tables/current are damaged" in node.ctl_text("status").stdout
+    assert "tables/current are missing or damaged" in node.ctl_text("status").stdout
     show = node.ctl("tables", "show", check=False)
     assert [g["state"] for g in show["generations"]] == ["good", "damaged"]
+    node.stop()
+    (node.run / "tables" / "current").unlink()
+    node.start()
+    assert rcpt(node, "head@dept.example", "new@dept.example")[0].startswith("250")
+    assert "tables/current are missing or damaged" in node.ctl_text("status").stdout
 
 
 def test_without_any_tables_the_answer_is_temporary(tables):
