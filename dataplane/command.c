@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "dataplane/explain.h"
 #include "dataplane/inbound.h"
 #include "dataplane/outbound.h"
 #include "dataplane/policy/policy.h"
@@ -265,6 +266,7 @@ static const char *cmd_status(struct command *c, struct asker *a)
 	log_u64(&row, "index", w->opt->index);
 	log_u64(&row, "pid", (uint64_t)getpid());
 	log_u64(&row, "generation", w->cfg->snap.h->generation);
+	log_u64(&row, "tables", c->w->tables.h ? c->w->tables.h->generation : 0);
 	log_str(&row, "transport", "io_uring");
 	log_str(&row, "defer_taskrun", w->uring.defer_taskrun ? "yes" : "no");
 	log_u64(&row, "sessions", inbound_sessions(w));
@@ -606,6 +608,11 @@ static const char *cmd_rate_explain(struct command *c, struct asker *a)
 	return NULL;
 }
 
+static void on_explained(void *ctx, struct logline *row)
+{
+	answer_row(ctx, row);
+}
+
 static const char *dispatch(struct command *c, struct asker *a)
 {
 	const char *cmd = arg(a, "cmd");
@@ -623,6 +630,8 @@ static const char *dispatch(struct command *c, struct asker *a)
 			return arg(a, "id") || arg(a, "all") ? walk_begin(a, *act) : "id or all is missing";
 	if (strcmp(cmd, "rate.explain") == 0)
 		return cmd_rate_explain(c, a);
+	if (strcmp(cmd, "route") == 0)
+		return explain_route(c->w, arg(a, "addr"), arg(a, "client"), on_explained, a);
 	return "no such command";
 }
 

@@ -1,6 +1,7 @@
 #include "dataplane/inbound.h"
 
 #include <stdlib.h>
+#include "dataplane/recipient.h"
 #include "dataplane/session.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
@@ -199,6 +200,7 @@ static void session_free(struct session *s)
 	if (s->rate_query)
 		shared_cancel(s->rate_query);
 	body_end(s);
+	recipient_reset(s);
 	wheel_cancel(w->wheel, &s->timer);
 	client_count(w->inbound, s->facts.client_ip, -1);
 	TAILQ_REMOVE(&w->inbound->sessions, s, entry);
@@ -291,6 +293,7 @@ static void decide_mail(struct session *s)
 	struct reply r;
 	enum status st = store_room(s->w->store[0], s->smtp.size_declared);
 
+	recipient_reset(s);
 	if (st != ST_OK) {
 		counter_add(C_TEMPFAIL_SPOOL_FULL, st == ST_FULL);
 		if (st == ST_FULL)
@@ -316,7 +319,7 @@ static void decide_mail(struct session *s)
 
 static void decide_rcpt(struct session *s)
 {
-	struct decision d = policy_relay(&s->facts, &s->smtp.rcpt);
+	struct decision d = recipient_decide(s);
 	struct reply r;
 
 	if (d.accept) {
@@ -325,7 +328,6 @@ static void decide_rcpt(struct session *s)
 		return;
 	}
 	counter_add(C_RCPT_REFUSED, 1);
-	counter_add(C_RELAY_DENIED, 1);
 	refuse_log(s, &d, s->smtp.rcpt.full);
 	answer(s, &d.reply);
 }
@@ -375,6 +377,7 @@ static void decide_message(struct session *s)
 	struct reply r;
 
 	s->body = NULL;
+	recipient_reset(s);
 	if (s->smtp.wire.dot_line)
 		body_mark_dot_lines(b);
 	if (!d.accept) {
@@ -428,6 +431,7 @@ static bool session_act(struct session *s, enum server_action act)
 		break;
 	case SRV_RESET:
 		body_end(s);
+		recipient_reset(s);
 		break;
 	case SRV_STARTTLS:
 		s->waits = WAITS_TLS;

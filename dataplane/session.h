@@ -32,6 +32,7 @@ struct session {
 	struct body *body;    /* of the transaction that comes in */
 	struct mail *mail;    /* whose answer it waits for */
 	struct shared_query *rate_query;
+	struct map *rcpts;    /* those of the transaction, when some of them were expanded (recipient.c) */
 	struct smtp_server smtp;
 };
 

@@ -7,6 +7,7 @@
 #include "dataplane/bounce.h"
 #include "dataplane/command.h"
 #include "dataplane/conns.h"
+#include "dataplane/generation.h"
 #include "dataplane/inbound.h"
 #include "dataplane/mail.h"
 #include "dataplane/outbound.h"
@@ -113,6 +114,7 @@ static void tick(struct worker *w, struct timer *t)
 	wheel_set(w->wheel, t, w->now_ns + NS_PER_S);
 	atomic_store_explicit(&counters_self->beat_ns, w->now_ns, memory_order_relaxed);
 	config_watch(w);
+	generation_tick(w);
 	scan_tick(w->scan);
 	outbound_tick(w);
 	counter_set(C_REDIS_UP, shared_is_up(w->shared));
@@ -303,6 +305,8 @@ enum status worker_init(struct worker *w, const struct worker_options *opt)
 	w->snapshot_ino = stat(dir, &sb) == 0 ? sb.st_ino : 0;
 	snprintf(dir, sizeof(dir), "%s/stats", opt->run_dir);
 	if ((st = counters_open(dir, "dataplane", (int)opt->index)) != ST_OK || (st = uring_init(&w->uring, URING_ENTRIES)) != ST_OK)
+		return st;
+	if ((st = generation_new(w, &w->generation)) != ST_OK)
 		return st;
 	w->wheel = wheel_new(w->now_ns);
 	if (!w->wheel)

@@ -18,6 +18,7 @@
 #include "spool/base/wheel.h"
 #include "spool/store/snapshot.h"
 #include "spool/store/store.h"
+#include "spool/store/tables.h"
 
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
@@ -25,6 +26,7 @@ struct inbound;
 struct scan;
 struct outbound;
 struct command;
+struct generation;
 
 enum { WORKER_PARTITIONS_MAX = 64, WORKER_LISTENERS_MAX = 64 };
 
@@ -78,6 +80,8 @@ struct worker {
 	struct command *command;
 	struct timer tick;
 	uint64_t now_ns; /* monotonic, of this turn */
+	struct tables tables; /* those in use; nothing points into them from one turn to the next */
+	struct generation *generation;
 	uint64_t snapshot_ino; /* what the configuration file was when last looked at */
 	bool fenced;     /* a partition stopped: new mail gets 421 */
 	volatile bool stopping; /* set by a signal */

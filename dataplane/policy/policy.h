@@ -10,9 +10,11 @@
 #include "spool/mail/address.h"
 #include "spool/mail/reply.h"
 #include "spool/store/snapshot.h"
+#include "spool/store/tables.h"
 
 struct policy_facts {
 	const struct snapshot *snap;
+	const struct tables *tables; /* of this moment: a worker changes them between two commands */
 	const struct snap_net *net; /* the configured network of the client; NULL: an outside client */
 	uint8_t client_ip[16];
 };

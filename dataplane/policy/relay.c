@@ -16,7 +16,8 @@ static bool is_local(const struct policy_facts *f, const struct address *rcpt)
 		return address_is_postmaster(rcpt); /* bare postmaster is always ours (RFC 5321 4.5.1) */
 	if (rcpt->is_literal || address_domain_key(rcpt->domain, &key) != ST_OK)
 		return false;
-	return snap_find_domain(f->snap, out_span(&key)) != NULL;
+	return snap_find_domain(f->snap, out_span(&key)) || snap_find_mail_domain(f->snap, out_span(&key)) ||
+		tables_find_domain(f->tables, out_span(&key));
 }
 
 struct decision policy_relay(const struct policy_facts *f, const struct address *rcpt)

@@ -46,7 +46,7 @@ static void transaction_reset(struct smtp_server *s)
 	s->size_declared = 0;
 	s->body_len = 0;
 	s->state.have_mail = s->state.bdat_active = s->state.bdat_last = s->state.discard = false;
-	s->state.rcpt_cap = s->state.rcpt_answers = s->state.refusal_len = 0;
+	s->state.rcpt_cap = s->state.rcpt_answers = s->state.rcpt_taken = s->state.refusal_len = 0;
 	s->state.phase = PHASE_COMMAND;
 	s->state.waiting = NOT_WAITING;
 }
@@ -185,14 +185,16 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 	return SRV_MAIL;
 }
 
-/* Makes room for one more recipient: the array doubles within the pool. */
-static bool rcpt_room(struct smtp_server *s)
+/* Makes room for more recipients: the array doubles within the pool. */
+static bool rcpt_room(struct smtp_server *s, uint32_t more)
 {
 	uint32_t cap = s->state.rcpt_cap ? s->state.rcpt_cap * 2 : 4;
 	struct env_rcpt *bigger;
 
-	if (s->env.nrcpt < s->state.rcpt_cap)
+	if (s->env.nrcpt + more <= s->state.rcpt_cap)
 		return true;
+	while (cap < s->env.nrcpt + more)
+		cap *= 2;
 	bigger = pool_alloc(&s->pool, cap * sizeof(*bigger));
 	if (!bigger)
 		return false;
@@ -219,18 +221,53 @@ static enum server_action cmd_rcpt(struct smtp_server *s, struct span arg)
 		return ERROR(s, 501, "5.1.3", "Bad recipient address: %s", trail_text());
 	if (rest.n && rest.p[0] != ' ')
 		return ERROR(s, 501, "5.5.4", "Syntax: RCPT TO:<address>");
-	if (s->cfg->rcpt_max && s->env.nrcpt >= s->cfg->rcpt_max) {
+	if (s->cfg->rcpt_max && s->state.rcpt_taken >= s->cfg->rcpt_max) {
 		SAY(s, 452, "4.5.3", "Too many recipients, send the rest in another message");
 		return SRV_STEP;
 	}
 	if (!rcpt_params(s, rest, &rcpt, &r))
 		return protocol_error(s, &r);
 	rcpt.addr = pool_span(&s->pool, s->rcpt.full);
-	if (!rcpt.addr.p || !rcpt_room(s))
+	if (!rcpt.addr.p || !rcpt_room(s, 1))
 		return out_of_room(s);
 	s->env.rcpt[s->env.nrcpt++] = rcpt;
 	s->state.waiting = FOR_RCPT;
 	return SRV_RCPT;
+}
+
+/* The recipient as it was given, for reports about what it stands for. One that is not ASCII has no form that every next hop takes: it stays without. */
+static struct span make_orcpt(struct smtp_server *s, const struct env_rcpt *rcpt)
+{
+	char buf[ADDRESS_MAX + 16];
+	struct out o = out_of(buf, sizeof(buf));
+
+	if (rcpt->orcpt.n || s->rcpt.is_utf8)
+		return rcpt->orcpt;
+	out_str(&o, "rfc822;");
+	out_add(&o, rcpt->addr);
+	return pool_span(&s->pool, out_span(&o));
+}
+
+bool smtp_server_rcpt_replace(struct smtp_server *s, const struct span *addr, uint32_t n)
+{
+	uint32_t last = s->env.nrcpt - 1;
+	struct env_rcpt before = s->env.rcpt[last], given = before;
+
+	given.orcpt = make_orcpt(s, &given);
+	if (!rcpt_room(s, n))
+		return false;
+	for (uint32_t i = 0; i < n; i++) {
+		struct env_rcpt r = given;
+
+		r.addr = pool_span(&s->pool, addr[i]);
+		if (!r.addr.p) {
+			s->env.rcpt[last] = before;
+			return false;
+		}
+		s->env.rcpt[last + i] = r;
+	}
+	s->env.nrcpt = last + n;
+	return true;
 }
 
 static bool arg_is_empty(struct span arg)
@@ -608,7 +645,9 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 		break;
 	case FOR_RCPT:
 		say(s, r);
-		if (!reply_is_ok(r))
+		if (reply_is_ok(r))
+			s->state.rcpt_taken++;
+		else
 			s->env.nrcpt--;
 		break;
 	case FOR_DATA:

@@ -65,6 +65,7 @@ struct smtp_server {
 		bool stray_chunk; /* of a BDAT that was out of order */
 		uint16_t refusal_len;
 		uint32_t errors, commands, rcpt_cap, rcpt_answers;
+		uint32_t rcpt_taken; /* RCPT commands that were accepted: not what they were expanded to */
 		uint64_t bdat_left;
 		size_t out_sent;
 		struct out out;
@@ -81,6 +82,9 @@ void smtp_server_refuse(struct smtp_server *s, const struct reply *r);
 enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_t *ret_used);
 /* Answers SRV_MAIL, SRV_RCPT, SRV_DATA, SRV_BODY_END. */
 void smtp_server_reply(struct smtp_server *s, const struct reply *r);
+/* SRV_RCPT, just before a positive answer: puts these addresses (none: they are all in the envelope already) in the place of the last recipient. They keep its NOTIFY and its ORCPT, which
+ * becomes the recipient as it was given when there is none (RFC 3461 5.2.7). False: no room, answer 452; the envelope is as it was. */
+[[nodiscard]] bool smtp_server_rcpt_replace(struct smtp_server *s, const struct span *addr, uint32_t n);
 /* The host cannot take the content (spool full, too big for it): the rest is read and thrown away, then this reply is sent in place of
  * the decision at the end. */
 void smtp_server_abort_body(struct smtp_server *s, const struct reply *r);

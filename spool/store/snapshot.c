@@ -56,15 +56,20 @@ static bool tables_ok(const struct snapshot *s)
 	const struct snap_net *net = list_at(s, set->nets);
 	const struct snap_domain *d = list_at(s, set->domains);
 	const struct snap_route *r = list_at(s, set->routes);
+	const struct snap_mail_domain *m = list_at(s, set->mail_domains);
 
 	if (!list_ok(s, set->listeners, sizeof(struct snap_listener)) || !list_ok(s, set->nets, sizeof(*net)) ||
-		!list_ok(s, set->domains, sizeof(*d)) || !list_ok(s, set->routes, sizeof(*r)) || !hosts_ok(s, set->dns_servers))
+		!list_ok(s, set->domains, sizeof(*d)) || !list_ok(s, set->routes, sizeof(*r)) ||
+		!list_ok(s, set->mail_domains, sizeof(*m)) || !hosts_ok(s, set->dns_servers))
 		return false;
 	for (uint32_t i = 0; i < set->nets.n; i++)
 		if (!str_ok(s, net[i].name) || net[i].prefix > 128 || net[i].class_ > CLASS_SUBMISSION)
 			return false;
 	for (uint32_t i = 0; i < set->domains.n; i++)
 		if (!str_ok(s, d[i].name))
+			return false;
+	for (uint32_t i = 0; i < set->mail_domains.n; i++)
+		if (!str_ok(s, m[i].name) || !str_ok(s, m[i].value) || !str_ok(s, m[i].forwarding) || m[i].kind >= DOMAIN_NKIND)
 			return false;
 	for (uint32_t i = 0; i < set->routes.n; i++)
 		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_MUST ||
@@ -185,6 +190,17 @@ static const void *find(const struct snapshot *s, struct snap_list l, size_t siz
 const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain)
 {
 	return find(s, s->h->settings.domains, sizeof(struct snap_domain), domain);
+}
+
+const struct snap_mail_domain *snap_mail_domains(const struct snapshot *s, uint32_t *ret_n)
+{
+	*ret_n = s->h->settings.mail_domains.n;
+	return list_at(s, s->h->settings.mail_domains);
+}
+
+const struct snap_mail_domain *snap_find_mail_domain(const struct snapshot *s, struct span domain)
+{
+	return find(s, s->h->settings.mail_domains, sizeof(struct snap_mail_domain), domain);
 }
 
 const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain)

@@ -11,7 +11,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 
-enum { SNAPSHOT_VERSION = 1 };
+enum { SNAPSHOT_VERSION = 2 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -26,6 +26,17 @@ enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
 enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST };
+
+/* What is done with mail to a managed domain (C7, C8, B1). */
+enum snap_domain_kind {
+	DOMAIN_ALIASES,   /* local parts are looked up */
+	DOMAIN_RETIRED,   /* all are refused with the domain's own text */
+	DOMAIN_LONG_FORM, /* x@long is x@short */
+	DOMAIN_ROUTED,    /* taken as it is and sent along its route: a provider's sub-domain */
+	DOMAIN_BACKUP_MX, /* taken as it is and sent to better preferred exchangers */
+	DOMAIN_FORWARDED, /* all mail goes to one address */
+	DOMAIN_NKIND,
+};
 
 struct snap_listener {
 	uint8_t ip[16];
@@ -46,6 +57,15 @@ struct snap_net {
 /* A local domain: everyone may send to it. Sorted by name (memcmp of look-up form, shorter first on a tie). */
 struct snap_domain {
 	struct snap_str name; /* look-up form: lower case, A-labels */
+	uint32_t line, pad;
+};
+/* A managed mail domain as configured: what weir-control compiles into the tables (tables.h), which decide. Workers only see from it that a domain ought to be there. Sorted like domains. */
+struct snap_mail_domain {
+	struct snap_str name;
+	struct snap_str value;      /* by kind: alias file, refusal text, short domain, -, -, address */
+	struct snap_str forwarding; /* DOMAIN_ALIASES: file of per-user forwarding; or empty */
+	uint32_t kind;              /* enum snap_domain_kind */
+	uint32_t deliver_unlisted;  /* DOMAIN_ALIASES: a local part that is not listed goes along the domain's route; 0: it is refused */
 	uint32_t line, pad;
 };
 /* Where a domain goes. Sorted like domains; name "*" is the default route (a smart host); a name that starts with "." is for all sub-domains. */
@@ -85,8 +105,9 @@ struct snap_settings {
 	uint32_t outbound_tls;    /* enum snap_tls for MX delivery */
 	uint32_t max_received;    /* B6: 25 */
 	uint64_t dns_timeout_ns;
-	uint32_t spool_direct, pad;
-	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */;
+	uint32_t spool_direct;
+	uint32_t tables_keep; /* generations kept for rollback */
+	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
 };
 
 struct snap_header {
@@ -117,6 +138,8 @@ const struct snap_host *snap_hosts(const struct snapshot *s, struct snap_list l,
 const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16]);
 /* domain in look-up form. */
 const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain);
+const struct snap_mail_domain *snap_mail_domains(const struct snapshot *s, uint32_t *ret_n);
+const struct snap_mail_domain *snap_find_mail_domain(const struct snapshot *s, struct span domain);
 /* Exact name, then ".parent" names from the longest, then "*"; NULL: by MX. */
 const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain);
 
