@@ -1,8 +1,10 @@
-/* A1: who may send to whom. Inside clients to anywhere, everyone to the domains that we serve; never an open relay, whatever the spelling. */
+/* A1: who may send to whom. Users who logged in and inside clients to anywhere, everyone to the domains that we serve; never an open relay, whatever the spelling. */
 #include "dataplane/policy/policy.h"
 
 enum snap_class policy_class(const struct policy_facts *f)
 {
+	if (f->auth_user.n)
+		return CLASS_SUBMISSION;
 	return f->net ? (enum snap_class)f->net->class_ : CLASS_MX;
 }
 
@@ -23,7 +25,7 @@ struct decision policy_relay(const struct policy_facts *f, const struct address 
 {
 	struct decision d = { .accept = true, .rule = "A1" };
 
-	if (f->net || is_local(f, rcpt))
+	if (f->auth_user.n || f->net || is_local(f, rcpt))
 		return d;
 	d.accept = false;
 	reply_set(&d.reply, 550, "5.7.1", "Relaying denied: %.*s is not served here", SPAN_FMT(rcpt->domain));
