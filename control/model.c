@@ -812,6 +812,8 @@ static void check_auth(struct model *m)
 		complain(m, NULL, "auth.password_file and auth.dovecot cannot both be there");
 	if (submission && !s->auth_file.len && !s->auth_dovecot.len)
 		complain(m, NULL, "listen: a submission service needs auth.password_file or auth.dovecot");
+	if ((s->auth_client_limit > 0 && s->auth_client_limit < 2) || (s->auth_user_limit > 0 && s->auth_user_limit < 2))
+		complain(m, NULL, "auth.failures_per_client and auth.failures_per_user must be at least 2: a login that is under way counts");
 	if (submission && !s->auth_mechs.n)
 		complain(m, NULL, "auth.mechanisms: a submission service needs one");
 }
