@@ -1,6 +1,5 @@
 #include "dataplane/auth.h"
 
-#include <ctype.h>
 #include <sys/random.h>
 #include "dataplane/inbound.h"
 #include "dataplane/session.h"
@@ -65,14 +64,14 @@ static unsigned dovecot_mechs(const struct dovecot *d)
 void auth_offer(struct session *s)
 {
 	const struct worker *w = s->w;
-	unsigned can = 0;
+	unsigned may = snap_mechs(&s->cfg->snap), can = 0;
 
-	/* a user without a verifier could not use SCRAM, and his mail program might try nothing else */
+	/* a user without a verifier cannot use SCRAM, and his mail program might not think of anything else that it could do */
 	if (w->passwords)
-		can = SASL_PLAIN | SASL_LOGIN | (passwords_state(w->passwords).all_scram ? SASL_SCRAM_SHA_256 : 0);
+		can = passwords_state(w->passwords).all_scram || may == SASL_SCRAM_SHA_256 ? SASL_ALL : SASL_PLAIN | SASL_LOGIN;
 	else if (w->dovecot)
 		can = dovecot_mechs(w->dovecot);
-	s->smtp.auth_mechs = can & snap_mechs(&s->cfg->snap);
+	s->smtp.auth_mechs = can & may;
 }
 
 /* ---- answers ---- */
@@ -113,13 +112,6 @@ static void auth_bad(struct session *s)
 	refuse(s, 535, "5.7.8", "Authentication credentials are invalid");
 }
 
-static void auth_trouble(struct session *s, const char *why)
-{
-	counter_add(C_AUTH_TEMPFAIL, 1);
-	auth_log(s, "auth-undecided", why);
-	refuse(s, 454, "4.7.0", "Authentication is not possible now, try again later");
-}
-
 static void auth_limited(struct session *s, unsigned code, const char *what, const char *text)
 {
 	counter_add(C_AUTH_LIMITED, 1);
@@ -130,12 +122,12 @@ static void auth_limited(struct session *s, unsigned code, const char *what, con
 /* ---- limits ---- */
 
 /* An IPv6 host has a whole /64 to choose its address from. */
-static void client_key(const struct session *s, struct out *o)
+void auth_client_key(const uint8_t client[16], struct out *o)
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	uint8_t ip[16];
 
-	memcpy(ip, s->facts.client_ip, 16);
+	memcpy(ip, client, 16);
 	if (memcmp(ip, mapped, sizeof(mapped)) != 0)
 		memset(ip + 8, 0, 8);
 	out_str(o, "auth-client/");
@@ -143,13 +135,21 @@ static void client_key(const struct session *s, struct out *o)
 }
 
 /* In lower case: whether "Bob" is "bob" is for others to know, but he has no more attempts for it. */
-static void user_key(const struct session *s, struct out *o)
+void auth_user_key(struct span user, struct out *o)
 {
-	struct span user = s->smtp.sasl->user;
-
 	out_str(o, "auth-user/");
 	for (size_t i = 0; i < user.n; i++)
-		out_char(o, (char)tolower((unsigned char)user.p[i]));
+		out_char(o, user.p[i] >= 'A' && user.p[i] <= 'Z' ? (char)(user.p[i] + 'a' - 'A') : user.p[i]);
+}
+
+static void client_key(const struct session *s, struct out *o)
+{
+	auth_client_key(s->facts.client_ip, o);
+}
+
+static void user_key(const struct session *s, struct out *o)
+{
+	auth_user_key(s->smtp.sasl->user, o);
 }
 
 typedef void key_fn(const struct session *s, struct out *o);
@@ -180,10 +180,24 @@ static void uncount(struct session *s, key_fn *key, double limit)
 		shared_rate_undo(s->w->shared, out_span(&o), 1, s->cfg->set->auth_period_ns);
 }
 
-static void auth_good(struct session *s, struct span user)
+static void uncount_both(struct session *s)
 {
 	uncount(s, client_key, s->cfg->set->auth_client_limit);
 	uncount(s, user_key, s->cfg->set->auth_user_limit);
+}
+
+/* Nobody said that the password is wrong: it does not count, else an outage would shut out everybody who tries again. */
+static void auth_trouble(struct session *s, const char *why)
+{
+	counter_add(C_AUTH_TEMPFAIL, 1);
+	auth_log(s, "auth-undecided", why);
+	uncount_both(s);
+	refuse(s, 454, "4.7.0", "Authentication is not possible now, try again later");
+}
+
+static void auth_good(struct session *s, struct span user)
+{
+	uncount_both(s);
 	counter_add(C_AUTH_OK, 1);
 	auth_log(s, "authenticated", NULL);
 	s->waits = WAITS_NOTHING;
@@ -330,10 +344,13 @@ static void ask_backend(struct session *s)
 
 static void user_counted(struct session *s, const struct rate_answer *a)
 {
-	if (a->over)
-		auth_limited(s, 454, "user", "Too many failed logins of this user, try again later");
-	else
+	if (!a->over) {
 		ask_backend(s);
+		return;
+	}
+	/* a mail program that tries again and again must not shut out the others at its address */
+	uncount(s, client_key, s->cfg->set->auth_client_limit);
+	auth_limited(s, 454, "user", "Too many failed logins of this user, try again later");
 }
 
 static void on_user_counted(void *ctx, const struct rate_answer *a)
