@@ -31,7 +31,8 @@ static int usage(FILE *f)
 	      "  rate explain client/ADDRESS|user/NAME|auth-client/ADDRESS|auth-user/NAME\n"
 	      "                                           limit, where it comes from, rate now\n"
 	      "  config check FILE | show | explain [KEY] | reload\n"
-	      "  auth hash [--no-scram] USER | check FILE a line for the password file (password on standard input); check it\n"
+	      "  auth hash [--no-scram] USER              a line for the password file; the password is read from standard input\n"
+	      "  auth check FILE                          lines of a password file that would be left out\n"
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
 	      "  version\n", f);
 	return f == stdout ? 0 : 2;
