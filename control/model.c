@@ -12,6 +12,8 @@
 #include "spool/base/clock.h"
 #include "spool/mail/address.h"
 
+enum { ROWS_MAX = 256 };
+
 struct snap_settings *model_settings(struct model *m)
 {
 	return &((struct snap_header *)(void *)m->bytes)->settings;
@@ -339,12 +341,15 @@ static void row_listener(struct reader *r, const yaml_node_t *item, void *row)
 {
 	struct snap_listener *l = row;
 	const yaml_node_t *at = item;
-	const char *text = scalar(item), *tls = NULL;
+	static const char *const role_words[] = { "mx", "submission", "submissions", NULL };
+	const char *text = scalar(item), *tls = NULL, *role = NULL;
 	struct span host;
 	uint64_t port;
+	int w;
 
 	if (item->type == YAML_MAPPING_NODE) {
-		only_members(r, item, (const char *const[]){ "address", "tls", NULL }, "listen");
+		only_members(r, item, (const char *const[]){ "address", "role", "tls", NULL }, "listen");
+		role = scalar(member(r, item, "role"));
 		at = member(r, item, "address");
 		text = scalar(at);
 		tls = scalar(member(r, item, "tls"));
@@ -356,8 +361,14 @@ static void row_listener(struct reader *r, const yaml_node_t *item, void *row)
 	}
 	if (tls && strcmp(tls, "implicit") != 0)
 		complain(r->m, item, "listen: tls is \"%s\"; write implicit, or leave it out for STARTTLS", tls);
+	if (role && (w = find_word(role_words, role)) >= 0)
+		l->role = (uint32_t)w;
+	else if (role)
+		complain(r->m, item, "listen: role \"%s\" is not possible; write mx, submission or submissions", role);
+	if (tls && l->role == ROLE_SUBMISSION)
+		complain(r->m, item, "listen: submission begins TLS with STARTTLS; with tls: implicit the role is submissions");
 	l->port = (uint16_t)port;
-	l->tls_implicit = tls != NULL;
+	l->tls_implicit = tls != NULL || l->role == ROLE_SUBMISSIONS;
 }
 
 static void row_net(struct reader *r, const yaml_node_t *item, void *row)
@@ -502,6 +513,69 @@ static void row_route(struct reader *r, const yaml_node_t *item, void *row)
 	route_next_hops(r, item, t);
 }
 
+static void row_mechanism(struct reader *r, const yaml_node_t *item, void *row)
+{
+	static const char *const words[] = { "plain", "login", "scram-sha-256", NULL };
+	const char *text = scalar(item);
+	int w = text ? find_word(words, text) : -1;
+	uint32_t *bit = row;
+
+	if (w < 0)
+		complain(r->m, item, "auth.mechanisms: \"%s\" is not possible; write plain, login or scram-sha-256", text ? text : "");
+	else
+		*bit = 1u << w;
+}
+
+/* "local@domain", "@domain" or "*"; the domain in look-up form. */
+static struct snap_str sender_key(struct reader *r, const yaml_node_t *at)
+{
+	char buf[ADDRESS_MAX + 1];
+	struct out o = out_of(buf, sizeof(buf));
+	const char *text = scalar(at), *sign = text ? strrchr(text, '@') : NULL;
+	struct address a;
+
+	if (text && strcmp(text, "*") == 0)
+		return model_add_str(r->m, SPAN("*"));
+	if (sign) {
+		out_add(&o, span_of(text, (size_t)(sign - text) + 1));
+		if ((sign == text || address_parse(span_str(text), ADDRESS_UTF8, &a) == ST_OK) &&
+			address_domain_key(span_str(sign + 1), &o) == ST_OK)
+			return model_add_str(r->m, out_span(&o));
+	}
+	complain(r->m, at, "auth.senders: \"%s\" is not a sender; write an address, \"@domain\" or \"*\"", text ? text : "");
+	return model_add_str(r->m, SPAN(""));
+}
+
+static void row_senders(struct reader *r, const yaml_node_t *item, void *row)
+{
+	struct snap_senders *s = row;
+	const yaml_node_t *list;
+	const char *user;
+	struct snap_str *a;
+	size_t n = 0;
+
+	s->line = (uint32_t)item->start_mark.line + 1;
+	s->user = model_add_str(r->m, SPAN(""));
+	if (item->type != YAML_MAPPING_NODE) {
+		complain(r->m, item, "auth.senders: an entry is {user: NAME, senders: [ADDRESS, ...]}");
+		return;
+	}
+	only_members(r, item, (const char *const[]){ "user", "senders", NULL }, "auth.senders");
+	user = scalar(member(r, item, "user"));
+	list = member(r, item, "senders");
+	if (!user || !*user || !list || list->type != YAML_SEQUENCE_NODE) {
+		complain(r->m, item, "auth.senders: an entry is {user: NAME, senders: [ADDRESS, ...]}");
+		return;
+	}
+	s->user = model_add_str(r->m, span_str(user));
+	a = calloc((size_t)(list->data.sequence.items.top - list->data.sequence.items.start) + 1, sizeof(*a));
+	CHECK(a);
+	for (yaml_node_item_t *i = list->data.sequence.items.start; i < list->data.sequence.items.top; i++)
+		a[n++] = sender_key(r, yaml_document_get_node(r->doc, *i));
+	s->senders = model_add_list(r->m, a, n, sizeof(*a));
+	free(a);
+}
+
 static const struct table {
 	size_t off, size;
 	item_fn *fn;
@@ -512,6 +586,8 @@ static const struct table {
 	{ offsetof(struct snap_settings, routes), sizeof(struct snap_route), row_route },
 	{ offsetof(struct snap_settings, dns_servers), sizeof(struct snap_host), row_host },
 	{ offsetof(struct snap_settings, mail_domains), sizeof(struct snap_mail_domain), row_mail_domain },
+	{ offsetof(struct snap_settings, auth_mechs), sizeof(uint32_t), row_mechanism },
+	{ offsetof(struct snap_settings, auth_senders), sizeof(struct snap_senders), row_senders },
 };
 
 static struct model *sorting; /* qsort has no context; one thread */
@@ -543,7 +619,7 @@ static void sort_table(struct reader *r, const struct table *t, char *rows, size
 	sorting = r->m;
 	if (t->fn == row_net)
 		qsort(rows, n, t->size, by_prefix);
-	if (t->fn != row_domain && t->fn != row_route && t->fn != row_mail_domain)
+	if (t->fn != row_domain && t->fn != row_route && t->fn != row_mail_domain && t->fn != row_senders)
 		return;
 	sort_by_name(r->m, rows, n, t->size);
 	for (size_t i = 1; i < n; i++) {
@@ -612,9 +688,9 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 			unknown_key(r->m, kn, path);
 			continue;
 		}
-		if (*r->seen & 1ull << (row - schema))
+		if (r->seen[row - schema])
 			complain(r->m, kn, "%s is there twice", path);
-		*r->seen |= 1ull << (row - schema);
+		r->seen[row - schema] = true;
 		if (row->type == T_TABLE)
 			set_table(r, row, v);
 		else if (!scalar(v))
@@ -624,12 +700,14 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 	}
 }
 
-static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
+static void read_stream(struct model *m, yaml_parser_t *p)
 {
 	yaml_document_t doc;
+	bool seen[ROWS_MAX] = { false };
 	struct reader r = { .m = m, .doc = &doc, .seen = seen };
 	yaml_node_t *root;
 
+	CHECK(schema_rows <= ROWS_MAX);
 	if (!yaml_parser_load(p, &doc)) {
 		m->errors++;
 		fprintf(m->complain, "%s:%zu: not YAML: %s\n", m->file ? m->file : "(default)", p->problem_mark.line + 1, p->problem ? p->problem : "?");
@@ -646,11 +724,10 @@ static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
 static void read_text(struct model *m, const char *text)
 {
 	yaml_parser_t p;
-	uint64_t seen = 0;
 
 	CHECK(yaml_parser_initialize(&p));
 	yaml_parser_set_input_string(&p, (const unsigned char *)text, strlen(text));
-	read_stream(m, &p, &seen);
+	read_stream(m, &p);
 	yaml_parser_delete(&p);
 }
 
@@ -658,7 +735,6 @@ static void read_file(struct model *m, const char *file)
 {
 	FILE *f = fopen(file, "r");
 	yaml_parser_t p;
-	uint64_t seen = 0;
 
 	if (!f) {
 		m->errors++;
@@ -667,7 +743,7 @@ static void read_file(struct model *m, const char *file)
 	}
 	CHECK(yaml_parser_initialize(&p));
 	yaml_parser_set_input_file(&p, f);
-	read_stream(m, &p, &seen);
+	read_stream(m, &p);
 	yaml_parser_delete(&p);
 	fclose(f);
 }
@@ -731,6 +807,7 @@ static void derive(struct model *m, const char *run_dir)
 	default_str(m, offsetof(struct snap_settings, node), "%.*s", (int)strcspn(m->bytes + s->hostname.off, "."), m->bytes + s->hostname.off);
 	default_str(m, offsetof(struct snap_settings, run_dir), "%s", run_dir);
 	default_str(m, offsetof(struct snap_settings, spool_dir), "%s/spool", run_dir);
+	default_str(m, offsetof(struct snap_settings, auth_secret), "%s/auth-secret", run_dir);
 	default_str(m, offsetof(struct snap_settings, redis), "unix:%s/redis.sock", run_dir);
 	default_str(m, offsetof(struct snap_settings, signatures), "%s/signatures", exe);
 	if (!model_settings(m)->tls_cert.len && !model_settings(m)->tls_key.len) {
@@ -742,6 +819,24 @@ static void derive(struct model *m, const char *run_dir)
 			default_str(m, offsetof(struct snap_settings, tls_key), "%s/tls-key.pem", run_dir);
 		}
 	}
+}
+
+static void check_auth(struct model *m)
+{
+	const struct snap_settings *s = model_settings(m);
+	const struct snap_listener *l = (const struct snap_listener *)(const void *)(m->bytes + s->listeners.off);
+	bool submission = false;
+
+	for (uint32_t i = 0; i < s->listeners.n; i++)
+		submission = submission || l[i].role != ROLE_MX;
+	if (s->auth_file.len && s->auth_dovecot.len)
+		complain(m, NULL, "auth.password_file and auth.dovecot cannot both be there");
+	if (submission && !s->auth_file.len && !s->auth_dovecot.len)
+		complain(m, NULL, "listen: a submission service needs auth.password_file or auth.dovecot");
+	if ((s->auth_client_limit > 0 && s->auth_client_limit < 2) || (s->auth_user_limit > 0 && s->auth_user_limit < 2))
+		complain(m, NULL, "auth.failures_per_client and auth.failures_per_user must be at least 2: a login that is under way counts");
+	if (submission && !s->auth_mechs.n)
+		complain(m, NULL, "auth.mechanisms: a submission service needs one");
 }
 
 /* What single values cannot show. */
@@ -756,6 +851,7 @@ static void check_together(struct model *m)
 		complain(m, NULL, "tls.certificate is there without tls.key");
 	if (!s->listeners.n)
 		complain(m, NULL, "listen: at least one address is needed");
+	check_auth(m);
 	if (s->spill_bytes > s->segment_bytes / 4)
 		complain(m, NULL, "spool.spill must be at most a quarter of spool.segment");
 	if (s->retry_first_ns > s->retry_max_ns)
@@ -772,7 +868,6 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 {
 	struct snap_header *h;
 
-	CHECK(schema_rows <= 64); /* reader.seen has a bit for each */
 	*m = (struct model){ .complain = out };
 	append(m, &(struct snap_header){ 0 }, sizeof(struct snap_header));
 	default_str(m, offsetof(struct snap_settings, run_dir), "%s", run_dir);

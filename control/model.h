@@ -8,7 +8,7 @@
 struct reader {
 	struct model *m;
 	yaml_document_t *doc;
-	uint64_t *seen; /* bit per schema row */
+	bool *seen; /* per schema row */
 };
 
 void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

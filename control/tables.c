@@ -1,13 +1,10 @@
 #include "control/tables.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 #include "control/aliasfile.h"
+#include "spool/base/file.h"
 #include "spool/mail/address.h"
 
 enum { FILE_MAX = 256 << 20, ERRORS_SHOWN = 100 };
@@ -188,56 +185,22 @@ static void add_alias(struct compiler *c, uint32_t d, uint32_t source, bool is_f
 
 /* ---- files ---- */
 
-static char *read_all(int fd, size_t n, size_t *ret_got)
-{
-	char *text = malloc(n + 1);
-	ssize_t got = 0;
-
-	*ret_got = 0;
-	CHECK(text);
-	while (*ret_got < n && (got = read(fd, text + *ret_got, n - *ret_got)) > 0)
-		*ret_got += (size_t)got;
-	if (got >= 0)
-		return text;
-	free(text);
-	return NULL;
-}
-
-static char *read_source(struct compiler *c, const char *path, struct span *ret)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char *text = NULL;
-	struct stat sb;
-	size_t got = 0;
-
-	if (fd < 0 || fstat(fd, &sb) < 0)
-		wrong(c, path, 0, "%s", strerror(errno));
-	else if (!S_ISREG(sb.st_mode))
-		wrong(c, path, 0, "not a file");
-	else if (sb.st_size > FILE_MAX)
-		wrong(c, path, 0, "larger than %d MiB", FILE_MAX >> 20);
-	else if (!(text = read_all(fd, (size_t)sb.st_size, &got)))
-		wrong(c, path, 0, "%s", strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	*ret = span_of(text, got);
-	return text;
-}
-
 static void compile_file(struct compiler *c, uint32_t d, const char *path, bool is_forwarding)
 {
 	uint32_t source = (uint32_t)c->sources.n;
 	enum aliasfile_event ev;
 	struct aliasfile f;
 	struct snap_str name;
-	struct span text;
-	char *bytes = read_source(c, path, &text);
+	char *bytes;
+	size_t n;
 
-	if (!bytes)
+	if (file_read(path, FILE_MAX, NULL, &bytes, &n) != ST_OK) {
+		wrong(c, path, 0, "%s", trail_text());
 		return;
+	}
 	name = add_string(c, span_str(path));
 	((struct tables_source *)rows_add(&c->sources, 1))->path = name;
-	f = aliasfile_of(text);
+	f = aliasfile_of(span_of(bytes, n));
 	while ((ev = aliasfile_next(&f)) != ALIASFILE_END)
 		if (ev == ALIASFILE_WRONG)
 			wrong(c, path, f.line, "%s", f.wrong);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "control/ask.h"
+#include "control/authtool.h"
 #include "control/generations.h"
 #include "control/metrics.h"
 #include "control/schema.h"
@@ -28,11 +29,14 @@ static int usage(FILE *f)
 	      "  queue list [--limit N] [--state active|deferred|held|scanning] [--domain D] [--sender A]\n"
 	      "  queue show ID                            one message and what became of each recipient\n"
 	      "  queue retry|hold|release|delete ID|--all [--domain D] [--sender A] [--state S]\n"
-	      "  rate explain client/ADDRESS              limit, where it comes from, rate now\n"
+	      "  rate explain client/ADDRESS|user/NAME|auth-client/ADDRESS|auth-user/NAME\n"
+	      "                                           limit, where it comes from, rate now\n"
 	      "  config check FILE | show | explain [KEY] | reload\n"
 	      "  tables show | check | diff [A [B]] | compile | rollback [N]   the compiled alias tables\n"
 	      "  alias ADDR                               what it stands for, and which aliases lead to it\n"
 	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
+	      "  auth hash [--no-scram] USER              a line for the password file; the password is read from standard input\n"
+	      "  auth check FILE                          lines of a password file that would be left out\n"
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
 	      "  version\n", f);
 	return f == stdout ? 0 : 2;
@@ -194,6 +198,8 @@ static void print_degraded(const struct totals *t)
 	DEGRADED(!t->control_beat_ns, "control does not run: the node relays on with its last configuration")
 	DEGRADED(!t->v[C_REDIS_UP], "redis does not answer: rates are counted locally")
 	DEGRADED(!t->v[C_SCANNERS], "no scanner is linked: mail is answered 451, or held, as configured")
+	DEGRADED(t->v[C_AUTH_DOWN], "logins: the password file cannot be read, or Dovecot's socket is away")
+	DEGRADED(t->v[C_AUTH_BAD_LINES], "lines of the password file are left out: weirctl auth check tells which")
 	DEGRADED(t->v[C_SPOOL_FENCED], "a partition stopped after a disk error: its worker answers 421")
 	DEGRADED(!t->v[C_SPOOL_DIRECT], "the log is written without O_DIRECT (slower)")
 	DEGRADED(!t->v[C_SPOOL_FIXED], "the log is written without registered buffers (slower; raise the memlock limit)")
@@ -533,6 +539,11 @@ int main(int argc, char **argv)
 		return alias_command(run_dir, as_json, argv[1]);
 	if (strcmp(argv[0], "route") == 0)
 		return cmd_route(argc, argv);
+	if (strcmp(argv[0], "auth") == 0) {
+		int code = auth_tool(argc, argv);
+
+		return code == 2 ? usage(stderr) : code;
+	}
 	if (strcmp(argv[0], "spool") == 0 && argc == 3)
 		return spool_tool(argv[1], argv[2], stdout);
 	if (strcmp(argv[0], "version") == 0) {

@@ -1,12 +1,11 @@
 #include "dataplane/generation.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include "spool/base/counters.h"
+#include "spool/base/thread.h"
 
 struct generation {
 	char run_dir[4000];
@@ -38,19 +37,6 @@ static void *check_thread(void *arg)
 	open_and_check(g);
 	atomic_store_explicit(&g->done, true, memory_order_release);
 	return NULL;
-}
-
-/* Signals are for the worker's thread: they wake it from its sleep. */
-static bool begin_thread(struct generation *g)
-{
-	sigset_t all, before;
-	int err;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&g->thread, NULL, check_thread, g);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return err == 0;
 }
 
 static void take_over(struct worker *w, struct generation *g)
@@ -114,7 +100,7 @@ void generation_tick(struct worker *w)
 		return;
 	g->any = !w->tables.h;
 	atomic_store_explicit(&g->done, false, memory_order_relaxed);
-	g->checking = begin_thread(g);
+	g->checking = thread_start(&g->thread, check_thread, g) == ST_OK;
 	if (!g->checking)
 		g->ino = 0; /* no thread to be had: at the next tick */
 }

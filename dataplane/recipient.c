@@ -90,7 +90,6 @@ struct decision recipient_decide(struct session *s)
 	struct pool work;
 	struct decision d;
 
-	s->facts.tables = &s->w->tables;
 	d = policy_relay(&s->facts, &s->smtp.rcpt);
 	if (!d.accept) {
 		counter_add(C_RELAY_DENIED, 1);

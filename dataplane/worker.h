@@ -9,6 +9,8 @@
 
 #include <stddef.h>
 #include "dataplane/lookup/dns.h"
+#include "dataplane/lookup/dovecot.h"
+#include "dataplane/lookup/passwords.h"
 #include "dataplane/lookup/shared.h"
 #include "dataplane/net/net.h"
 #include "dataplane/smtp/server.h"
@@ -35,7 +37,7 @@ struct config {
 	uint32_t refs;
 	struct snapshot snap;
 	const struct snap_settings *set;
-	struct smtp_server_config smtp;
+	struct smtp_server_config smtp[ROLE_NROLE];
 	struct tls_context *tls_server; /* NULL: no STARTTLS */
 	struct tls_context *tls_client;
 };
@@ -74,6 +76,9 @@ struct worker {
 	uint32_t nstore;
 	struct dns *dns;
 	struct shared *shared;
+	struct passwords *passwords; /* NULL: no submission service, or Dovecot's */
+	struct dovecot *dovecot;     /* NULL: no submission service, or the password file's */
+	struct snap_listener listener[WORKER_LISTENERS_MAX]; /* what the sockets are, whatever a later configuration says */
 	struct inbound *inbound;
 	struct scan *scan;
 	struct outbound *outbound;

@@ -1,9 +1,10 @@
 #include "dataplane/smtp/server.h"
 
 #include "dataplane/smtp/params.h"
+#include "dataplane/smtp/server_auth.h"
 
-enum { PHASE_COMMAND, PHASE_BODY };
-enum { NOT_WAITING, FOR_MAIL, FOR_RCPT, FOR_DATA, FOR_END, FOR_TLS };
+enum { PHASE_COMMAND, PHASE_BODY, PHASE_AUTH };
+enum { NOT_WAITING, FOR_MAIL, FOR_RCPT, FOR_DATA, FOR_END, FOR_TLS, FOR_AUTH };
 enum { OUT_RESERVE = 1200 }; /* room that one command's replies may need */
 
 /* ---- output ---- */
@@ -37,6 +38,11 @@ void smtp_server_sent(struct smtp_server *s, size_t n)
 static bool in_transaction(const struct smtp_server *s)
 {
 	return s->state.have_mail;
+}
+
+bool server_in_transaction(const struct smtp_server *s)
+{
+	return in_transaction(s);
 }
 
 static void transaction_reset(struct smtp_server *s)
@@ -75,6 +81,17 @@ static enum server_action protocol_error(struct smtp_server *s, const struct rep
 		return close_with(s);
 	}
 	return SRV_STEP;
+}
+
+enum server_action server_error(struct smtp_server *s, const struct reply *r)
+{
+	return protocol_error(s, r);
+}
+
+void server_auth_wait(struct smtp_server *s, enum server_auth_wait w)
+{
+	s->state.waiting = w == AUTH_WAITS_HOST ? FOR_AUTH : NOT_WAITING;
+	s->state.phase = w == AUTH_WAITS_NOTHING ? PHASE_COMMAND : PHASE_AUTH;
 }
 
 #define ERROR(s, code, enhanced, ...)                                                                                              \
@@ -163,6 +180,8 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 		return ERROR(s, 503, "5.5.1", "Say EHLO first");
 	if (in_transaction(s))
 		return ERROR(s, 503, "5.5.1", "MAIL was said already");
+	if (s->cfg->auth && !s->auth_user.n)
+		return ERROR(s, 530, "5.7.0", "%s", s->tls ? "Authentication is required" : "Say STARTTLS first, then AUTH");
 	if (!take_keyword(&arg, "FROM:"))
 		return ERROR(s, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
 	if (address_path(arg, ADDRESS_ALLOW_NULL | utf8_flag(s, arg), &s->sender, &rest) != ST_OK)
@@ -365,7 +384,7 @@ static enum server_action cmd_vrfy(struct smtp_server *s, struct span arg)
 
 static enum server_action cmd_help(struct smtp_server *s, struct span arg)
 {
-	SAY(s, 214, "2.0.0", "Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP STARTTLS QUIT");
+	SAY(s, 214, "2.0.0", "Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP STARTTLS AUTH QUIT");
 	return SRV_STEP;
 }
 
@@ -417,6 +436,7 @@ static const struct command {
 	{ "NOOP", cmd_noop },
 	{ "QUIT", cmd_quit },
 	{ "STARTTLS", cmd_starttls },
+	{ "AUTH", server_auth_command },
 	{ "VRFY", cmd_vrfy },
 	{ "HELP", cmd_help },
 	{ "EXPN", cmd_expn },
@@ -469,8 +489,10 @@ static enum server_action step_command(struct smtp_server *s, struct span in, si
 	}
 	switch (wire_next(&s->wire, in, ret_used)) {
 	case WIRE_LINE:
-		return on_line(s, s->wire.line);
+		return s->state.phase == PHASE_AUTH ? server_auth_line(s, s->wire.line) : on_line(s, s->wire.line);
 	case WIRE_LINE_LONG:
+		if (s->state.phase == PHASE_AUTH)
+			return server_auth_line_long(s);
 		return ERROR(s, 500, "5.5.2", "Line is too long");
 	case WIRE_BAD_LINE_END:
 		SAY(s, 500, "5.5.2", "Lines end with CR LF; a bare CR or LF is not accepted");
@@ -593,6 +615,7 @@ void smtp_server_init(struct smtp_server *s, const struct smtp_server_config *cf
 
 void smtp_server_done(struct smtp_server *s)
 {
+	server_auth_forget(s);
 	pool_reset(&s->pool);
 }
 
@@ -663,6 +686,14 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 			transaction_reset(s);
 		}
 		break;
+	case FOR_AUTH:
+		CHECK(r->code >= 400);
+		server_auth_end(s);
+		if (r->code == 535)
+			protocol_error(s, r);
+		else
+			say(s, r);
+		break;
 	case FOR_END:
 		s->state.waiting = s->cfg->lmtp && s->state.rcpt_answers + 1 < s->env.nrcpt ? FOR_END : NOT_WAITING;
 		answer_end(s, r);
@@ -681,6 +712,7 @@ void smtp_server_abort_body(struct smtp_server *s, const struct reply *r)
 
 void smtp_server_tls_started(struct smtp_server *s)
 {
+	server_auth_forget(s);
 	transaction_reset(s);
 	wire_mode(&s->wire, WIRE_LINES, 0, true);
 	s->helo = SPAN_NONE;

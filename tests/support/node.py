@@ -137,17 +137,22 @@ class Sink:
 class Node:
     """weir run with a configuration. `extra` is YAML text that is put behind the basic one."""
 
-    def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav"):
+    def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav", submission=False):
         self.dir = pathlib.Path(tmp) / name
         self.dir.mkdir(parents=True)
         self.run = self.dir / "run"
         self.port, self.metrics = free_port(), free_port()
+        listen = f'"127.0.0.1:{self.port}"'
+        if submission:
+            self.submission, self.submissions = free_port(), free_port()
+            listen += (f', {{address: "127.0.0.1:{self.submission}", role: submission}}'
+                       f', {{address: "127.0.0.1:{self.submissions}", role: submissions}}')
         if routes is None:
             routes = '[{domain: "*", to: "smtp:[127.0.0.1]:%d", tls: never}]' % (sink_port or 1)
         self.config = self.dir / "weir.yaml"
         self.config.write_text(
             f"hostname: relay.cam.example\nmetrics: 127.0.0.1:{self.metrics}\nworkers: {workers}\n"
-            f'listen: ["127.0.0.1:{self.port}"]\nlocal_domains: [cam.example]\npostmaster: postmaster@cam.example\n'
+            f'listen: [{listen}]\nlocal_domains: [cam.example]\npostmaster: postmaster@cam.example\n'
             + ("" if "spool:" in extra else "spool: {segment: 8M, max: 512M, arena: 48M}\n")
             + ("" if "scan:" in extra else f"scan: {{processes: 2, engine: {engine}}}\n")
             + ("" if "relay_clients:" in extra else "relay_clients: [{network: 127.0.0.0/8, rate: none}]\n")
