@@ -3,6 +3,7 @@ import asyncio
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -15,10 +16,23 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("WEIR_BIN", ROOT / "build" / "release"))
 
 
+given_ports = set()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens on, below those that the kernel gives to connections: it is still free when it is listened on."""
+    while True:
+        port = random.randrange(10000, 32768)
+        if port in given_ports:
+            continue
+        given_ports.add(port)
+        try:
+            with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+                tcp.bind(("127.0.0.1", port))
+                udp.bind(("127.0.0.1", port))
+            return port
+        except OSError:
+            pass
 
 
 def wait_for(what, timeout=20.0, step=0.02):
