@@ -20,10 +20,10 @@ LDFLAGS := $(OPT_$(V)) -pie -pthread -Wl,-z,relro,-z,now
 ARCHIVES := spool/base spool/mail spool/store dataplane/smtp dataplane/net dataplane/lookup dataplane/policy \
 	dataplane scanner control bench
 # The vendor libraries of each folder.
-LIBS_spool := -luring -lxxhash -lidn2
-LIBS_dataplane := -lssl -lcrypto -lcares -lhiredis -lm
+LIBS_spool := -luring -lxxhash -lidn2 -lcrypt -lcrypto
+LIBS_dataplane := -lssl -lcares -lhiredis -lm
 LIBS_scanner := -lclamav -lseccomp
-LIBS_control := -lyaml -ljansson -lmicrohttpd -lcurl -lcrypto
+LIBS_control := -lyaml -ljansson -lmicrohttpd -lcurl
 JEMALLOC_release := -ljemalloc
 
 archive = $(B)/lib$(subst /,-,$(1)).a
@@ -46,7 +46,7 @@ programs: $(PROGRAMS:%=$(B)/%) $(B)/signatures/weir-test.ndb $(MAN)
 
 # What Debian 12 must have; asked of apt only when something is missing, and only as root.
 DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ares-dev libclamav-dev libjemalloc-dev libyaml-dev \
-	libjansson-dev libmicrohttpd-dev libseccomp-dev libidn2-dev libxxhash-dev scdoc redis-server procps
+	libjansson-dev libmicrohttpd-dev libseccomp-dev libidn2-dev libxxhash-dev libcrypt-dev scdoc redis-server procps
 DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc
 deps-run:
 	@deploy/apt-missing $(DEPS_BUILD)

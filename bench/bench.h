@@ -27,6 +27,8 @@ struct sink_options {
 /* Give the exit code: 0 when every message was acknowledged (arrived). */
 int bench_send(const struct send_options *o);
 int bench_sink(const struct sink_options *o);
+/* weir-bench tables. -1: wrong usage. */
+int bench_tables(int argc, char **argv);
 
 extern volatile bool bench_stop;
 

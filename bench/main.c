@@ -20,7 +20,9 @@ static int usage(FILE *f)
 {
 	fputs("usage: weir-bench send --to ADDRESS:PORT [--sessions N] [--messages N] [--size BYTES] [--per-connection N]\n"
 	      "                       [--rate MESSAGES-A-SECOND] [--from A] [--rcpt A] [--first-id N] [--acked FILE]\n"
-	      "       weir-bench sink --listen ADDRESS:PORT [--expect N] [--idle SECONDS] [--arrived FILE] [--lmtp]\n", f);
+	      "       weir-bench sink --listen ADDRESS:PORT [--expect N] [--idle SECONDS] [--arrived FILE] [--lmtp]\n"
+	      "       weir-bench tables --make DIR [--domains N] [--aliases N-EACH]\n"
+	      "       weir-bench tables --run DIR [--lookups N]\n", f);
 	return f == stdout ? 0 : 2;
 }
 
@@ -72,6 +74,10 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return usage(stderr);
+	if (strcmp(argv[1], "tables") == 0) {
+		c = bench_tables(argc, argv);
+		return c < 0 ? usage(stderr) : c;
+	}
 	optind = 2;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {

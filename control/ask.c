@@ -101,3 +101,28 @@ unsigned ask_workers(const char *run_dir, unsigned *ret, unsigned max)
 	qsort(ret, n, sizeof(*ret), compare);
 	return n;
 }
+
+enum status ask_control(const char *run_dir, const char *request, char *text, size_t cap)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	size_t n = 0;
+	ssize_t got;
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%.99s/control", run_dir);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || send(fd, request, strlen(request), MSG_NOSIGNAL) < 0) {
+		enum status st = trail_errno(errno, "weir-control does not answer");
+
+		if (fd >= 0)
+			close(fd);
+		return st;
+	}
+	while (n < cap - 1 && (got = recv(fd, text + n, cap - 1 - n, 0)) > 0)
+		n += (size_t)got;
+	close(fd);
+	text[n] = '\0';
+	if (n < 3 || strcmp(text + n - 3, "ok\n") != 0 || (n > 3 && text[n - 4] != '\n'))
+		return ST_INVALID;
+	text[n - 3] = '\0';
+	return ST_OK;
+}

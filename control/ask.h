@@ -15,5 +15,7 @@ enum status ask_worker(const char *run_dir, unsigned worker, struct span request
 unsigned ask_workers(const char *run_dir, unsigned *ret, unsigned max);
 /* The value of a key in a row, unescaped into buf as a string; "" when there is none. */
 const char *row_value(struct span row, const char *key, char *buf, size_t cap);
+/* Sends one line to weir-control. ST_OK: text is its answer without the closing "ok"; ST_INVALID: it refused, text says why; ST_IO: it does not answer. */
+enum status ask_control(const char *run_dir, const char *request, char *text, size_t cap);
 
 #endif

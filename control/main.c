@@ -1,4 +1,4 @@
-/* weir-control: checks and publishes the configuration, serves metrics. See weir-control(8). */
+/* weir-control: checks and publishes the configuration, compiles tables, serves metrics. See weir-control(8). */
 #include <errno.h>
 #include <getopt.h>
 #include <poll.h>
@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "control/generations.h"
 #include "control/metrics.h"
 #include "control/schema.h"
 #include "spool/base/clock.h"
@@ -44,13 +45,33 @@ static uint64_t published_generation(const char *run_dir)
 	return g;
 }
 
-/* Reads, checks and publishes. A bad file changes nothing; its errors go to `errors`. */
-static bool publish(const char *config, const char *run_dir, FILE *errors)
+/* Compiles the tables that a configuration speaks of. */
+static bool publish_tables(const struct snapshot *s, const char *run_dir, enum publish_tables how, FILE *errors)
+{
+	uint64_t generation;
+	bool ok = tables_publish(s, run_dir, how, errors, &generation);
+
+	counter_set(C_TABLES_GENERATION, generation);
+	counter_add(C_TABLES_FAILED, !ok);
+	counter_set(C_TABLES_STALE, !ok);
+	if (ok)
+		log_msg(LOG_LVL_INFO, "tables", "generation %llu%s", (unsigned long long)generation,
+			generations_pinned(run_dir) ? ", pinned by a rollback" : "");
+	return ok;
+}
+
+/* Reads, checks and publishes. A bad file changes nothing; its errors go to `errors`. Only at the start does the configuration go out beside bad alias
+ * files: the node must come up, with the tables it had. */
+static bool publish(const char *config, const char *run_dir, bool at_start, FILE *errors)
 {
 	struct model m;
+	struct snapshot s;
 	uint64_t generation = published_generation(run_dir) + 1;
 	bool ok = model_read(&m, config, run_dir, generation, errors);
 
+	s = (struct snapshot){ .h = (const struct snap_header *)(const void *)m.bytes, .bytes = m.n };
+	if (ok && !publish_tables(&s, run_dir, TABLES_AT_START, errors) && !at_start)
+		ok = false;
 	if (ok && model_publish(&m, run_dir) != ST_OK) {
 		fprintf(errors, "%s\n", trail_text());
 		ok = false;
@@ -63,10 +84,91 @@ static bool publish(const char *config, const char *run_dir, FILE *errors)
 	return ok;
 }
 
-/* The one command: "reload". The answer is "ok\n", or the errors. */
+/* ---- the control socket ---- */
+
+struct request {
+	const char *config, *run_dir;
+	uint64_t number; /* behind the command's words; 0 when there is none */
+	FILE *out;       /* the answer; its last line is "ok" when all is well */
+};
+
+static bool do_reload(const struct request *r)
+{
+	return publish(r->config, r->run_dir, false, r->out);
+}
+
+static bool do_compile(const struct request *r)
+{
+	char path[4096];
+	struct snapshot s;
+	bool ok;
+
+	snprintf(path, sizeof(path), "%s/snapshot", r->run_dir);
+	if (snapshot_open(path, &s) != ST_OK) {
+		fprintf(r->out, "%s\n", trail_text());
+		return false;
+	}
+	ok = publish_tables(&s, r->run_dir, TABLES_BY_COMMAND, r->out);
+	snapshot_close(&s);
+	if (ok)
+		fprintf(r->out, "generation %llu\n", (unsigned long long)tables_current(r->run_dir));
+	return ok;
+}
+
+static bool do_rollback(const struct request *r)
+{
+	uint64_t generation;
+
+	if (tables_rollback(r->run_dir, r->number, &generation) != ST_OK) {
+		fprintf(r->out, "%s\n", trail_text());
+		return false;
+	}
+	counter_set(C_TABLES_GENERATION, generation);
+	log_msg(LOG_LVL_WARN, "tables-rollback", "generation %llu", (unsigned long long)generation);
+	fprintf(r->out, "generation %llu\n", (unsigned long long)generation);
+	return true;
+}
+
+static const struct {
+	const char *words;
+	bool (*run)(const struct request *r);
+} requests[] = {
+	{ "reload", do_reload },
+	{ "tables compile", do_compile },
+	{ "tables rollback", do_rollback },
+};
+
+static void carry_out(struct request *r, char *line)
+{
+	line[strcspn(line, "\n")] = '\0';
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		size_t n = strlen(requests[i].words);
+
+		if (strncmp(line, requests[i].words, n) != 0 || (line[n] && line[n] != ' '))
+			continue;
+		if (line[n] && !span_u64(span_str(line + n + 1), UINT64_MAX - 1, &r->number))
+			break;
+		if (requests[i].run(r))
+			fprintf(r->out, "ok\n");
+		return;
+	}
+	fprintf(r->out, "unknown command\n");
+}
+
+/* Who ordered what (C9). */
+static void log_command(int fd, const char *line)
+{
+	struct ucred who = { 0 };
+	socklen_t n = sizeof(who);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0)
+		log_msg(LOG_LVL_INFO, "command", "%.*s by uid %u, pid %d", (int)strcspn(line, "\n"), line, who.uid, who.pid);
+}
+
+/* One command a connection, "reload" or one about tables. The answer ends with "ok\n", or is the errors. */
 static void answer(int listener, const char *config, const char *run_dir)
 {
-	char request[64] = "", *text = NULL;
+	char line[64] = "", *text = NULL;
 	size_t len = 0;
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	struct timeval limit = { .tv_sec = 2 };
@@ -76,12 +178,10 @@ static void answer(int listener, const char *config, const char *run_dir)
 		goto out;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	if (recv(fd, request, sizeof(request) - 1, 0) <= 0)
+	if (recv(fd, line, sizeof(line) - 1, 0) <= 0)
 		goto out;
-	if (strncmp(request, "reload", 6) != 0)
-		fprintf(f, "unknown command\n");
-	else if (publish(config, run_dir, f))
-		fprintf(f, "ok\n");
+	log_command(fd, line);
+	carry_out(&(struct request){ .config = config, .run_dir = run_dir, .out = f }, line);
 	fflush(f);
 	if (send(fd, text, len, MSG_NOSIGNAL) < 0)
 		log_msg(LOG_LVL_WARN, "control-socket", "%s", strerror(errno));
@@ -143,7 +243,7 @@ static void serve(const char *config, const char *run_dir, int listener)
 			FILE *f = open_memstream(&text, &len);
 
 			reload = 0;
-			if (f && !publish(config, run_dir, f)) {
+			if (f && !publish(config, run_dir, false, f)) {
 				fflush(f);
 				log_errors(text);
 			}
@@ -185,7 +285,7 @@ int main(int argc, char **argv)
 		log_flush();
 		return 1;
 	}
-	if (!publish(config, run_dir, stderr) && !published_generation(run_dir)) {
+	if (!publish(config, run_dir, true, stderr) && !published_generation(run_dir)) {
 		log_flush();
 		return 1;
 	}

@@ -8,36 +8,43 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
-#include <yaml.h>
-#include "control/schema.h"
+#include "control/model.h"
 #include "spool/base/clock.h"
 #include "spool/mail/address.h"
 
-struct reader {
-	struct model *m;
-	yaml_document_t *doc;
-	uint64_t seen; /* bit per schema row */
-};
+enum { ROWS_MAX = 256 };
 
-static struct snap_settings *settings(struct model *m)
+struct snap_settings *model_settings(struct model *m)
 {
 	return &((struct snap_header *)(void *)m->bytes)->settings;
 }
 
 /* ---- errors ---- */
 
-static void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void complain_at(struct model *m, size_t line, const char *fmt, va_list ap)
+{
+	m->errors++;
+	fprintf(m->complain, "%s:%zu: ", m->file ? m->file : "(default)", line);
+	vfprintf(m->complain, fmt, ap);
+	fputc('\n', m->complain);
+}
 
-static void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...)
+void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...)
 {
 	va_list ap;
 
-	m->errors++;
-	fprintf(m->complain, "%s:%zu: ", m->file ? m->file : "(default)", at ? at->start_mark.line + 1 : 0);
 	va_start(ap, fmt);
-	vfprintf(m->complain, fmt, ap);
+	complain_at(m, at ? at->start_mark.line + 1 : 0, fmt, ap);
 	va_end(ap);
-	fputc('\n', m->complain);
+}
+
+void complain_line(struct model *m, uint32_t line, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	complain_at(m, line, fmt, ap);
+	va_end(ap);
 }
 
 /* How many changes make a into b: for "did you mean". */
@@ -104,14 +111,19 @@ static uint32_t append(struct model *m, const void *p, size_t n)
 	return (uint32_t)at;
 }
 
-static struct snap_str add_str(struct model *m, struct span s)
+struct snap_str model_add_str(struct model *m, struct span s)
 {
 	return (struct snap_str){ append(m, s.p, s.n), (uint32_t)s.n };
 }
 
-static struct snap_list add_list(struct model *m, const void *rows, size_t n, size_t size)
+struct snap_list model_add_list(struct model *m, const void *rows, size_t n, size_t size)
 {
 	return (struct snap_list){ append(m, rows, n * size), (uint32_t)n };
+}
+
+const char *model_text(const struct model *m, struct snap_str s)
+{
+	return m->bytes + s.off;
 }
 
 /* ---- values ---- */
@@ -167,7 +179,7 @@ static bool parse_rate(const char *text, double *ret)
 	return end != text && !*end && *ret > 0 && *ret < 1e12;
 }
 
-static int find_word(const char *const *words, const char *text)
+int find_word(const char *const *words, const char *text)
 {
 	for (int i = 0; words[i]; i++)
 		if (strcasecmp(words[i], text) == 0)
@@ -188,7 +200,7 @@ static void list_words(const char *const *words, struct out *o)
 static void set_number(struct model *m, const yaml_node_t *at, const struct schema_row *r, uint64_t v, const char *text)
 {
 	char lo[32] = "", hi[32] = "";
-	char *to = (char *)settings(m) + r->off;
+	char *to = (char *)model_settings(m) + r->off;
 
 	if (v < r->min || (r->max && v > r->max)) {
 		if (r->type == T_SIZE || r->type == T_U32) {
@@ -212,7 +224,7 @@ static void set_number(struct model *m, const yaml_node_t *at, const struct sche
 /* Sets a scalar from its text. */
 static void set_scalar(struct model *m, const yaml_node_t *at, const struct schema_row *r, const char *text)
 {
-	char *to = (char *)settings(m) + r->off;
+	char *to = (char *)model_settings(m) + r->off;
 	char buf[200];
 	struct out o = out_of(buf, sizeof(buf));
 	uint64_t v = 0;
@@ -221,9 +233,9 @@ static void set_scalar(struct model *m, const yaml_node_t *at, const struct sche
 
 	switch (r->type) {
 	case T_STRING: {
-		struct snap_str s = add_str(m, span_str(text));
+		struct snap_str s = model_add_str(m, span_str(text));
 
-		memcpy((char *)settings(m) + r->off, &s, sizeof(s));
+		memcpy((char *)model_settings(m) + r->off, &s, sizeof(s));
 		break;
 	}
 	case T_U32:
@@ -256,9 +268,9 @@ static void set_scalar(struct model *m, const yaml_node_t *at, const struct sche
 		if (w < 0)
 			complain(m, at, "%s: \"%s\" is not possible; write %s", r->key, text, buf);
 		else if (r->off == offsetof(struct snap_settings, engine)) {
-			struct snap_str s = add_str(m, span_str(r->words[w]));
+			struct snap_str s = model_add_str(m, span_str(r->words[w]));
 
-			memcpy((char *)settings(m) + r->off, &s, sizeof(s));
+			memcpy((char *)model_settings(m) + r->off, &s, sizeof(s));
 		} else
 			memcpy(to, &(uint32_t){ (uint32_t)w }, 4);
 		break;
@@ -276,13 +288,13 @@ static void set_scalar(struct model *m, const yaml_node_t *at, const struct sche
 
 /* ---- tables ---- */
 
-static const char *scalar(const yaml_node_t *n)
+const char *scalar(const yaml_node_t *n)
 {
 	return n && n->type == YAML_SCALAR_NODE ? (const char *)n->data.scalar.value : NULL;
 }
 
 /* The value of a key in a mapping; complains about keys that are not in `known`. */
-static const yaml_node_t *member(struct reader *r, const yaml_node_t *map, const char *key)
+const yaml_node_t *member(struct reader *r, const yaml_node_t *map, const char *key)
 {
 	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
 		const char *k = scalar(yaml_document_get_node(r->doc, p->key));
@@ -293,7 +305,7 @@ static const yaml_node_t *member(struct reader *r, const yaml_node_t *map, const
 	return NULL;
 }
 
-static void only_members(struct reader *r, const yaml_node_t *map, const char *const *known, const char *what)
+void only_members(struct reader *r, const yaml_node_t *map, const char *const *known, const char *what)
 {
 	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
 		const yaml_node_t *kn = yaml_document_get_node(r->doc, p->key);
@@ -329,12 +341,15 @@ static void row_listener(struct reader *r, const yaml_node_t *item, void *row)
 {
 	struct snap_listener *l = row;
 	const yaml_node_t *at = item;
-	const char *text = scalar(item), *tls = NULL;
+	static const char *const role_words[] = { "mx", "submission", "submissions", NULL };
+	const char *text = scalar(item), *tls = NULL, *role = NULL;
 	struct span host;
 	uint64_t port;
+	int w;
 
 	if (item->type == YAML_MAPPING_NODE) {
-		only_members(r, item, (const char *const[]){ "address", "tls", NULL }, "listen");
+		only_members(r, item, (const char *const[]){ "address", "role", "tls", NULL }, "listen");
+		role = scalar(member(r, item, "role"));
 		at = member(r, item, "address");
 		text = scalar(at);
 		tls = scalar(member(r, item, "tls"));
@@ -346,8 +361,14 @@ static void row_listener(struct reader *r, const yaml_node_t *item, void *row)
 	}
 	if (tls && strcmp(tls, "implicit") != 0)
 		complain(r->m, item, "listen: tls is \"%s\"; write implicit, or leave it out for STARTTLS", tls);
+	if (role && (w = find_word(role_words, role)) >= 0)
+		l->role = (uint32_t)w;
+	else if (role)
+		complain(r->m, item, "listen: role \"%s\" is not possible; write mx, submission or submissions", role);
+	if (tls && l->role == ROLE_SUBMISSION)
+		complain(r->m, item, "listen: submission begins TLS with STARTTLS; with tls: implicit the role is submissions");
 	l->port = (uint16_t)port;
-	l->tls_implicit = tls != NULL;
+	l->tls_implicit = tls != NULL || l->role == ROLE_SUBMISSIONS;
 }
 
 static void row_net(struct reader *r, const yaml_node_t *item, void *row)
@@ -368,7 +389,7 @@ static void row_net(struct reader *r, const yaml_node_t *item, void *row)
 	n->class_ = CLASS_ROBUST;
 	n->rate_limit = -1;
 	n->line = (uint32_t)item->start_mark.line + 1;
-	n->name = add_str(r->m, span_str(name ? name : ""));
+	n->name = model_add_str(r->m, span_str(name ? name : ""));
 	if (!text || net_parse(span_str(text), n->ip, &prefix) != ST_OK)
 		complain(r->m, item, "relay_clients: \"%s\" is not a network; write for example 192.0.2.0/24 or \"2001:db8::/32\"", text ? text : "");
 	n->prefix = prefix;
@@ -380,14 +401,14 @@ static void row_net(struct reader *r, const yaml_node_t *item, void *row)
 		complain(r->m, item, "relay_clients: rate \"%s\" is not possible; write a number of messages, or none", rate);
 }
 
-static bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret)
+bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret)
 {
 	char buf[ADDRESS_DOMAIN_MAX + 2];
 	struct out o = out_of(buf, sizeof(buf));
 	struct span s = span_str(text ? text : "");
 
 	if (strcmp(what, "routes") == 0 && span_eq(s, SPAN("*"))) {
-		*ret = add_str(r->m, s);
+		*ret = model_add_str(r->m, s);
 		return true;
 	}
 	if (strcmp(what, "routes") == 0 && s.n > 1 && s.p[0] == '.') {
@@ -396,10 +417,10 @@ static bool domain_key(struct reader *r, const yaml_node_t *at, const char *what
 	}
 	if (address_domain_key(s, &o) != ST_OK) {
 		complain(r->m, at, "%s: \"%s\" is not a domain; write for example cam.example", what, text ? text : "");
-		*ret = add_str(r->m, SPAN(""));
+		*ret = model_add_str(r->m, SPAN(""));
 		return false;
 	}
-	*ret = add_str(r->m, out_span(&o));
+	*ret = model_add_str(r->m, out_span(&o));
 	return true;
 }
 
@@ -423,7 +444,7 @@ static void row_host(struct reader *r, const yaml_node_t *item, void *row)
 		complain(r->m, item, "dns.servers: \"%s\" is not an address with a port; write for example \"192.0.2.53:53\"", text ? text : "");
 		host = SPAN("");
 	}
-	h->name = add_str(r->m, host);
+	h->name = model_add_str(r->m, host);
 	h->port = (uint32_t)port;
 }
 
@@ -444,33 +465,22 @@ static bool route_target(struct reader *r, const yaml_node_t *at, uint32_t *kind
 		return false;
 	}
 	*kind = k;
-	h->name = add_str(r->m, host);
+	h->name = model_add_str(r->m, host);
 	h->port = (uint32_t)port;
 	return true;
 }
 
-static void row_route(struct reader *r, const yaml_node_t *item, void *row)
+void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t)
 {
 	static const char *const words[] = { "never", "may", "must", NULL };
-	struct snap_route *t = row;
+	const yaml_node_t *to = member(r, item, "to");
+	const char *tls = scalar(member(r, item, "tls"));
 	struct snap_host h[16];
-	const yaml_node_t *to;
-	const char *tls;
 	uint32_t n = 0;
 	int w;
 
-	t->line = (uint32_t)item->start_mark.line + 1;
-	t->tls = SNAP_TLS_MAY;
 	memset(h, 0, sizeof(h));
-	if (item->type != YAML_MAPPING_NODE) {
-		complain(r->m, item, "routes: an entry is {domain: NAME, to: NEXT-HOP}");
-		t->name = add_str(r->m, SPAN(""));
-		return;
-	}
-	only_members(r, item, (const char *const[]){ "domain", "to", "tls", NULL }, "routes");
-	domain_key(r, item, "routes", scalar(member(r, item, "domain")), &t->name);
-	to = member(r, item, "to");
-	tls = scalar(member(r, item, "tls"));
+	t->tls = SNAP_TLS_MAY;
 	if (tls && (w = find_word(words, tls)) >= 0)
 		t->tls = (uint32_t)w;
 	else if (tls)
@@ -485,7 +495,85 @@ static void row_route(struct reader *r, const yaml_node_t *item, void *row)
 	} else if (!scalar(to) || strcmp(scalar(to), "mx") != 0) {
 		n = route_target(r, to, &t->kind, &h[0]);
 	}
-	t->hosts = add_list(r->m, h, n, sizeof(*h));
+	t->hosts = model_add_list(r->m, h, n, sizeof(*h));
+}
+
+static void row_route(struct reader *r, const yaml_node_t *item, void *row)
+{
+	struct snap_route *t = row;
+
+	t->line = (uint32_t)item->start_mark.line + 1;
+	if (item->type != YAML_MAPPING_NODE) {
+		complain(r->m, item, "routes: an entry is {domain: NAME, to: NEXT-HOP}");
+		t->name = model_add_str(r->m, SPAN(""));
+		return;
+	}
+	only_members(r, item, (const char *const[]){ "domain", "to", "tls", NULL }, "routes");
+	domain_key(r, item, "routes", scalar(member(r, item, "domain")), &t->name);
+	route_next_hops(r, item, t);
+}
+
+static void row_mechanism(struct reader *r, const yaml_node_t *item, void *row)
+{
+	static const char *const words[] = { "plain", "login", "scram-sha-256", NULL };
+	const char *text = scalar(item);
+	int w = text ? find_word(words, text) : -1;
+	uint32_t *bit = row;
+
+	if (w < 0)
+		complain(r->m, item, "auth.mechanisms: \"%s\" is not possible; write plain, login or scram-sha-256", text ? text : "");
+	else
+		*bit = 1u << w;
+}
+
+/* "local@domain", "@domain" or "*"; the domain in look-up form. */
+static struct snap_str sender_key(struct reader *r, const yaml_node_t *at)
+{
+	char buf[ADDRESS_MAX + 1];
+	struct out o = out_of(buf, sizeof(buf));
+	const char *text = scalar(at), *sign = text ? strrchr(text, '@') : NULL;
+	struct address a;
+
+	if (text && strcmp(text, "*") == 0)
+		return model_add_str(r->m, SPAN("*"));
+	if (sign) {
+		out_add(&o, span_of(text, (size_t)(sign - text) + 1));
+		if ((sign == text || address_parse(span_str(text), ADDRESS_UTF8, &a) == ST_OK) &&
+			address_domain_key(span_str(sign + 1), &o) == ST_OK)
+			return model_add_str(r->m, out_span(&o));
+	}
+	complain(r->m, at, "auth.senders: \"%s\" is not a sender; write an address, \"@domain\" or \"*\"", text ? text : "");
+	return model_add_str(r->m, SPAN(""));
+}
+
+static void row_senders(struct reader *r, const yaml_node_t *item, void *row)
+{
+	struct snap_senders *s = row;
+	const yaml_node_t *list;
+	const char *user;
+	struct snap_str *a;
+	size_t n = 0;
+
+	s->line = (uint32_t)item->start_mark.line + 1;
+	s->user = model_add_str(r->m, SPAN(""));
+	if (item->type != YAML_MAPPING_NODE) {
+		complain(r->m, item, "auth.senders: an entry is {user: NAME, senders: [ADDRESS, ...]}");
+		return;
+	}
+	only_members(r, item, (const char *const[]){ "user", "senders", NULL }, "auth.senders");
+	user = scalar(member(r, item, "user"));
+	list = member(r, item, "senders");
+	if (!user || !*user || !list || list->type != YAML_SEQUENCE_NODE) {
+		complain(r->m, item, "auth.senders: an entry is {user: NAME, senders: [ADDRESS, ...]}");
+		return;
+	}
+	s->user = model_add_str(r->m, span_str(user));
+	a = calloc((size_t)(list->data.sequence.items.top - list->data.sequence.items.start) + 1, sizeof(*a));
+	CHECK(a);
+	for (yaml_node_item_t *i = list->data.sequence.items.start; i < list->data.sequence.items.top; i++)
+		a[n++] = sender_key(r, yaml_document_get_node(r->doc, *i));
+	s->senders = model_add_list(r->m, a, n, sizeof(*a));
+	free(a);
 }
 
 static const struct table {
@@ -497,6 +585,9 @@ static const struct table {
 	{ offsetof(struct snap_settings, domains), sizeof(struct snap_domain), row_domain },
 	{ offsetof(struct snap_settings, routes), sizeof(struct snap_route), row_route },
 	{ offsetof(struct snap_settings, dns_servers), sizeof(struct snap_host), row_host },
+	{ offsetof(struct snap_settings, mail_domains), sizeof(struct snap_mail_domain), row_mail_domain },
+	{ offsetof(struct snap_settings, auth_mechs), sizeof(uint32_t), row_mechanism },
+	{ offsetof(struct snap_settings, auth_senders), sizeof(struct snap_senders), row_senders },
 };
 
 static struct model *sorting; /* qsort has no context; one thread */
@@ -507,6 +598,12 @@ static int by_name(const void *a, const void *b)
 	int c = memcmp(sorting->bytes + x->off, sorting->bytes + y->off, x->len < y->len ? x->len : y->len);
 
 	return c ? c : x->len < y->len ? -1 : x->len > y->len;
+}
+
+void sort_by_name(struct model *m, void *rows, size_t n, size_t size)
+{
+	sorting = m;
+	qsort(rows, n, size, by_name);
 }
 
 static int by_prefix(const void *a, const void *b)
@@ -522,9 +619,9 @@ static void sort_table(struct reader *r, const struct table *t, char *rows, size
 	sorting = r->m;
 	if (t->fn == row_net)
 		qsort(rows, n, t->size, by_prefix);
-	if (t->fn != row_domain && t->fn != row_route)
+	if (t->fn != row_domain && t->fn != row_route && t->fn != row_mail_domain && t->fn != row_senders)
 		return;
-	qsort(rows, n, t->size, by_name);
+	sort_by_name(r->m, rows, n, t->size);
 	for (size_t i = 1; i < n; i++) {
 		const struct snap_str *s = (const struct snap_str *)(const void *)(rows + i * t->size);
 
@@ -556,8 +653,8 @@ static void set_table(struct reader *r, const struct schema_row *row, const yaml
 	for (size_t i = 0; i < n; i++)
 		t->fn(r, yaml_document_get_node(r->doc, node->data.sequence.items.start[i]), rows + i * t->size);
 	sort_table(r, t, rows, n, row->key, node);
-	list = add_list(r->m, rows, n, t->size);
-	memcpy((char *)settings(r->m) + row->off, &list, sizeof(list));
+	list = model_add_list(r->m, rows, n, t->size);
+	memcpy((char *)model_settings(r->m) + row->off, &list, sizeof(list));
 	free(rows);
 }
 
@@ -591,9 +688,9 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 			unknown_key(r->m, kn, path);
 			continue;
 		}
-		if (r->seen & 1ull << (row - schema))
+		if (r->seen[row - schema])
 			complain(r->m, kn, "%s is there twice", path);
-		r->seen |= 1ull << (row - schema);
+		r->seen[row - schema] = true;
 		if (row->type == T_TABLE)
 			set_table(r, row, v);
 		else if (!scalar(v))
@@ -603,12 +700,14 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 	}
 }
 
-static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
+static void read_stream(struct model *m, yaml_parser_t *p)
 {
 	yaml_document_t doc;
-	struct reader r = { .m = m, .doc = &doc, .seen = *seen };
+	bool seen[ROWS_MAX] = { false };
+	struct reader r = { .m = m, .doc = &doc, .seen = seen };
 	yaml_node_t *root;
 
+	CHECK(schema_rows <= ROWS_MAX);
 	if (!yaml_parser_load(p, &doc)) {
 		m->errors++;
 		fprintf(m->complain, "%s:%zu: not YAML: %s\n", m->file ? m->file : "(default)", p->problem_mark.line + 1, p->problem ? p->problem : "?");
@@ -619,18 +718,16 @@ static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
 		walk(&r, root, "");
 	else if (root)
 		complain(m, root, "the file is a list of KEY: VALUE");
-	*seen = r.seen;
 	yaml_document_delete(&doc);
 }
 
 static void read_text(struct model *m, const char *text)
 {
 	yaml_parser_t p;
-	uint64_t seen = 0;
 
 	CHECK(yaml_parser_initialize(&p));
 	yaml_parser_set_input_string(&p, (const unsigned char *)text, strlen(text));
-	read_stream(m, &p, &seen);
+	read_stream(m, &p);
 	yaml_parser_delete(&p);
 }
 
@@ -638,7 +735,6 @@ static void read_file(struct model *m, const char *file)
 {
 	FILE *f = fopen(file, "r");
 	yaml_parser_t p;
-	uint64_t seen = 0;
 
 	if (!f) {
 		m->errors++;
@@ -647,7 +743,7 @@ static void read_file(struct model *m, const char *file)
 	}
 	CHECK(yaml_parser_initialize(&p));
 	yaml_parser_set_input_file(&p, f);
-	read_stream(m, &p, &seen);
+	read_stream(m, &p);
 	yaml_parser_delete(&p);
 	fclose(f);
 }
@@ -674,7 +770,7 @@ static void default_str(struct model *m, size_t off, const char *fmt, ...) __att
 
 static void default_str(struct model *m, size_t off, const char *fmt, ...)
 {
-	struct snap_str *s = (struct snap_str *)(void *)((char *)settings(m) + off), made;
+	struct snap_str *s = (struct snap_str *)(void *)((char *)model_settings(m) + off), made;
 	char text[4096];
 	va_list ap;
 
@@ -683,8 +779,8 @@ static void default_str(struct model *m, size_t off, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	made = add_str(m, span_str(text));
-	memcpy((char *)settings(m) + off, &made, sizeof(made));
+	made = model_add_str(m, span_str(text));
+	memcpy((char *)model_settings(m) + off, &made, sizeof(made));
 }
 
 /* What follows from the machine and from other values. */
@@ -693,7 +789,7 @@ static void derive(struct model *m, const char *run_dir)
 	char host[256] = "localhost", exe[4096] = "";
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	struct snap_settings *s = settings(m);
+	struct snap_settings *s = model_settings(m);
 
 	gethostname(host, sizeof(host) - 1);
 	if (readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0 && strrchr(exe, '/'))
@@ -707,13 +803,14 @@ static void derive(struct model *m, const char *run_dir)
 			s->arena_bytes = 512ull << 20;
 	}
 	default_str(m, offsetof(struct snap_settings, hostname), "%s", host);
-	s = settings(m);
+	s = model_settings(m);
 	default_str(m, offsetof(struct snap_settings, node), "%.*s", (int)strcspn(m->bytes + s->hostname.off, "."), m->bytes + s->hostname.off);
 	default_str(m, offsetof(struct snap_settings, run_dir), "%s", run_dir);
 	default_str(m, offsetof(struct snap_settings, spool_dir), "%s/spool", run_dir);
+	default_str(m, offsetof(struct snap_settings, auth_secret), "%s/auth-secret", run_dir);
 	default_str(m, offsetof(struct snap_settings, redis), "unix:%s/redis.sock", run_dir);
 	default_str(m, offsetof(struct snap_settings, signatures), "%s/signatures", exe);
-	if (!settings(m)->tls_cert.len && !settings(m)->tls_key.len) {
+	if (!model_settings(m)->tls_cert.len && !model_settings(m)->tls_key.len) {
 		char cert[4096];
 
 		snprintf(cert, sizeof(cert), "%s/tls-cert.pem", run_dir);
@@ -724,10 +821,28 @@ static void derive(struct model *m, const char *run_dir)
 	}
 }
 
+static void check_auth(struct model *m)
+{
+	const struct snap_settings *s = model_settings(m);
+	const struct snap_listener *l = (const struct snap_listener *)(const void *)(m->bytes + s->listeners.off);
+	bool submission = false;
+
+	for (uint32_t i = 0; i < s->listeners.n; i++)
+		submission = submission || l[i].role != ROLE_MX;
+	if (s->auth_file.len && s->auth_dovecot.len)
+		complain(m, NULL, "auth.password_file and auth.dovecot cannot both be there");
+	if (submission && !s->auth_file.len && !s->auth_dovecot.len)
+		complain(m, NULL, "listen: a submission service needs auth.password_file or auth.dovecot");
+	if ((s->auth_client_limit > 0 && s->auth_client_limit < 2) || (s->auth_user_limit > 0 && s->auth_user_limit < 2))
+		complain(m, NULL, "auth.failures_per_client and auth.failures_per_user must be at least 2: a login that is under way counts");
+	if (submission && !s->auth_mechs.n)
+		complain(m, NULL, "auth.mechanisms: a submission service needs one");
+}
+
 /* What single values cannot show. */
 static void check_together(struct model *m)
 {
-	const struct snap_settings *s = settings(m);
+	const struct snap_settings *s = model_settings(m);
 	const char *host = m->bytes + s->hostname.off;
 
 	if (!address_domain_ok(span_str(host), false))
@@ -736,6 +851,7 @@ static void check_together(struct model *m)
 		complain(m, NULL, "tls.certificate is there without tls.key");
 	if (!s->listeners.n)
 		complain(m, NULL, "listen: at least one address is needed");
+	check_auth(m);
 	if (s->spill_bytes > s->segment_bytes / 4)
 		complain(m, NULL, "spool.spill must be at most a quarter of spool.segment");
 	if (s->retry_first_ns > s->retry_max_ns)
@@ -759,6 +875,7 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 	m->file = file;
 	if (file)
 		read_file(m, file);
+	mail_domains_together(m);
 	derive(m, run_dir);
 	check_together(m);
 	h = (struct snap_header *)(void *)m->bytes;

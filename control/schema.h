@@ -32,6 +32,8 @@ struct model {
 	unsigned errors;
 	FILE *complain;         /* where errors go, one a line */
 	const char *file;
+	struct snap_route *routes; /* of mail domains, until they are merged */
+	size_t nroutes;
 };
 
 /* Reads a file (NULL: all defaults) into a snapshot with this generation. False: errors were written to complain. The caller frees m->bytes. */

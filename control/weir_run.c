@@ -411,7 +411,7 @@ static void start_node(const char *config, const char *run_dir)
 	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
 	for (int i = 0; access(path, R_OK) < 0 && !stopping; i++) {
 		reap();
-		if (i == 500)
+		if (i == 6000) /* a minute: it compiles the alias tables first */
 			die("weir-control has not published a configuration");
 		usleep(10 * 1000);
 	}

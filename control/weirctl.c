@@ -5,13 +5,15 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include "control/ask.h"
+#include "control/authtool.h"
+#include "control/generations.h"
 #include "control/metrics.h"
 #include "control/schema.h"
 #include "control/spooltool.h"
+#include "control/tables.h"
+#include "control/tablesctl.h"
 #include "spool/base/clock.h"
 #include "spool/base/log.h"
 
@@ -27,8 +29,14 @@ static int usage(FILE *f)
 	      "  queue list [--limit N] [--state active|deferred|held|scanning] [--domain D] [--sender A]\n"
 	      "  queue show ID                            one message and what became of each recipient\n"
 	      "  queue retry|hold|release|delete ID|--all [--domain D] [--sender A] [--state S]\n"
-	      "  rate explain client/ADDRESS              limit, where it comes from, rate now\n"
+	      "  rate explain client/ADDRESS|user/NAME|auth-client/ADDRESS|auth-user/NAME\n"
+	      "                                           limit, where it comes from, rate now\n"
 	      "  config check FILE | show | explain [KEY] | reload\n"
+	      "  tables show | check | diff [A [B]] | compile | rollback [N]   the compiled alias tables\n"
+	      "  alias ADDR                               what it stands for, and which aliases lead to it\n"
+	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
+	      "  auth hash [--no-scram] USER              a line for the password file; the password is read from standard input\n"
+	      "  auth check FILE                          lines of a password file that would be left out\n"
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
 	      "  version\n", f);
 	return f == stdout ? 0 : 2;
@@ -112,7 +120,7 @@ static int ask_all(struct logline *request, struct rows *r, bool first_found)
 struct totals {
 	uint64_t v[C_COUNT];
 	unsigned alive, dead;
-	uint64_t control_beat_ns, oldest_start_ns;
+	uint64_t control_beat_ns, oldest_start_ns, tables_stale;
 	json_t *processes;
 };
 
@@ -157,8 +165,10 @@ static void add_page(void *ctx, const char *role, int instance, const struct cou
 	}
 	t->alive += up;
 	t->dead += !up;
-	if (strcmp(role, "control") == 0)
+	if (strcmp(role, "control") == 0) {
 		t->control_beat_ns = up ? beat : 0;
+		t->tables_stale = atomic_load(&p->v[C_TABLES_STALE]);
+	}
 	if (strcmp(role, "dataplane") == 0)
 		for (int i = 0; i < C_COUNT; i++)
 			t->v[i] += atomic_load(&p->v[i]);
@@ -188,10 +198,15 @@ static void print_degraded(const struct totals *t)
 	DEGRADED(!t->control_beat_ns, "control does not run: the node relays on with its last configuration")
 	DEGRADED(!t->v[C_REDIS_UP], "redis does not answer: rates are counted locally")
 	DEGRADED(!t->v[C_SCANNERS], "no scanner is linked: mail is answered 451, or held, as configured")
+	DEGRADED(t->v[C_AUTH_DOWN], "logins: the password file cannot be read, or Dovecot's socket is away")
+	DEGRADED(t->v[C_AUTH_BAD_LINES], "lines of the password file are left out: weirctl auth check tells which")
 	DEGRADED(t->v[C_SPOOL_FENCED], "a partition stopped after a disk error: its worker answers 421")
 	DEGRADED(!t->v[C_SPOOL_DIRECT], "the log is written without O_DIRECT (slower)")
 	DEGRADED(!t->v[C_SPOOL_FIXED], "the log is written without registered buffers (slower; raise the memlock limit)")
 	DEGRADED(!t->v[C_ARENA_HUGE], "the arena is not on huge pages (slower; set vm.nr_hugepages)")
+	DEGRADED(t->v[C_TABLES_REFUSED], "the alias tables in tables/current are missing or damaged: a worker uses older ones, or answers 451; see weirctl tables show")
+	DEGRADED(t->tables_stale, "the alias files have errors: the tables are older than the configuration; see weirctl tables compile")
+	DEGRADED(generations_pinned(run_dir), "the alias tables are pinned by a rollback until weirctl tables compile")
 	DEGRADED(t->v[C_SPOOL_DAMAGED], "recovery found damaged batches: see spool rows")
 	if (!any)
 		printf("  nothing\n");
@@ -330,6 +345,51 @@ static int cmd_rate(int argc, char **argv)
 	return ask_all(&request, &r, true) ? 0 : failed(NULL);
 }
 
+/* ---- tables and routes ---- */
+
+static int cmd_tables(int argc, char **argv)
+{
+	int rc = tables_command(run_dir, as_json, argc, argv);
+
+	return rc < 0 ? usage(stderr) : rc;
+}
+
+static void print_decision(struct span row, unsigned n)
+{
+	enum { ROOM = 2048 }; /* each is used to pass over the values before its own, too */
+	char rule[ROOM], what[ROOM], from[ROOM], to[ROOM], file[ROOM], line[ROOM], config_line[ROOM], more[ROOM];
+
+	(void)n;
+	row_value(row, "rule", rule, sizeof(rule));
+	row_value(row, "what", what, sizeof(what));
+	row_value(row, "from", from, sizeof(from));
+	printf("%-3s %s: %s", rule, what, from);
+	if (*row_value(row, "to", to, sizeof(to)))
+		printf(" -> %s", to);
+	if (*row_value(row, "more", more, sizeof(more)))
+		printf(" and %s more", more);
+	if (*row_value(row, "file", file, sizeof(file)))
+		printf("  (%s:%s)", file, row_value(row, "line", line, sizeof(line)));
+	if (*row_value(row, "config_line", config_line, sizeof(config_line)))
+		printf("  (configuration line %s)", config_line);
+	putchar('\n');
+}
+
+static int cmd_route(int argc, char **argv)
+{
+	struct rows r = { .print = print_decision };
+	struct logline request;
+
+	if (argc != 2 && !(argc == 4 && strcmp(argv[2], "--client") == 0))
+		return usage(stderr);
+	row_begin(&request);
+	log_str(&request, "cmd", "route");
+	log_str(&request, "addr", argv[1]);
+	if (argc == 4)
+		log_str(&request, "client", argv[3]);
+	return ask_all(&request, &r, true) ? 0 : failed(NULL);
+}
+
 /* ---- configuration ---- */
 
 static void explain_row(const struct schema_row *row)
@@ -389,35 +449,31 @@ static int config_check(const char *file)
 {
 	struct model m;
 	bool ok = model_read(&m, file, run_dir, 1, stderr);
+	struct snapshot s = { .h = (const struct snap_header *)(const void *)m.bytes, .bytes = m.n };
+	struct tables_image image = { 0 };
 
-	free(m.bytes);
+	if (ok)
+		ok = tables_compile(&s, 0, stderr, &image);
 	if (ok)
 		printf("%s: no errors\n", file);
 	else
-		fprintf(stderr, "%u errors\n", m.errors);
+		fprintf(stderr, "%u errors\n", m.errors + image.errors);
+	tables_image_free(&image);
+	free(m.bytes);
 	return ok ? 0 : 1;
 }
 
 static int config_reload(void)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	char text[65536] = "";
-	size_t n = 0;
-	ssize_t got;
+	enum status st = ask_control(run_dir, "reload\n", text, sizeof(text));
 
-	snprintf(a.sun_path, sizeof(a.sun_path), "%.99s/control", run_dir);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || send(fd, "reload\n", 7, MSG_NOSIGNAL) < 0) {
-		fprintf(stderr, "weirctl: weir-control does not answer: %s\n", strerror(errno));
-		return 1;
-	}
-	while (n < sizeof(text) - 1 && (got = recv(fd, text + n, sizeof(text) - 1 - n, 0)) > 0)
-		n += (size_t)got;
-	close(fd);
-	if (strcmp(text, "ok\n") == 0) {
+	if (st == ST_OK) {
 		puts("The new configuration is published; workers take it within a second.");
 		return 0;
 	}
+	if (st != ST_INVALID)
+		return failed(NULL);
 	fprintf(stderr, "%sThe configuration in use stays as it is.\n", text);
 	return 1;
 }
@@ -477,6 +533,17 @@ int main(int argc, char **argv)
 		return cmd_rate(argc, argv);
 	if (strcmp(argv[0], "config") == 0)
 		return cmd_config(argc, argv);
+	if (strcmp(argv[0], "tables") == 0)
+		return cmd_tables(argc, argv);
+	if (strcmp(argv[0], "alias") == 0 && argc == 2)
+		return alias_command(run_dir, as_json, argv[1]);
+	if (strcmp(argv[0], "route") == 0)
+		return cmd_route(argc, argv);
+	if (strcmp(argv[0], "auth") == 0) {
+		int code = auth_tool(argc, argv);
+
+		return code == 2 ? usage(stderr) : code;
+	}
 	if (strcmp(argv[0], "spool") == 0 && argc == 3)
 		return spool_tool(argv[1], argv[2], stdout);
 	if (strcmp(argv[0], "version") == 0) {

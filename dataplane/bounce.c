@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include "dataplane/outbound.h"
+#include "dataplane/recipient.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
@@ -109,8 +110,8 @@ static enum status put_dsn(struct bounce *b, struct span to)
 	size_t room = b->got + DSN_ROOM + (size_t)b->nrcpt * (REPLY_TEXT_MAX * 2 + 2048);
 	char *text = malloc(room);
 	struct out o = out_of(text, room);
-	struct env_rcpt rcpt = { .addr = to };
-	struct envelope env = { .arrived_ns = clock_steady_ns(), .nrcpt = 1, .rcpt = &rcpt, .flags = ENV_INTERNAL | ENV_ESMTP };
+	struct envelope env = { .arrived_ns = clock_steady_ns(), .flags = ENV_INTERNAL | ENV_ESMTP };
+	struct pool work;
 	struct body *body;
 	struct reply r;
 	struct logline l;
@@ -119,7 +120,10 @@ static enum status put_dsn(struct bounce *b, struct span to)
 
 	if (!text)
 		return ST_NOMEM;
-	st = write_dsn(b, &o, to);
+	pool_init(&work, w->cfg->set->transaction_max);
+	st = recipient_of_ours(w, to, &work, &env);
+	if (st == ST_OK)
+		st = write_dsn(b, &o, to);
 	if (st != ST_OK)
 		goto out;
 	if (!mail->m->env.sender.n)
@@ -147,6 +151,7 @@ static enum status put_dsn(struct bounce *b, struct span to)
 	log_span(&l, "to", to);
 	log_emit(&l);
 out:
+	pool_reset(&work);
 	free(text);
 	return st;
 }

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "dataplane/auth.h"
+#include "dataplane/explain.h"
 #include "dataplane/inbound.h"
 #include "dataplane/outbound.h"
 #include "dataplane/policy/policy.h"
@@ -35,7 +37,12 @@ struct asker {
 	char *answer;
 	size_t len, cap, sent, packet;
 	struct shared_query *query;
-	double limit;
+	struct rate_rule {
+		double limit;
+		uint64_t period_ns;
+		const char *source, *mode;
+		uint32_t line; /* of the configuration; 0: none */
+	} rule;
 	/* a walk over messages, WALK_AHEAD of which may be on their way from the log */
 	const char *act; /* NULL: only looks */
 	uint32_t store, ahead;
@@ -265,6 +272,7 @@ static const char *cmd_status(struct command *c, struct asker *a)
 	log_u64(&row, "index", w->opt->index);
 	log_u64(&row, "pid", (uint64_t)getpid());
 	log_u64(&row, "generation", w->cfg->snap.h->generation);
+	log_u64(&row, "tables", c->w->tables.h ? c->w->tables.h->generation : 0);
 	log_str(&row, "transport", "io_uring");
 	log_str(&row, "defer_taskrun", w->uring.defer_taskrun ? "yes" : "no");
 	log_u64(&row, "sessions", inbound_sessions(w));
@@ -553,27 +561,22 @@ void command_unreadable(struct worker *w, uint64_t id)
 	}
 }
 
-static void rate_row(struct command *c, struct asker *a, const struct rate_answer *ra)
+static void rate_row(struct asker *a, const struct rate_answer *ra)
 {
-	const char *key = arg(a, "key");
-	const struct snap_settings *set = c->w->cfg->set;
-	const struct snap_net *net = NULL;
-	struct policy_facts f = { .snap = &c->w->cfg->snap };
+	const struct rate_rule *rule = &a->rule;
 	struct logline row;
 
-	if (ip_parse(span_str(key + 7), f.client_ip) == ST_OK)
-		net = snap_find_net(f.snap, f.client_ip);
 	row_begin(&row);
-	log_str(&row, "key", key);
-	log_f(&row, "limit", "%g", a->limit);
-	log_u64(&row, "period_s", set->rate_period_ns / NS_PER_S);
-	log_str(&row, "source", !net ? "none (outside client)" : net->rate_limit < 0 ? "rates.limit" : "relay_clients");
-	if (net)
-		log_u64(&row, "line", net->line);
-	log_str(&row, "mode", set->rate_mode == MODE_OFF ? "off" : set->rate_mode == MODE_DEFER ? "defer" : "monitor");
+	log_str(&row, "key", arg(a, "key"));
+	log_f(&row, "limit", "%g", rule->limit);
+	log_u64(&row, "period_s", rule->period_ns / NS_PER_S);
+	log_str(&row, "source", rule->source);
+	if (rule->line)
+		log_u64(&row, "line", rule->line);
+	log_str(&row, "mode", rule->mode);
 	log_f(&row, "rate", "%.3f", ra->rate);
 	log_f(&row, "next_allowed_s", "%.0f", rate_wait_s(&(struct rate_state){ .r = ra->rate, .known = true }, 0,
-		(double)set->rate_period_ns / 1e9, a->limit));
+		(double)rule->period_ns / 1e9, rule->limit));
 	log_str(&row, "backend", ra->local ? "local" : "redis");
 	answer_row(a, &row);
 }
@@ -583,27 +586,74 @@ static void on_rate(void *ctx, const struct rate_answer *ra)
 	struct asker *a = ctx;
 
 	a->query = NULL;
-	rate_row(a->command, a, ra);
+	rate_row(a, ra);
 	answer_end(a, NULL);
 	asker_send(a->command, a);
+}
+
+/* Messages of a client host, or of a user who logged in (A8). */
+static void message_rule(const struct config *cfg, struct policy_facts *f, struct rate_rule *ret)
+{
+	const struct snap_settings *set = cfg->set;
+
+	f->net = f->auth_user.n ? NULL : snap_find_net(f->snap, f->client_ip);
+	*ret = (struct rate_rule){ .limit = policy_rate_limit(f), .period_ns = set->rate_period_ns, .source = "rates.limit",
+		.mode = set->rate_mode == MODE_OFF ? "off" : set->rate_mode == MODE_DEFER ? "defer" : "monitor" };
+	if (!f->auth_user.n && !f->net)
+		ret->source = "none (outside client)";
+	if (f->net && f->net->rate_limit >= 0)
+		ret->source = "relay_clients";
+	if (f->net)
+		ret->line = f->net->line;
+}
+
+/* Fills the rule that a key counts for, and writes the key as it is counted. False: there is no such key. */
+static bool rate_rule(const struct config *cfg, const char *key, struct rate_rule *ret, struct out *o)
+{
+	const struct snap_settings *set = cfg->set;
+	const char *slash = strchr(key, '/');
+	struct span kind = span_of(key, slash ? (size_t)(slash - key) : 0), what = span_str(slash ? slash + 1 : "");
+	struct policy_facts f = { .snap = &cfg->snap };
+	bool ip = ip_parse(what, f.client_ip) == ST_OK;
+
+	*ret = (struct rate_rule){ .period_ns = set->auth_period_ns, .mode = "defer" };
+	if (span_eq(kind, SPAN("auth-client")) && ip) {
+		ret->limit = set->auth_client_limit;
+		ret->source = "auth.failures_per_client";
+		auth_client_key(f.client_ip, o);
+	} else if (span_eq(kind, SPAN("auth-user")) && what.n) {
+		ret->limit = set->auth_user_limit;
+		ret->source = "auth.failures_per_user";
+		auth_user_key(what, o);
+	} else if ((span_eq(kind, SPAN("client")) && ip) || (span_eq(kind, SPAN("user")) && what.n)) {
+		f.auth_user = span_eq(kind, SPAN("user")) ? what : SPAN_NONE;
+		message_rule(cfg, &f, ret);
+		out_str(o, key);
+	} else {
+		return false;
+	}
+	return !o->over;
 }
 
 static const char *cmd_rate_explain(struct command *c, struct asker *a)
 {
 	const char *key = arg(a, "key");
-	struct policy_facts f = { .snap = &c->w->cfg->snap };
+	char text[512];
+	struct out o = out_of(text, sizeof(text));
 	struct rate_answer ra;
 
-	if (!key || strncmp(key, "client/", 7) != 0 || ip_parse(span_str(key + 7), f.client_ip) != ST_OK)
-		return "key is client/ADDRESS";
-	f.net = snap_find_net(f.snap, f.client_ip);
-	a->limit = policy_rate_limit(&f);
-	if (shared_rate(c->w->shared, span_str(key), 0, a->limit, c->w->cfg->set->rate_period_ns, false, on_rate, a, &ra, &a->query) ==
-		ST_OK)
-		rate_row(c, a, &ra);
+	if (!key || !rate_rule(c->w->cfg, key, &a->rule, &o))
+		return "key is client/ADDRESS, user/NAME, auth-client/ADDRESS or auth-user/NAME";
+	if (shared_rate(c->w->shared, out_span(&o), 0, a->rule.limit, a->rule.period_ns, false, on_rate, a, &ra, &a->query) == ST_OK)
+		rate_row(a, &ra);
 	else
 		a->waits = true;
 	return NULL;
+}
+
+static void on_explained(void *ctx, struct logline *row)
+{
+	answer_row(ctx, row);
 }
 
 static const char *dispatch(struct command *c, struct asker *a)
@@ -623,6 +673,8 @@ static const char *dispatch(struct command *c, struct asker *a)
 			return arg(a, "id") || arg(a, "all") ? walk_begin(a, *act) : "id or all is missing";
 	if (strcmp(cmd, "rate.explain") == 0)
 		return cmd_rate_explain(c, a);
+	if (strcmp(cmd, "route") == 0)
+		return explain_route(c->w, arg(a, "addr"), arg(a, "client"), on_explained, a);
 	return "no such command";
 }
 

@@ -8,16 +8,18 @@ static void config_fill(struct config *c)
 {
 	const struct snap_settings *set = c->set;
 
-	c->smtp = (struct smtp_server_config){
-		.hostname = snap_span(&c->snap, set->hostname),
-		.banner = SPAN("ESMTP Weir"),
-		.size_max = set->size_max,
-		.rcpt_max = set->rcpt_max,
-		.errors_max = set->errors_max,
-		.commands_max = set->commands_max,
-		.transaction_max = set->transaction_max,
-		.starttls = c->tls_server != NULL,
-	};
+	for (unsigned role = 0; role < ROLE_NROLE; role++)
+		c->smtp[role] = (struct smtp_server_config){
+			.hostname = snap_span(&c->snap, set->hostname),
+			.banner = SPAN("ESMTP Weir"),
+			.size_max = set->size_max,
+			.rcpt_max = set->rcpt_max,
+			.errors_max = set->errors_max,
+			.commands_max = set->commands_max,
+			.transaction_max = set->transaction_max,
+			.starttls = c->tls_server != NULL,
+			.auth = role != ROLE_MX,
+		};
 }
 
 /* Without certificate files there is no STARTTLS; files that are named but bad are an error. */

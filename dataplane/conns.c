@@ -206,6 +206,23 @@ static bool mx_usable(struct out_conn *c)
 	return false;
 }
 
+/* How many exchangers may be used: those that are not better preferred than ourselves would send it back to us (B1, RFC 5321 5.1). */
+static uint32_t mx_better(struct out_conn *c)
+{
+	struct span host = snap_span(&c->cfg->snap, c->cfg->set->hostname);
+	uint32_t own = 0, n = 0;
+
+	while (own < c->mx->nmx && !span_eq_nocase(span_str(c->mx->mx[own].name), host))
+		own++;
+	if (own == c->mx->nmx)
+		return own;
+	while (c->mx->mx[n].preference < c->mx->mx[own].preference)
+		n++;
+	if (!n)
+		reply_set(&c->failure, 550, "5.4.6", "%s: this relay is its best preferred mail exchanger, and has no route for it", c->dest->key + 3);
+	return n;
+}
+
 static void set_host(struct out_conn *c, struct span name, uint16_t port)
 {
 	struct out o = out_of(c->host, sizeof(c->host) - 1);
@@ -240,7 +257,7 @@ static void next_mx(struct out_conn *c)
 			return;
 		}
 	}
-	if ((c->next_host == 0 && !mx_usable(c)) || c->next_host >= c->mx->nmx)
+	if ((c->next_host == 0 && !mx_usable(c)) || c->next_host >= mx_better(c))
 		give_up(c);
 	else
 		set_host(c, span_str(c->mx->mx[c->next_host].name), port);

@@ -1,6 +1,8 @@
 #include "dataplane/inbound.h"
 
 #include <stdlib.h>
+#include "dataplane/auth.h"
+#include "dataplane/recipient.h"
 #include "dataplane/session.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
@@ -138,8 +140,30 @@ static bool session_refusal(struct session *s, struct reply *r)
 	return true;
 }
 
+/* Under implicit TLS a refusal would cost a handshake first: the connection just ends. */
+static void session_refuse(struct session *s, const struct reply *r)
+{
+	if (s->tls_implicit) {
+		s->waits = WAITS_CLOSE;
+		net_abort(s->conn);
+		return;
+	}
+	smtp_server_refuse(&s->smtp, r);
+	session_close(s);
+}
+
+static void begin_tls(struct session *s)
+{
+	s->waits = WAITS_TLS;
+	if (s->cfg->tls_server)
+		net_start_tls(s->conn, s->cfg->tls_server, SPAN_NONE);
+	else
+		net_abort(s->conn); /* the certificate was taken out of the configuration since the start */
+}
+
 static void session_accept(struct worker *w, struct net_event *ev)
 {
+	const struct snap_listener *l = &w->listener[ev->listener];
 	struct session *s = calloc(1, sizeof(*s));
 	struct reply r;
 
@@ -156,20 +180,24 @@ static void session_accept(struct worker *w, struct net_event *ev)
 	net_set_user(ev->conn, s);
 	net_peer(ev->conn, s->facts.client_ip, &s->client_port);
 	s->facts.snap = &s->cfg->snap;
+	s->facts.tables = &w->tables;
 	s->facts.net = snap_find_net(s->facts.snap, s->facts.client_ip);
 	TAILQ_INSERT_TAIL(&w->inbound->sessions, s, entry);
 	w->inbound->nsessions++;
 	client_count(w->inbound, s->facts.client_ip, 1);
 	counter_add(C_SESSIONS, 1);
 	counter_add(C_SESSIONS_OPEN, 1);
-	smtp_server_init(&s->smtp, &s->cfg->smtp);
+	smtp_server_init(&s->smtp, &s->cfg->smtp[l->role]);
+	s->tls_implicit = l->tls_implicit;
 	if (session_refusal(s, &r)) {
 		counter_add(C_SESSIONS_REFUSED, 1);
-		smtp_server_refuse(&s->smtp, &r);
-		session_close(s);
+		session_refuse(s, &r);
 		return;
 	}
-	session_flush(s);
+	if (s->tls_implicit)
+		begin_tls(s);
+	else
+		session_flush(s);
 	session_deadline(s);
 }
 
@@ -198,7 +226,9 @@ static void session_free(struct session *s)
 		s->mail->session = NULL; /* it goes on without us */
 	if (s->rate_query)
 		shared_cancel(s->rate_query);
+	auth_cancel(s);
 	body_end(s);
+	recipient_reset(s);
 	wheel_cancel(w->wheel, &s->timer);
 	client_count(w->inbound, s->facts.client_ip, -1);
 	TAILQ_REMOVE(&w->inbound->sessions, s, entry);
@@ -229,6 +259,8 @@ static void refuse_log(struct session *s, const struct decision *d, struct span 
 	log_str(&l, "rule", d->rule);
 	log_span(&l, "client", out_span(&o));
 	log_span(&l, "helo", s->smtp.helo);
+	if (s->facts.auth_user.n)
+		log_span(&l, "user", s->facts.auth_user);
 	log_span(&l, "from", s->smtp.env.sender);
 	if (to.n)
 		log_span(&l, "to", to);
@@ -236,16 +268,21 @@ static void refuse_log(struct session *s, const struct decision *d, struct span 
 	log_emit(&l);
 }
 
-static void rate_over_log(struct worker *w, struct span client, double rate, double limit)
+static void rate_over_log(const struct session *s, double rate)
 {
+	char ip[48];
+	struct out o = out_of(ip, sizeof(ip));
 	struct logline l;
 
+	ip_write(s->facts.client_ip, &o);
 	log_begin(&l, LOG_LVL_INFO, "rate-over");
 	log_str(&l, "rule", "A8");
-	log_span(&l, "client", client);
+	log_span(&l, "client", out_span(&o));
+	if (s->facts.auth_user.n)
+		log_span(&l, "user", s->facts.auth_user);
 	log_f(&l, "rate", "%.1f", rate);
-	log_f(&l, "limit", "%.1f", limit);
-	log_str(&l, "mode", w->cfg->set->rate_mode == MODE_DEFER ? "defer" : "monitor");
+	log_f(&l, "limit", "%.1f", policy_rate_limit(&s->facts));
+	log_str(&l, "mode", s->w->cfg->set->rate_mode == MODE_DEFER ? "defer" : "monitor");
 	log_emit(&l);
 }
 
@@ -254,13 +291,10 @@ static void rate_decide(struct session *s, const struct rate_answer *a)
 {
 	struct decision d = policy_rate(&s->facts, a->over, a->rate);
 	struct reply r;
-	char ip[48];
-	struct out o = out_of(ip, sizeof(ip));
 
 	if (a->over) {
-		ip_write(s->facts.client_ip, &o);
 		counter_add(C_RATE_OVER, 1);
-		rate_over_log(s->w, out_span(&o), a->rate, policy_rate_limit(&s->facts));
+		rate_over_log(s, a->rate);
 	}
 	if (d.accept) {
 		reply_set(&r, 250, "2.1.0", "Ok");
@@ -281,16 +315,14 @@ static void on_rate(void *ctx, const struct rate_answer *a)
 	session_run(s, NULL);
 }
 
-static void decide_mail(struct session *s)
+/* Reasons to refuse a sender that need nobody to be asked; false when there is none. */
+static bool mail_refused(struct session *s)
 {
-	const struct snap_settings *set = s->cfg->set;
-	double limit = policy_rate_limit(&s->facts);
-	char key[64] = "client/";
-	struct out o = { key, 7, sizeof(key), false };
-	struct rate_answer a = { 0 };
+	struct decision d = policy_sender(&s->facts, &s->smtp.sender);
 	struct reply r;
 	enum status st = store_room(s->w->store[0], s->smtp.size_declared);
 
+	recipient_reset(s);
 	if (st != ST_OK) {
 		counter_add(C_TEMPFAIL_SPOOL_FULL, st == ST_FULL);
 		if (st == ST_FULL)
@@ -298,14 +330,46 @@ static void decide_mail(struct session *s)
 		else
 			reply_set(&r, 421, "4.3.0", "The spool of this node is out of order, try another one");
 		answer(s, &r);
+		return true;
+	}
+	if (d.accept)
+		return false;
+	counter_add(C_SENDER_DENIED, 1);
+	refuse_log(s, &d, SPAN_NONE);
+	answer(s, &d.reply);
+	return true;
+}
+
+/* Whose messages are counted: the user's, else the client host's. */
+static void rate_key(const struct session *s, struct out *o)
+{
+	if (s->facts.auth_user.n) {
+		out_str(o, "user/");
+		out_add(o, s->facts.auth_user);
 		return;
 	}
+	out_str(o, "client/");
+	ip_write(s->facts.client_ip, o);
+}
+
+static void decide_mail(struct session *s)
+{
+	const struct snap_settings *set = s->cfg->set;
+	double limit = policy_rate_limit(&s->facts);
+	char key[PASSLINE_USER_MAX + 64];
+	struct out o = out_of(key, sizeof(key));
+	struct rate_answer a = { 0 };
+	struct reply r;
+	enum status st;
+
+	if (mail_refused(s))
+		return;
 	if (limit <= 0) {
 		reply_set(&r, 250, "2.1.0", "Ok");
 		answer(s, &r);
 		return;
 	}
-	ip_write(s->facts.client_ip, &o);
+	rate_key(s, &o);
 	st = shared_rate(s->w->shared, out_span(&o), 1, limit, set->rate_period_ns, set->rate_mode == MODE_DEFER, on_rate, s, &a,
 		&s->rate_query);
 	if (st == ST_AGAIN)
@@ -316,7 +380,7 @@ static void decide_mail(struct session *s)
 
 static void decide_rcpt(struct session *s)
 {
-	struct decision d = policy_relay(&s->facts, &s->smtp.rcpt);
+	struct decision d = recipient_decide(s);
 	struct reply r;
 
 	if (d.accept) {
@@ -325,7 +389,6 @@ static void decide_rcpt(struct session *s)
 		return;
 	}
 	counter_add(C_RCPT_REFUSED, 1);
-	counter_add(C_RELAY_DENIED, 1);
 	refuse_log(s, &d, s->smtp.rcpt.full);
 	answer(s, &d.reply);
 }
@@ -360,6 +423,7 @@ static void complete_envelope(struct session *s)
 
 	e->arrived_ns = clock_steady_ns();
 	e->helo = s->smtp.helo;
+	e->auth_user = s->facts.auth_user;
 	memcpy(e->client_ip, s->facts.client_ip, 16);
 	e->client_port = s->client_port;
 	if (s->smtp.tls)
@@ -375,6 +439,7 @@ static void decide_message(struct session *s)
 	struct reply r;
 
 	s->body = NULL;
+	recipient_reset(s);
 	if (s->smtp.wire.dot_line)
 		body_mark_dot_lines(b);
 	if (!d.accept) {
@@ -393,6 +458,12 @@ static void decide_message(struct session *s)
 	}
 	s->mail->scan_down = policy_class(&s->facts) == CLASS_FRAGILE ? SCAN_DOWN_HOLD : (uint8_t)s->cfg->set->scan_down;
 	s->waits = WAITS_ANSWER;
+}
+
+void inbound_go_on(struct session *s)
+{
+	if (s->waits == WAITS_NOTHING)
+		session_run(s, NULL);
 }
 
 void inbound_answer(struct session *s, const struct reply *r)
@@ -428,11 +499,15 @@ static bool session_act(struct session *s, enum server_action act)
 		break;
 	case SRV_RESET:
 		body_end(s);
+		recipient_reset(s);
+		auth_cancel(s);
+		break;
+	case SRV_AUTH:
+		auth_decide(s);
 		break;
 	case SRV_STARTTLS:
-		s->waits = WAITS_TLS;
 		session_flush(s);
-		net_start_tls(s->conn, s->cfg->tls_server, SPAN_NONE);
+		begin_tls(s);
 		break;
 	case SRV_CLOSE:
 		counter_add(C_BARE_LINE_ENDS, s->smtp.bad_line_end);
@@ -494,6 +569,8 @@ static void on_tls(struct session *s)
 	s->waits = WAITS_NOTHING;
 	counter_add(C_TLS_IN, 1);
 	smtp_server_tls_started(&s->smtp);
+	s->facts.auth_user = SPAN_NONE;
+	auth_offer(s);
 	session_run(s, NULL);
 }
 
@@ -501,7 +578,7 @@ static void on_tls(struct session *s)
 static void on_eof(struct session *s)
 {
 	s->eof = true;
-	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_CLOSE)
+	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_CLOSE)
 		return;
 	body_end(s);
 	session_close(s);

@@ -14,6 +14,8 @@ void inbound_net_event(struct worker *w, struct net_event *ev);
 void inbound_timer(struct worker *w, struct timer *t);
 /* The answer to a session's message: only mail_decide calls it. */
 void inbound_answer(struct session *s, const struct reply *r);
+/* What a session waited for came, and its engine was answered: it goes on, unless it waits for something else now. */
+void inbound_go_on(struct session *s);
 /* The spool has room again. */
 void inbound_room(struct worker *w);
 /* Tells sessions that wait for a command to go (421); the others end their message first. */

@@ -123,6 +123,8 @@ static void log_accepted(const struct mail *mail)
 	mail_log_begin(&l, LOG_LVL_INFO, "accepted", mail);
 	log_span(&l, "client", out_span(&o));
 	log_span(&l, "helo", m->env.helo);
+	if (m->env.auth_user.n)
+		log_span(&l, "user", m->env.auth_user);
 	log_span(&l, "from", m->env.sender);
 	log_u64(&l, "nrcpt", m->env.nrcpt);
 	log_u64(&l, "size", m->body_len);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "dataplane/bounce.h"
 #include "dataplane/conns.h"
+#include "dataplane/recipient.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
@@ -393,6 +394,11 @@ static void put_rcpt(struct mail *mail, uint32_t i, struct outcome *oc, struct d
 	struct dest *d;
 	struct reply r;
 
+	if (recipient_is_refused(w, mail->m->env.rcpt[i].addr, &r)) {
+		mail->m->rcpt[i].busy = 1;
+		outcome_add(&oc->failed, &oc->nfailed, i, &r);
+		return;
+	}
 	if (route_rcpt(&w->cfg->snap, mail->m->env.rcpt[i].addr, key, &hop) != ST_OK) {
 		reply_set(&r, 550, "5.1.2", "No route to this recipient: %s", trail_text());
 		mail->m->rcpt[i].busy = 1;

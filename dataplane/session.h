@@ -9,6 +9,7 @@
 enum session_waits {
 	WAITS_NOTHING,
 	WAITS_RATE,    /* for the rate counter, at MAIL */
+	WAITS_AUTH,    /* for counters and for whoever knows the password */
 	WAITS_ANSWER,  /* for inbound_answer, at the end of data */
 	WAITS_ROOM,    /* for room in the arena, in the body */
 	WAITS_DRAIN,   /* for the client to take our replies */
@@ -32,6 +33,12 @@ struct session {
 	struct body *body;    /* of the transaction that comes in */
 	struct mail *mail;    /* whose answer it waits for */
 	struct shared_query *rate_query;
+	struct map *rcpts;    /* those of the transaction, when some of them were expanded (recipient.c) */
+	/* AUTH: at most one of these is asked at a time; a request to Dovecot outlives the client's turn */
+	struct shared_query *auth_query;
+	struct password_check *auth_check;
+	struct dovecot_request *auth_request;
+	bool tls_implicit;    /* the greeting comes after the handshake */
 	struct smtp_server smtp;
 };
 

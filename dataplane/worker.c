@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "dataplane/auth.h"
 #include "dataplane/bounce.h"
 #include "dataplane/command.h"
 #include "dataplane/conns.h"
+#include "dataplane/generation.h"
 #include "dataplane/inbound.h"
 #include "dataplane/mail.h"
 #include "dataplane/outbound.h"
@@ -113,6 +115,8 @@ static void tick(struct worker *w, struct timer *t)
 	wheel_set(w->wheel, t, w->now_ns + NS_PER_S);
 	atomic_store_explicit(&counters_self->beat_ns, w->now_ns, memory_order_relaxed);
 	config_watch(w);
+	generation_tick(w);
+	auth_tick(w);
 	scan_tick(w->scan);
 	outbound_tick(w);
 	counter_set(C_REDIS_UP, shared_is_up(w->shared));
@@ -131,15 +135,18 @@ static timer_fn *const on_timer[TIMER_NKIND] = {
 
 static uint64_t timers(struct worker *w)
 {
-	uint64_t wait, dns, redis;
+	uint64_t wait, dns, redis, dovecot = UINT64_MAX;
 	struct timer *t;
 
 	while ((t = wheel_expire(w->wheel, w->now_ns)))
 		on_timer[t->kind](w, t);
 	dns_turn(w->dns, w->now_ns, &dns);
 	shared_turn(w->shared, w->now_ns, &redis);
+	if (w->dovecot)
+		dovecot_turn(w->dovecot, w->now_ns, &dovecot);
 	wait = wheel_wait_ns(w->wheel, w->now_ns);
 	wait = dns < wait ? dns : wait;
+	wait = dovecot < wait ? dovecot : wait;
 	for (uint32_t i = 0; i < w->nstore; i++) {
 		uint64_t due = store_next_due(w->store[i]);
 
@@ -272,8 +279,12 @@ static enum status listen_all(struct worker *w)
 
 	if (w->opt->nlisten != n)
 		return trail(ST_INVALID, "%u listening sockets were given, the configuration has %u", w->opt->nlisten, n);
-	for (uint32_t i = 0; i < n && st == ST_OK; i++)
-		st = net_listen(w->net, w->opt->listen_fds[i], i, l[i].tls_implicit ? w->cfg->tls_server : NULL);
+	for (uint32_t i = 0; i < n && st == ST_OK; i++) {
+		w->listener[i] = l[i];
+		if ((l[i].tls_implicit || l[i].role != ROLE_MX) && !w->cfg->tls_server)
+			return trail(ST_INVALID, "the listener on port %u needs TLS: set tls.certificate and tls.key", l[i].port);
+		st = net_listen(w->net, w->opt->listen_fds[i], i); /* sessions begin TLS with the certificate of their own configuration */
+	}
 	return st;
 }
 
@@ -304,12 +315,14 @@ enum status worker_init(struct worker *w, const struct worker_options *opt)
 	snprintf(dir, sizeof(dir), "%s/stats", opt->run_dir);
 	if ((st = counters_open(dir, "dataplane", (int)opt->index)) != ST_OK || (st = uring_init(&w->uring, URING_ENTRIES)) != ST_OK)
 		return st;
+	if ((st = generation_new(w, &w->generation)) != ST_OK)
+		return st;
 	w->wheel = wheel_new(w->now_ns);
 	if (!w->wheel)
 		return ST_NOMEM;
 	if ((st = arena_new(w->cfg->set->arena_bytes, &w->arena)) != ST_OK || (st = open_spool(w)) != ST_OK)
 		return st;
-	if ((st = open_lookups(w)) != ST_OK || (st = open_parts(w)) != ST_OK)
+	if ((st = open_lookups(w)) != ST_OK || (st = auth_open(w)) != ST_OK || (st = open_parts(w)) != ST_OK)
 		return st;
 	count_recovered(w);
 	counter_set(C_SNAPSHOT_GENERATION, w->cfg->snap.h->generation);
@@ -326,6 +339,8 @@ void worker_done(struct worker *w)
 		store_close(w->store[i]);
 	command_free(w->command);
 	scan_free(w->scan);
+	passwords_free(w->passwords);
+	dovecot_free(w->dovecot);
 	shared_free(w->shared);
 	dns_free(w->dns);
 	counters_close();

@@ -9,6 +9,8 @@
 
 #include <stddef.h>
 #include "dataplane/lookup/dns.h"
+#include "dataplane/lookup/dovecot.h"
+#include "dataplane/lookup/passwords.h"
 #include "dataplane/lookup/shared.h"
 #include "dataplane/net/net.h"
 #include "dataplane/smtp/server.h"
@@ -18,6 +20,7 @@
 #include "spool/base/wheel.h"
 #include "spool/store/snapshot.h"
 #include "spool/store/store.h"
+#include "spool/store/tables.h"
 
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
@@ -25,6 +28,7 @@ struct inbound;
 struct scan;
 struct outbound;
 struct command;
+struct generation;
 
 enum { WORKER_PARTITIONS_MAX = 64, WORKER_LISTENERS_MAX = 64 };
 
@@ -33,7 +37,7 @@ struct config {
 	uint32_t refs;
 	struct snapshot snap;
 	const struct snap_settings *set;
-	struct smtp_server_config smtp;
+	struct smtp_server_config smtp[ROLE_NROLE];
 	struct tls_context *tls_server; /* NULL: no STARTTLS */
 	struct tls_context *tls_client;
 };
@@ -72,12 +76,17 @@ struct worker {
 	uint32_t nstore;
 	struct dns *dns;
 	struct shared *shared;
+	struct passwords *passwords; /* NULL: no submission service, or Dovecot's */
+	struct dovecot *dovecot;     /* NULL: no submission service, or the password file's */
+	struct snap_listener listener[WORKER_LISTENERS_MAX]; /* what the sockets are, whatever a later configuration says */
 	struct inbound *inbound;
 	struct scan *scan;
 	struct outbound *outbound;
 	struct command *command;
 	struct timer tick;
 	uint64_t now_ns; /* monotonic, of this turn */
+	struct tables tables; /* those in use; nothing points into them from one turn to the next */
+	struct generation *generation;
 	uint64_t snapshot_ino; /* what the configuration file was when last looked at */
 	bool fenced;     /* a partition stopped: new mail gets 421 */
 	volatile bool stopping; /* set by a signal */

@@ -28,7 +28,9 @@ double rate_event(struct rate_state *s, double now_s, double c, double period_s,
 	double r = rate_after(s, now_s, c, period_s);
 
 	*ret_over = rate_is_over(r, limit);
-	if (c > 0 && !(leaky && *ret_over)) {
+	if (c < 0 && r < 0)
+		r = 0;
+	if ((c > 0 && !(leaky && *ret_over)) || (c < 0 && s->known)) {
 		if (!s->known || now_s > s->t_s)
 			s->t_s = now_s;
 		s->r = r;

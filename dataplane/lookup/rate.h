@@ -18,7 +18,7 @@ struct rate_state {
 double rate_after(const struct rate_state *s, double now_s, double c, double period_s);
 /* Over when r' >= limit; limit 0 is no limit. */
 bool rate_is_over(double r, double limit);
-/* Counts: strict always, leaky only when not over. Gives r'. */
+/* Counts: strict always, leaky only when not over. A weight below 0 takes back what was counted, never below nothing. Gives r'. */
 double rate_event(struct rate_state *s, double now_s, double c, double period_s, double limit, bool leaky, bool *ret_over);
 /* Seconds from now until one more event of weight 1 is not over. 0: now. */
 double rate_wait_s(const struct rate_state *s, double now_s, double period_s, double limit);

@@ -338,12 +338,38 @@ static void on_rate_reply(redisAsyncContext *c, void *reply, void *priv)
 	free(q);
 }
 
+/* Runs the script for q; false when it cannot be said to Redis. */
+static bool send_rate(struct shared *s, const struct shared_query *q, redisCallbackFn *fn, void *priv)
+{
+	char name[KEY_MAX + 32], now[32], c[32], p[32], m[32];
+	struct out o = out_of(name, sizeof(name));
+
+	out_str(&o, "weir:rate:{");
+	out_add(&o, span_of(q->key, q->key_len));
+	out_char(&o, '}');
+	snprintf(now, sizeof(now), "%.6f", (double)clock_wall_ns() / 1e9);
+	snprintf(c, sizeof(c), "%.17g", q->weight);
+	snprintf(p, sizeof(p), "%.17g", (double)q->period_ns / 1e9);
+	snprintf(m, sizeof(m), "%.17g", q->limit);
+	return redisAsyncCommand(s->redis, fn, priv, "EVALSHA %s 1 %b %s %s %s %s %s", s->sha, name, o.n, now, c, p, m, q->leaky ? "1" : "0") ==
+		REDIS_OK;
+}
+
+void shared_rate_undo(struct shared *s, struct span key, double weight, uint64_t period_ns)
+{
+	struct shared_query q = { .weight = -weight, .period_ns = period_ns, .key_len = key.n < KEY_MAX ? key.n : KEY_MAX };
+	struct rate_answer a;
+
+	memcpy(q.key, key.p, q.key_len);
+	local_rate(s, &q, &a);
+	if (s->up && send_rate(s, &q, NULL, NULL))
+		counter_add(C_REDIS_CALLS, 1);
+}
+
 enum status shared_rate(struct shared *s, struct span key, double weight, double limit, uint64_t period_ns, bool leaky, rate_fn *fn,
 	void *ctx, struct rate_answer *ret, struct shared_query **ret_query)
 {
 	struct shared_query *q = query_new(s, key, ctx);
-	char name[KEY_MAX + 32], now[32], c[32], p[32], m[32];
-	int n;
 
 	*ret_query = NULL;
 	if (!q) {
@@ -355,15 +381,7 @@ enum status shared_rate(struct shared *s, struct span key, double weight, double
 	q->limit = limit;
 	q->period_ns = period_ns;
 	q->leaky = leaky;
-	if (!s->up)
-		goto local;
-	n = snprintf(name, sizeof(name), "weir:rate:{%.*s}", (int)q->key_len, q->key);
-	snprintf(now, sizeof(now), "%.6f", (double)clock_wall_ns() / 1e9);
-	snprintf(c, sizeof(c), "%.17g", weight);
-	snprintf(p, sizeof(p), "%.17g", (double)period_ns / 1e9);
-	snprintf(m, sizeof(m), "%.17g", limit);
-	if (redisAsyncCommand(s->redis, on_rate_reply, q, "EVALSHA %s 1 %b %s %s %s %s %s", s->sha, name, (size_t)n, now, c, p, m,
-		leaky ? "1" : "0") != REDIS_OK)
+	if (!s->up || !send_rate(s, q, on_rate_reply, q))
 		goto local;
 	counter_add(C_REDIS_CALLS, 1);
 	q->waiting = true;

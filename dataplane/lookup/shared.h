@@ -35,6 +35,8 @@ void shared_free(struct shared *s);
  * shared_turn, unless cancelled; ST_OK with *ret filled when it is answered at once (locally). */
 enum status shared_rate(struct shared *s, struct span key, double weight, double limit, uint64_t period_ns, bool leaky, rate_fn *fn, void *ctx,
 	struct rate_answer *ret, struct shared_query **ret_query);
+/* Takes back an event that was counted and should not stand (a login that succeeded): in Redis and in the local table, wherever it was. Nobody waits for it. */
+void shared_rate_undo(struct shared *s, struct span key, double weight, uint64_t period_ns);
 /* Reads without counting (rate explain): like shared_rate with weight 0. */
 void shared_cancel(struct shared_query *q);
 /* Generic cached values for verification results (rule B2): a small value under a key with a life time. fn gets value.p == NULL when there is none or Redis is away. */

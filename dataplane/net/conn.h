@@ -68,7 +68,6 @@ struct net {
 	TAILQ_HEAD(net_dirty, net_conn) dirty;
 	struct conn_waiting closing, lingering;
 	uint64_t wake_ns; /* what the transport was asked for; UINT64_MAX: nothing */
-	struct tls_context *listener_tls[64];
 	bool freeing;
 	void *transport; /* the transport's own */
 };

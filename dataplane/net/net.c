@@ -141,12 +141,8 @@ struct net_conn *up_accepted(struct net *n, uint32_t listener)
 
 void up_open(struct net_conn *c)
 {
-	struct tls_context *t = c->net->listener_tls[c->listener];
-
 	c->open = true;
 	input_read(c, true);
-	if (t)
-		net_start_tls(c, t, SPAN_NONE);
 	conn_tell(c, NET_ACCEPTED);
 }
 
@@ -205,10 +201,8 @@ enum status net_connect(struct net *n, const struct sockaddr *to, const struct s
 	return ST_OK;
 }
 
-enum status net_listen(struct net *n, int fd, uint32_t listener, struct tls_context *tls)
+enum status net_listen(struct net *n, int fd, uint32_t listener)
 {
-	CHECK(listener < sizeof(n->listener_tls) / sizeof(n->listener_tls[0]));
-	n->listener_tls[listener] = tls;
 	return n->ops->listen(n, fd, listener);
 }
 

@@ -58,8 +58,8 @@ enum { NET_WRITE_MAX = 64 * 1024 }; /* bytes of copied output a connection may h
 enum status net_new(struct uring *u, const struct net_config *cfg, struct net **ret);
 /* Aborts all connections (with their NET_CLOSED events), then frees. */
 void net_free(struct net *n);
-/* Takes connections from an already listening socket (inherited); fd stays the caller's. tls: implicit TLS from the first byte, or NULL. */
-enum status net_listen(struct net *n, int fd, uint32_t listener, struct tls_context *tls);
+/* Takes connections from an already listening socket (inherited); fd stays the caller's. Implicit TLS: net_start_tls at NET_ACCEPTED. */
+enum status net_listen(struct net *n, int fd, uint32_t listener);
 /* Stops and starts taking new connections on all listeners (draining, limits). */
 void net_accept_pause(struct net *n, bool pause);
 /* Begins to connect; source may be NULL. Events follow. ST_FULL when conns_max is reached. */

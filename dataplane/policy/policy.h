@@ -10,10 +10,13 @@
 #include "spool/mail/address.h"
 #include "spool/mail/reply.h"
 #include "spool/store/snapshot.h"
+#include "spool/store/tables.h"
 
 struct policy_facts {
 	const struct snapshot *snap;
+	const struct tables *tables; /* of this moment: a worker changes them between two commands */
 	const struct snap_net *net; /* the configured network of the client; NULL: an outside client */
+	struct span auth_user; /* empty: nobody logged in */
 	uint8_t client_ip[16];
 };
 
@@ -23,16 +26,21 @@ struct decision {
 	struct reply reply; /* when not accepted */
 };
 
-/* The class of the client (A5): of its network, CLASS_MX outside. */
+/* The class of the client (A5): submission when it logged in, else of its network, CLASS_MX outside. */
 enum snap_class policy_class(const struct policy_facts *f);
 
+/* P19: whether the user who logged in may send as this sender. Everybody who did not log in may, by this rule. */
+struct decision policy_sender(const struct policy_facts *f, const struct address *sender);
+
+/* Whether this domain, in look-up form, is one that we serve: for anybody to send to, and for users to send as. */
+bool policy_serves(const struct policy_facts *f, struct span domain);
 /* A1, P5: whether this client may send to this recipient. local is true for a domain that we serve. */
 struct decision policy_relay(const struct policy_facts *f, const struct address *rcpt);
 
 /* B6: number of Received fields that the message has already. */
 struct decision policy_hops(const struct policy_facts *f, unsigned received);
 
-/* A8, D2: limit in messages per period for this client; 0: none. */
+/* A8, D2: limit in messages per period for this client, or for the user who logged in; 0: none. */
 double policy_rate_limit(const struct policy_facts *f);
 /* over is what the counter said. */
 struct decision policy_rate(const struct policy_facts *f, bool over, double rate);

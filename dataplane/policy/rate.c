@@ -1,10 +1,12 @@
-/* A8, D2: how many messages a client host may send in a period, and what happens beyond. Outside clients (mx) are not limited by this rule. */
+/* A8, D2: how many messages a client host, or a user who logged in, may send in a period, and what happens beyond. Outside clients (mx) are not limited by this rule. */
 #include "dataplane/policy/policy.h"
 
 double policy_rate_limit(const struct policy_facts *f)
 {
-	if (!f->net || f->snap->h->settings.rate_mode == MODE_OFF)
+	if (f->snap->h->settings.rate_mode == MODE_OFF || (!f->net && !f->auth_user.n))
 		return 0;
+	if (f->auth_user.n)
+		return f->snap->h->settings.rate_limit;
 	return f->net->rate_limit < 0 ? f->snap->h->settings.rate_limit : f->net->rate_limit;
 }
 
@@ -16,7 +18,7 @@ struct decision policy_rate(const struct policy_facts *f, bool over, double rate
 	if (!over || f->snap->h->settings.rate_mode != MODE_DEFER || policy_class(f) == CLASS_FRAGILE)
 		return d;
 	d.accept = false;
-	reply_set(&d.reply, 450, "4.7.1", "Too many messages from your host: %.0f, at most %.0f are allowed; try again later",
-		rate, policy_rate_limit(f));
+	reply_set(&d.reply, 450, "4.7.1", "Too many messages from %s: %.0f, at most %.0f are allowed; try again later",
+		f->auth_user.n ? "you" : "your host", rate, policy_rate_limit(f));
 	return d;
 }

@@ -2,7 +2,7 @@
 
 #include "spool/mail/address.h"
 
-enum { ENVID_MAX = 100, ORCPT_MAX = 500 };
+enum { ENVID_MAX = 100, ORCPT_MAX = 500, AUTH_MAX = 500 };
 
 /* ---- EHLO ---- */
 
@@ -36,10 +36,24 @@ uint32_t ext_parse(struct span line, uint64_t *size)
 	return 0;
 }
 
+/* Only what can be used now: never outside TLS (RFC 4954 section 4, P19). */
+static void auth_write(const struct smtp_server *s, struct out *o)
+{
+	if (!s->cfg->auth || !s->tls || !s->auth_mechs)
+		return;
+	out_str(o, "\r\n250-AUTH");
+	for (unsigned mech = 1; mech < SASL_ALL; mech <<= 1)
+		if (s->auth_mechs & mech) {
+			out_char(o, ' ');
+			out_str(o, sasl_mech_name((enum sasl_mech)mech));
+		}
+}
+
 void ext_write(const struct smtp_server *s, struct out *o)
 {
 	out_str(o, "250-");
 	out_add(o, s->cfg->hostname);
+	auth_write(s, o);
 	for (size_t i = 0; i < NEXT; i++) {
 		if (ext[i].bit == EXT_STARTTLS && (!s->cfg->starttls || s->tls))
 			continue;
@@ -112,6 +126,14 @@ static bool is_xtext(struct span v, size_t max)
 	return v.n && v.n <= max && xtext_decode(v, &o) == ST_OK;
 }
 
+/* AUTH=<> or AUTH=mailbox (RFC 4954 section 5): read, and then taken for AUTH=<>, as we trust no client to speak for another. */
+static bool param_auth(const struct smtp_server *s, struct span v, struct reply *r)
+{
+	if (!s->cfg->auth)
+		return refuse(r, 555, "5.5.4", "Unsupported parameter: AUTH");
+	return is_xtext(v, AUTH_MAX) || refuse(r, 501, "5.5.4", "AUTH is <> or a mailbox in xtext");
+}
+
 bool mail_params(struct smtp_server *s, struct span params, struct reply *r)
 {
 	struct span key, value;
@@ -130,6 +152,8 @@ bool mail_params(struct smtp_server *s, struct span params, struct reply *r)
 		} else if (span_eq_nocase(key, SPAN("ENVID"))) {
 			ok = is_xtext(value, ENVID_MAX) || refuse(r, 501, "5.5.4", "ENVID is not xtext of at most 100 characters");
 			s->env.envid = pool_span(&s->pool, value);
+		} else if (span_eq_nocase(key, SPAN("AUTH"))) {
+			ok = param_auth(s, value, r);
 		} else {
 			reply_set(r, 555, "5.5.4", "Unsupported parameter: %.*s", SPAN_FMT(key));
 			ok = false;

@@ -1,9 +1,10 @@
 #include "dataplane/smtp/server.h"
 
 #include "dataplane/smtp/params.h"
+#include "dataplane/smtp/server_auth.h"
 
-enum { PHASE_COMMAND, PHASE_BODY };
-enum { NOT_WAITING, FOR_MAIL, FOR_RCPT, FOR_DATA, FOR_END, FOR_TLS };
+enum { PHASE_COMMAND, PHASE_BODY, PHASE_AUTH };
+enum { NOT_WAITING, FOR_MAIL, FOR_RCPT, FOR_DATA, FOR_END, FOR_TLS, FOR_AUTH };
 enum { OUT_RESERVE = 1200 }; /* room that one command's replies may need */
 
 /* ---- output ---- */
@@ -39,6 +40,11 @@ static bool in_transaction(const struct smtp_server *s)
 	return s->state.have_mail;
 }
 
+bool server_in_transaction(const struct smtp_server *s)
+{
+	return in_transaction(s);
+}
+
 static void transaction_reset(struct smtp_server *s)
 {
 	pool_reset(&s->pool);
@@ -46,7 +52,7 @@ static void transaction_reset(struct smtp_server *s)
 	s->size_declared = 0;
 	s->body_len = 0;
 	s->state.have_mail = s->state.bdat_active = s->state.bdat_last = s->state.discard = false;
-	s->state.rcpt_cap = s->state.rcpt_answers = s->state.refusal_len = 0;
+	s->state.rcpt_cap = s->state.rcpt_answers = s->state.rcpt_taken = s->state.refusal_len = 0;
 	s->state.phase = PHASE_COMMAND;
 	s->state.waiting = NOT_WAITING;
 }
@@ -75,6 +81,17 @@ static enum server_action protocol_error(struct smtp_server *s, const struct rep
 		return close_with(s);
 	}
 	return SRV_STEP;
+}
+
+enum server_action server_error(struct smtp_server *s, const struct reply *r)
+{
+	return protocol_error(s, r);
+}
+
+void server_auth_wait(struct smtp_server *s, enum server_auth_wait w)
+{
+	s->state.waiting = w == AUTH_WAITS_HOST ? FOR_AUTH : NOT_WAITING;
+	s->state.phase = w == AUTH_WAITS_NOTHING ? PHASE_COMMAND : PHASE_AUTH;
 }
 
 #define ERROR(s, code, enhanced, ...)                                                                                              \
@@ -163,6 +180,8 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 		return ERROR(s, 503, "5.5.1", "Say EHLO first");
 	if (in_transaction(s))
 		return ERROR(s, 503, "5.5.1", "MAIL was said already");
+	if (s->cfg->auth && !s->auth_user.n)
+		return ERROR(s, 530, "5.7.0", "%s", s->tls ? "Authentication is required" : "Say STARTTLS first, then AUTH");
 	if (!take_keyword(&arg, "FROM:"))
 		return ERROR(s, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
 	if (address_path(arg, ADDRESS_ALLOW_NULL | utf8_flag(s, arg), &s->sender, &rest) != ST_OK)
@@ -185,14 +204,16 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 	return SRV_MAIL;
 }
 
-/* Makes room for one more recipient: the array doubles within the pool. */
-static bool rcpt_room(struct smtp_server *s)
+/* Makes room for more recipients: the array doubles within the pool. */
+static bool rcpt_room(struct smtp_server *s, uint32_t more)
 {
 	uint32_t cap = s->state.rcpt_cap ? s->state.rcpt_cap * 2 : 4;
 	struct env_rcpt *bigger;
 
-	if (s->env.nrcpt < s->state.rcpt_cap)
+	if (s->env.nrcpt + more <= s->state.rcpt_cap)
 		return true;
+	while (cap < s->env.nrcpt + more)
+		cap *= 2;
 	bigger = pool_alloc(&s->pool, cap * sizeof(*bigger));
 	if (!bigger)
 		return false;
@@ -219,18 +240,53 @@ static enum server_action cmd_rcpt(struct smtp_server *s, struct span arg)
 		return ERROR(s, 501, "5.1.3", "Bad recipient address: %s", trail_text());
 	if (rest.n && rest.p[0] != ' ')
 		return ERROR(s, 501, "5.5.4", "Syntax: RCPT TO:<address>");
-	if (s->cfg->rcpt_max && s->env.nrcpt >= s->cfg->rcpt_max) {
+	if (s->cfg->rcpt_max && s->state.rcpt_taken >= s->cfg->rcpt_max) {
 		SAY(s, 452, "4.5.3", "Too many recipients, send the rest in another message");
 		return SRV_STEP;
 	}
 	if (!rcpt_params(s, rest, &rcpt, &r))
 		return protocol_error(s, &r);
 	rcpt.addr = pool_span(&s->pool, s->rcpt.full);
-	if (!rcpt.addr.p || !rcpt_room(s))
+	if (!rcpt.addr.p || !rcpt_room(s, 1))
 		return out_of_room(s);
 	s->env.rcpt[s->env.nrcpt++] = rcpt;
 	s->state.waiting = FOR_RCPT;
 	return SRV_RCPT;
+}
+
+/* The recipient as it was given, for reports about what it stands for. One that is not ASCII has no form that every next hop takes: it stays without. */
+static struct span make_orcpt(struct smtp_server *s, const struct env_rcpt *rcpt)
+{
+	char buf[ADDRESS_MAX + 16];
+	struct out o = out_of(buf, sizeof(buf));
+
+	if (rcpt->orcpt.n || s->rcpt.is_utf8)
+		return rcpt->orcpt;
+	out_str(&o, "rfc822;");
+	out_add(&o, rcpt->addr);
+	return pool_span(&s->pool, out_span(&o));
+}
+
+bool smtp_server_rcpt_replace(struct smtp_server *s, const struct span *addr, uint32_t n)
+{
+	uint32_t last = s->env.nrcpt - 1;
+	struct env_rcpt before = s->env.rcpt[last], given = before;
+
+	given.orcpt = make_orcpt(s, &given);
+	if (!rcpt_room(s, n))
+		return false;
+	for (uint32_t i = 0; i < n; i++) {
+		struct env_rcpt r = given;
+
+		r.addr = pool_span(&s->pool, addr[i]);
+		if (!r.addr.p) {
+			s->env.rcpt[last] = before;
+			return false;
+		}
+		s->env.rcpt[last + i] = r;
+	}
+	s->env.nrcpt = last + n;
+	return true;
 }
 
 static bool arg_is_empty(struct span arg)
@@ -328,7 +384,7 @@ static enum server_action cmd_vrfy(struct smtp_server *s, struct span arg)
 
 static enum server_action cmd_help(struct smtp_server *s, struct span arg)
 {
-	SAY(s, 214, "2.0.0", "Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP STARTTLS QUIT");
+	SAY(s, 214, "2.0.0", "Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP STARTTLS AUTH QUIT");
 	return SRV_STEP;
 }
 
@@ -380,6 +436,7 @@ static const struct command {
 	{ "NOOP", cmd_noop },
 	{ "QUIT", cmd_quit },
 	{ "STARTTLS", cmd_starttls },
+	{ "AUTH", server_auth_command },
 	{ "VRFY", cmd_vrfy },
 	{ "HELP", cmd_help },
 	{ "EXPN", cmd_expn },
@@ -432,8 +489,10 @@ static enum server_action step_command(struct smtp_server *s, struct span in, si
 	}
 	switch (wire_next(&s->wire, in, ret_used)) {
 	case WIRE_LINE:
-		return on_line(s, s->wire.line);
+		return s->state.phase == PHASE_AUTH ? server_auth_line(s, s->wire.line) : on_line(s, s->wire.line);
 	case WIRE_LINE_LONG:
+		if (s->state.phase == PHASE_AUTH)
+			return server_auth_line_long(s);
 		return ERROR(s, 500, "5.5.2", "Line is too long");
 	case WIRE_BAD_LINE_END:
 		SAY(s, 500, "5.5.2", "Lines end with CR LF; a bare CR or LF is not accepted");
@@ -556,6 +615,7 @@ void smtp_server_init(struct smtp_server *s, const struct smtp_server_config *cf
 
 void smtp_server_done(struct smtp_server *s)
 {
+	server_auth_forget(s);
 	pool_reset(&s->pool);
 }
 
@@ -608,7 +668,9 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 		break;
 	case FOR_RCPT:
 		say(s, r);
-		if (!reply_is_ok(r))
+		if (reply_is_ok(r))
+			s->state.rcpt_taken++;
+		else
 			s->env.nrcpt--;
 		break;
 	case FOR_DATA:
@@ -623,6 +685,14 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 			say(s, r);
 			transaction_reset(s);
 		}
+		break;
+	case FOR_AUTH:
+		CHECK(r->code >= 400);
+		server_auth_end(s);
+		if (r->code == 535)
+			protocol_error(s, r);
+		else
+			say(s, r);
 		break;
 	case FOR_END:
 		s->state.waiting = s->cfg->lmtp && s->state.rcpt_answers + 1 < s->env.nrcpt ? FOR_END : NOT_WAITING;
@@ -642,6 +712,7 @@ void smtp_server_abort_body(struct smtp_server *s, const struct reply *r)
 
 void smtp_server_tls_started(struct smtp_server *s)
 {
+	server_auth_forget(s);
 	transaction_reset(s);
 	wire_mode(&s->wire, WIRE_LINES, 0, true);
 	s->helo = SPAN_NONE;

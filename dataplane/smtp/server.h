@@ -11,6 +11,7 @@
 #ifndef WEIR_DATAPLANE_SMTP_SERVER_H
 #define WEIR_DATAPLANE_SMTP_SERVER_H
 
+#include "dataplane/smtp/sasl.h"
 #include "dataplane/smtp/wire.h"
 #include "spool/base/pool.h"
 #include "spool/mail/address.h"
@@ -27,6 +28,7 @@ struct smtp_server_config {
 	size_t transaction_max; /* ceiling of the transaction pool, bytes; then 452 4.3.1 */
 	bool starttls;          /* a TLS context is there: offer STARTTLS until TLS is on */
 	bool lmtp;              /* LHLO, one reply a recipient after the data */
+	bool auth;              /* a submission service (RFC 6409): AUTH is offered under TLS, and MAIL needs it */
 };
 
 enum server_action {
@@ -37,7 +39,10 @@ enum server_action {
 	SRV_DATA,     /* DATA, or the first BDAT: make room; answer with a 2xx or 354 reply (text is ours) to begin, or with an error */
 	SRV_BODY,     /* s->body is the next piece of content, dot-unstuffed; valid until the next step. Take it all; or answer with smtp_server_abort_body */
 	SRV_BODY_END, /* the content is complete: decide; answer with smtp_server_reply (LMTP: once per accepted recipient, in order) */
-	SRV_RESET,    /* the transaction is over without a message (RSET, EHLO, QUIT, error in the body): drop what was collected; step on */
+	SRV_RESET,    /* the transaction is over without a message (RSET, EHLO, QUIT, error in the body), or the client broke AUTH off: drop what was
+		       * collected and begun; step on */
+	SRV_AUTH,     /* s->auth_ask says what is to be decided about s->sasl: SASL_PASSWORD, SASL_VERIFIER, SASL_RELAY (see sasl.h), or SASL_DONE and
+		       * SASL_REFUSED for the last word. Answer with smtp_server_auth_ok, _verifier, _relay, or with smtp_server_reply to end it */
 	SRV_STARTTLS, /* the 220 is in the output: send it, do the handshake, then smtp_server_tls_started */
 	SRV_CLOSE,    /* send the output, then close. No further input is read. */
 };
@@ -54,6 +59,11 @@ struct smtp_server {
 	uint64_t body_len;         /* bytes of content so far */
 	struct span helo;          /* copy, lives as long as the session */
 	char helo_buf[256];
+	unsigned auth_mechs;       /* enum sasl_mech bits that the host can check; it sets them, and may change them at any time */
+	struct sasl *sasl;         /* during AUTH, in the pool */
+	enum sasl_action auth_ask; /* SRV_AUTH */
+	struct span auth_user;     /* who it is since a good AUTH; lives as long as the session, or until STARTTLS */
+	char auth_user_buf[PASSLINE_USER_MAX];
 	bool esmtp, tls;
 	bool bad_line_end;         /* it was closed because of a bare CR or LF */
 	/* the rest is the state machine's own */
@@ -65,6 +75,7 @@ struct smtp_server {
 		bool stray_chunk; /* of a BDAT that was out of order */
 		uint16_t refusal_len;
 		uint32_t errors, commands, rcpt_cap, rcpt_answers;
+		uint32_t rcpt_taken; /* RCPT commands that were accepted: not what they were expanded to */
 		uint64_t bdat_left;
 		size_t out_sent;
 		struct out out;
@@ -79,8 +90,15 @@ void smtp_server_done(struct smtp_server *s);
 void smtp_server_refuse(struct smtp_server *s, const struct reply *r);
 /* Uses up to in.n bytes, *ret_used says how many. May be called with empty input to go on after an answer. */
 enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_t *ret_used);
-/* Answers SRV_MAIL, SRV_RCPT, SRV_DATA, SRV_BODY_END. */
+/* Answers SRV_MAIL, SRV_RCPT, SRV_DATA, SRV_BODY_END; and SRV_AUTH with a refusal: 535 counts as an error of the client's. */
 void smtp_server_reply(struct smtp_server *s, const struct reply *r);
+/* SRV_RCPT, just before a positive answer: puts these addresses (none: they are all in the envelope already) in the place of the last recipient. They keep its NOTIFY and its ORCPT, which
+ * becomes the recipient as it was given when there is none (RFC 3461 5.2.7). False: no room, answer 452; the envelope is as it was. */
+[[nodiscard]] bool smtp_server_rcpt_replace(struct smtp_server *s, const struct span *addr, uint32_t n);
+/* Answer SRV_AUTH: it is this user (235); here is the verifier (see sasl_verifier); or a challenge of somebody who has the secret, false when it is too long to be passed on. */
+void smtp_server_auth_ok(struct smtp_server *s, struct span user);
+void smtp_server_auth_verifier(struct smtp_server *s, const struct scram_verifier *v, bool decoy, struct span nonce);
+[[nodiscard]] bool smtp_server_auth_relay(struct smtp_server *s, struct span challenge);
 /* The host cannot take the content (spool full, too big for it): the rest is read and thrown away, then this reply is sent in place of
  * the decision at the end. */
 void smtp_server_abort_body(struct smtp_server *s, const struct reply *r);

@@ -20,6 +20,8 @@ enum uring_class {
 	URING_DNS,
 	URING_REDIS,
 	URING_SCAN,   /* links to scanner processes */
+	URING_PASSWORDS, /* the helper thread for passwords has something */
+	URING_DOVECOT, /* authentication socket */
 	URING_CTL,    /* command socket, signals */
 	URING_NCLASS,
 };

@@ -232,6 +232,30 @@ enum status address_domain_key(struct span domain, struct out *o)
 	return o->over ? ST_INVALID : ST_OK;
 }
 
+bool address_local_ok(struct span s, unsigned flags)
+{
+	bool utf8 = false;
+
+	return s.n && s.n <= ADDRESS_LOCAL_MAX && local_len(s, flags, &utf8) == s.n;
+}
+
+/* What the quotes of a quoted string stand for (RFC 5321 4.1.2: "Joe" and Joe are the same). */
+enum status address_local_key(struct span local, struct out *o)
+{
+	bool quoted = local.n >= 2 && local.p[0] == '"' && local.p[local.n - 1] == '"';
+
+	if (quoted)
+		local = span_of(local.p + 1, local.n - 2);
+	for (size_t i = 0; i < local.n; i++) {
+		char c = local.p[i];
+
+		if (quoted && c == '\\' && i + 1 < local.n)
+			c = local.p[++i];
+		out_char(o, (char)(c >= 'A' && c <= 'Z' ? c + 32 : c));
+	}
+	return o->over ? trail(ST_TOO_BIG, "the local part is too long") : ST_OK;
+}
+
 bool address_is_postmaster(const struct address *a)
 {
 	return span_eq_nocase(a->local, SPAN("postmaster"));

@@ -32,6 +32,10 @@ enum status address_parse(struct span s, unsigned flags, struct address *ret);
 bool address_domain_ok(struct span domain, bool utf8);
 /* Writes the domain in look-up form: lower case, A-labels, no trailing dot. ST_INVALID. */
 enum status address_domain_key(struct span domain, struct out *o);
+/* Whether s is a whole local part as it may stand in an envelope. */
+bool address_local_ok(struct span s, unsigned flags);
+/* Writes a local part of our own domains in look-up form: without needless quotes, ASCII letters in lower case (only for domains whose local parts are ours to interpret). */
+enum status address_local_key(struct span local, struct out *o);
 /* postmaster in any case, with any or no domain. */
 bool address_is_postmaster(const struct address *a);
 /* RFC 3461 xtext. Decode: ST_INVALID when malformed. */

@@ -10,6 +10,7 @@
  *   cmd=queue.show id=ID                           one row of the message, one row per recipient: rcpt= state= attempts= next_s= reply=
  *   cmd=queue.retry|hold|release|delete id=ID|all=1 [domain=D] [by=NAME]     rows: id= done=..., or an error
  *   cmd=rate.explain key=K                         rows: key= limit= period_s= source= line= rate= next_allowed_s= backend=redis|local
+ *   cmd=route addr=A [client=IP]                   one row a decision: rule= what= from= to= more= file= line= config_line=
  *   cmd=log level=debug|info|warn|error
  */
 #ifndef WEIR_SPOOL_STORE_COMMAND_H

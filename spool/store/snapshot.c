@@ -42,11 +42,34 @@ static bool settings_strings_ok(const struct snapshot *s)
 {
 	const struct snap_settings *set = &s->h->settings;
 	const struct snap_str all[] = { set->hostname, set->node, set->postmaster, set->run_dir, set->spool_dir, set->tls_cert, set->tls_key,
-		set->redis, set->user, set->signatures, set->engine, set->metrics };
+		set->redis, set->user, set->signatures, set->engine, set->metrics, set->auth_file, set->auth_dovecot, set->auth_secret };
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (!str_ok(s, all[i]))
 			return false;
+	return true;
+}
+
+static bool auth_ok(const struct snapshot *s)
+{
+	const struct snap_settings *set = &s->h->settings;
+	const struct snap_listener *l = list_at(s, set->listeners);
+	const struct snap_senders *user = list_at(s, set->auth_senders);
+
+	if (!list_ok(s, set->auth_mechs, sizeof(uint32_t)) || !list_ok(s, set->auth_senders, sizeof(*user)))
+		return false;
+	for (uint32_t i = 0; i < set->listeners.n; i++)
+		if (l[i].role >= ROLE_NROLE || (l[i].role == ROLE_SUBMISSIONS && !l[i].tls_implicit))
+			return false;
+	for (uint32_t i = 0; i < set->auth_senders.n; i++) {
+		const struct snap_str *a = list_at(s, user[i].senders);
+
+		if (!str_ok(s, user[i].user) || !list_ok(s, user[i].senders, sizeof(*a)))
+			return false;
+		for (uint32_t k = 0; k < user[i].senders.n; k++)
+			if (!str_ok(s, a[k]))
+				return false;
+	}
 	return true;
 }
 
@@ -56,9 +79,11 @@ static bool tables_ok(const struct snapshot *s)
 	const struct snap_net *net = list_at(s, set->nets);
 	const struct snap_domain *d = list_at(s, set->domains);
 	const struct snap_route *r = list_at(s, set->routes);
+	const struct snap_mail_domain *m = list_at(s, set->mail_domains);
 
 	if (!list_ok(s, set->listeners, sizeof(struct snap_listener)) || !list_ok(s, set->nets, sizeof(*net)) ||
-		!list_ok(s, set->domains, sizeof(*d)) || !list_ok(s, set->routes, sizeof(*r)) || !hosts_ok(s, set->dns_servers))
+		!list_ok(s, set->domains, sizeof(*d)) || !list_ok(s, set->routes, sizeof(*r)) ||
+		!list_ok(s, set->mail_domains, sizeof(*m)) || !hosts_ok(s, set->dns_servers))
 		return false;
 	for (uint32_t i = 0; i < set->nets.n; i++)
 		if (!str_ok(s, net[i].name) || net[i].prefix > 128 || net[i].class_ > CLASS_SUBMISSION)
@@ -66,11 +91,14 @@ static bool tables_ok(const struct snapshot *s)
 	for (uint32_t i = 0; i < set->domains.n; i++)
 		if (!str_ok(s, d[i].name))
 			return false;
+	for (uint32_t i = 0; i < set->mail_domains.n; i++)
+		if (!str_ok(s, m[i].name) || !str_ok(s, m[i].value) || !str_ok(s, m[i].forwarding) || m[i].kind >= DOMAIN_NKIND)
+			return false;
 	for (uint32_t i = 0; i < set->routes.n; i++)
 		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_MUST ||
 			(r[i].kind != ROUTE_MX && !r[i].hosts.n))
 			return false;
-	return set->workers && set->partitions && set->listeners.n <= 64;
+	return set->workers && set->partitions && set->listeners.n <= 64 && auth_ok(s);
 }
 
 static enum status check(const struct snapshot *s, const char *path)
@@ -187,6 +215,17 @@ const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span
 	return find(s, s->h->settings.domains, sizeof(struct snap_domain), domain);
 }
 
+const struct snap_mail_domain *snap_mail_domains(const struct snapshot *s, uint32_t *ret_n)
+{
+	*ret_n = s->h->settings.mail_domains.n;
+	return list_at(s, s->h->settings.mail_domains);
+}
+
+const struct snap_mail_domain *snap_find_mail_domain(const struct snapshot *s, struct span domain)
+{
+	return find(s, s->h->settings.mail_domains, sizeof(struct snap_mail_domain), domain);
+}
+
 const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain)
 {
 	struct snap_list l = s->h->settings.routes;
@@ -196,4 +235,39 @@ const struct snap_route *snap_find_route(const struct snapshot *s, struct span d
 		if (domain.p[i] == '.')
 			r = find(s, l, sizeof(*r), span_skip(domain, i));
 	return r ? r : find(s, l, sizeof(*r), SPAN("*"));
+}
+
+unsigned snap_mechs(const struct snapshot *s)
+{
+	const uint32_t *mech = list_at(s, s->h->settings.auth_mechs);
+	unsigned bits = 0;
+
+	for (uint32_t i = 0; i < s->h->settings.auth_mechs.n; i++)
+		bits |= mech[i];
+	return bits;
+}
+
+const struct snap_senders *snap_find_senders(const struct snapshot *s, struct span user)
+{
+	return find(s, s->h->settings.auth_senders, sizeof(struct snap_senders), user);
+}
+
+bool snap_sender_in(const struct snapshot *s, const struct snap_senders *l, struct span local, struct span domain)
+{
+	const struct snap_str *a = list_at(s, l->senders);
+
+	for (uint32_t i = 0; i < l->senders.n; i++) {
+		struct span text = snap_span(s, a[i]), rest = text;
+		const char *at = memrchr(text.p, '@', text.n);
+
+		if (span_eq(text, SPAN("*")))
+			return true;
+		if (!at)
+			continue;
+		rest = span_of(text.p, (size_t)(at - text.p));
+		/* our own local parts are the same in any case (C6) */
+		if (span_eq(span_skip(text, rest.n + 1), domain) && (!rest.n || span_eq_nocase(rest, local)))
+			return true;
+	}
+	return false;
 }

@@ -11,7 +11,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 
-enum { SNAPSHOT_VERSION = 1 };
+enum { SNAPSHOT_VERSION = 3 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -26,12 +26,26 @@ enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
 enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST };
+enum snap_role { ROLE_MX, ROLE_SUBMISSION, ROLE_SUBMISSIONS, ROLE_NROLE };
+enum snap_mech { MECH_PLAIN = 1, MECH_LOGIN = 2, MECH_SCRAM_SHA_256 = 4 }; /* bits */
+
+/* What is done with mail to a managed domain (C7, C8, B1). */
+enum snap_domain_kind {
+	DOMAIN_ALIASES,   /* local parts are looked up */
+	DOMAIN_RETIRED,   /* all are refused with the domain's own text */
+	DOMAIN_LONG_FORM, /* x@long is x@short */
+	DOMAIN_ROUTED,    /* taken as it is and sent along its route: a provider's sub-domain */
+	DOMAIN_BACKUP_MX, /* taken as it is and sent to better preferred exchangers */
+	DOMAIN_FORWARDED, /* all mail goes to one address */
+	DOMAIN_NKIND,
+};
 
 struct snap_listener {
 	uint8_t ip[16];
 	uint16_t port;
 	uint16_t tls_implicit;
 	uint32_t fd_index; /* its place in the list of inherited descriptors of a worker */
+	uint32_t role;     /* enum snap_role; submissions: tls_implicit is set too */
 };
 /* A client network that may relay (A1). The most specific one wins: sorted by prefix, longest first. */
 struct snap_net {
@@ -48,6 +62,15 @@ struct snap_domain {
 	struct snap_str name; /* look-up form: lower case, A-labels */
 	uint32_t line, pad;
 };
+/* A managed mail domain as configured: what weir-control compiles into the tables (tables.h), which decide. Workers only see from it that a domain ought to be there. Sorted like domains. */
+struct snap_mail_domain {
+	struct snap_str name;
+	struct snap_str value;      /* by kind: alias file, refusal text, short domain, -, -, address */
+	struct snap_str forwarding; /* DOMAIN_ALIASES: file of per-user forwarding; or empty */
+	uint32_t kind;              /* enum snap_domain_kind */
+	uint32_t deliver_unlisted;  /* DOMAIN_ALIASES: a local part that is not listed goes along the domain's route; 0: it is refused */
+	uint32_t line, pad;
+};
 /* Where a domain goes. Sorted like domains; name "*" is the default route (a smart host); a name that starts with "." is for all sub-domains. */
 struct snap_route {
 	struct snap_str name;
@@ -62,9 +85,17 @@ struct snap_host {
 	uint32_t pad;
 };
 
+/* What senders an authenticated user may use (P19). Sorted by user. */
+struct snap_senders {
+	struct snap_str user;
+	struct snap_list senders; /* of struct snap_str: "local@domain", "@domain" (domain in look-up form), or "*" */
+	uint32_t line, pad;
+};
+
 /* Everything with one value. Times in ns unless the name says otherwise. */
 struct snap_settings {
-	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics;
+	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics,
+		auth_file, auth_dovecot, auth_secret;
 	uint32_t workers, partitions, scanners, conns_max, conns_per_client, rcpt_max, errors_max, commands_max;
 	uint32_t transport; /* 0 io_uring */
 	uint32_t log_level; /* enum log_level */
@@ -85,8 +116,12 @@ struct snap_settings {
 	uint32_t outbound_tls;    /* enum snap_tls for MX delivery */
 	uint32_t max_received;    /* B6: 25 */
 	uint64_t dns_timeout_ns;
-	uint32_t spool_direct, pad;
-	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */;
+	double auth_client_limit, auth_user_limit; /* failed logins in auth_period; 0: no limit */
+	uint64_t auth_period_ns, auth_timeout_ns;
+	uint32_t spool_direct;
+	uint32_t tables_keep; /* generations kept for rollback */
+	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
+	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
 };
 
 struct snap_header {
@@ -113,10 +148,17 @@ struct span snap_span(const struct snapshot *s, struct snap_str v);
 const char *snap_cstr(const struct snapshot *s, struct snap_str v);
 const struct snap_listener *snap_listeners(const struct snapshot *s, uint32_t *ret_n);
 const struct snap_host *snap_hosts(const struct snapshot *s, struct snap_list l, uint32_t *ret_n);
+/* enum snap_mech bits that the configuration allows. */
+unsigned snap_mechs(const struct snapshot *s);
+/* The senders of a user; NULL: nothing is said about the user. And whether an address, its domain in look-up form, is among them. */
+const struct snap_senders *snap_find_senders(const struct snapshot *s, struct span user);
+bool snap_sender_in(const struct snapshot *s, const struct snap_senders *l, struct span local, struct span domain);
 /* The most specific network with this client, or NULL. */
 const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16]);
 /* domain in look-up form. */
 const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain);
+const struct snap_mail_domain *snap_mail_domains(const struct snapshot *s, uint32_t *ret_n);
+const struct snap_mail_domain *snap_find_mail_domain(const struct snapshot *s, struct span domain);
 /* Exact name, then ".parent" names from the longest, then "*"; NULL: by MX. */
 const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain);
 

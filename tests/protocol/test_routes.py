@@ -30,6 +30,12 @@ def nsd(tmp_path):
         null MX 0 .
         nothing TXT "no mail here"
         alias CNAME both.example.
+        backed MX 10 live.example.
+        backed MX 20 relay.cam.example.
+        backed MX 20 dead.example.
+        backed MX 30 dead.example.
+        ours MX 10 relay.cam.example.
+        ours MX 20 live.example.
         """))
     (tmp_path / "nsd.conf").write_text(textwrap.dedent(f"""\
         server:
@@ -92,6 +98,25 @@ def test_lmtp_results_are_each_recipients_own(make_node, make_sink):
     dsn = sink.messages[1]
     assert dsn["to"] == ["a@cam.example"] and b"rfc822;full@cam.example" in dsn["data"] and b"5.2.2" in dsn["data"]
     assert b"one@cam.example" not in dsn["data"].split(b"message/delivery-status")[1].split(b"message/rfc822")[0]
+
+
+def test_a_backup_exchanger_delivers_only_to_better_ones(nsd, make_node, make_sink):
+    """B1: it holds the mail while they are down, and never gives it to its equals or itself."""
+    state = {"down": True}
+    sink = make_sink(decide=lambda kind, text: "421 4.3.2 down" if kind == "connect" and state["down"] else None)
+    node = make_node(routes="[]", extra=f'dns: {{servers: ["127.0.0.1:{nsd}"]}}\ndelivery: {{port: {sink.port}, retry_first: 1s, retry_max: 1s, connect_timeout: 2s}}\n'
+                     "relay_clients: [192.0.2.1]\nmail_domains: [{domain: backed.example, backup_mx: yes}, {domain: ours.example, backup_mx: yes}]\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.message("s@both.example", ["u@backed.example", "u@elsewhere.example"], HEAD).startswith("550 5.7.1")
+    c.cmd("RSET")
+    assert c.message("s@both.example", ["u@backed.example"], HEAD).startswith("250")
+    assert wait_for(lambda: [m["state"] for m in node.queue()] == ["deferred"])
+    assert "127.0.0.9" not in node.log_text()
+    state["down"] = False
+    assert wait_for(lambda: [m["to"] for m in sink.messages] == [["u@backed.example"]])
+    assert c.message("s@both.example", ["u@ours.example"], HEAD).startswith("250")
+    assert wait_for(lambda: any(not m["from"] and b"5.4.6" in m["data"] for m in sink.messages))
 
 
 @pytest.mark.skipif(not have("dovecot") or not os.path.exists("/usr/lib/dovecot/lmtp"), reason="Dovecot's LMTP server is not installed")

@@ -58,6 +58,8 @@ static void on_event(void *ctx, struct net_event *ev)
 	case NET_ACCEPTED:
 		c->accepted = true;
 		net_set_user(ev->conn, c);
+		if (r->tls_accepted)
+			net_start_tls(ev->conn, r->tls_accepted, SPAN_NONE);
 		break;
 	case NET_CONNECTED:
 		c->connected = true;
@@ -203,8 +205,9 @@ void rig_rest(struct rig *r)
 
 void rig_listen(struct rig *r, struct tls_context *t)
 {
+	r->tls_accepted = t;
 	r->listener = r->t->peer->listen(&r->at);
-	assert_ok(net_listen(r->net, r->listener, 0, t));
+	assert_ok(net_listen(r->net, r->listener, 0));
 	rig_turn(r);
 }
 

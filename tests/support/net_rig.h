@@ -40,6 +40,7 @@ struct rig {
 	struct sockaddr_storage at; /* of rig_listen */
 	int listener;
 	struct tls_context *tls_server, *tls_client;
+	struct tls_context *tls_accepted; /* of rig_listen */
 	/* Called after an event was noted; NET_DATA: ev->used is all of it and may be made less. */
 	void (*hook)(struct rig *r, struct rig_conn *c, struct net_event *ev);
 	struct peer peer; /* the test's far end; freed with the rig */
@@ -69,7 +70,7 @@ void rig_rest(struct rig *r);
 		}                                                                                  \
 	} while (0)
 
-/* A listener of the net; NULL: without TLS. */
+/* A listener of the net; t: its connections begin TLS when they are accepted; NULL: without TLS. */
 void rig_listen(struct rig *r, struct tls_context *t);
 /* The peer connects to it; gives the accepted connection. */
 struct rig_conn *rig_accepted(struct rig *r);

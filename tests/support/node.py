@@ -3,6 +3,7 @@ import asyncio
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -15,10 +16,23 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("WEIR_BIN", ROOT / "build" / "release"))
 
 
+given_ports = set()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens on, below those that the kernel gives to connections: it is still free when it is listened on."""
+    while True:
+        port = random.randrange(10000, 32768)
+        if port in given_ports:
+            continue
+        given_ports.add(port)
+        try:
+            with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+                tcp.bind(("127.0.0.1", port))
+                udp.bind(("127.0.0.1", port))
+            return port
+        except OSError:
+            pass
 
 
 def wait_for(what, timeout=20.0, step=0.02):
@@ -139,18 +153,24 @@ class Sink:
 class Node:
     """weir run with a configuration. `extra` is YAML text that is put behind the basic one."""
 
-    def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav", bin=None, env=None):
+    def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav", submission=False,
+                 bin=None, env=None):
         self.dir = pathlib.Path(tmp) / name
         self.dir.mkdir(parents=True)
         self.bin, self.env = bin or BIN, {**os.environ, **(env or {})}
         self.run = self.dir / "run"
         self.port, self.metrics = free_port(), free_port()
+        listen = f'"127.0.0.1:{self.port}"'
+        if submission:
+            self.submission, self.submissions = free_port(), free_port()
+            listen += (f', {{address: "127.0.0.1:{self.submission}", role: submission}}'
+                       f', {{address: "127.0.0.1:{self.submissions}", role: submissions}}')
         if routes is None:
             routes = '[{domain: "*", to: "smtp:[127.0.0.1]:%d", tls: never}]' % (sink_port or 1)
         self.config = self.dir / "weir.yaml"
         self.config.write_text(
             f"hostname: relay.cam.example\nmetrics: 127.0.0.1:{self.metrics}\nworkers: {workers}\n"
-            f'listen: ["127.0.0.1:{self.port}"]\nlocal_domains: [cam.example]\npostmaster: postmaster@cam.example\n'
+            f'listen: [{listen}]\nlocal_domains: [cam.example]\npostmaster: postmaster@cam.example\n'
             + ("" if "spool:" in extra else "spool: {segment: 8M, max: 512M, arena: 48M}\n")
             + ("" if "scan:" in extra else f"scan: {{processes: 2, engine: {engine}}}\n")
             + ("" if "relay_clients:" in extra else "relay_clients: [{network: 127.0.0.0/8, rate: none}]\n")

@@ -61,11 +61,27 @@ static void leaky_counts_accepted_ones_only(void **state)
 	assert_int_equal(taken, 60);
 }
 
+static void what_is_taken_back_was_never_there(void **state)
+{
+	struct rate_state s = { 0 };
+	bool over;
+
+	rate_event(&s, 1e9, -1, 3600, 20, false, &over);
+	assert_false(s.known); /* nothing to take back from */
+	for (int i = 0; i < 1000; i++) { /* logins that succeed a tenth of a second later */
+		rate_event(&s, 1e9 + i, 1, 3600, 20, true, &over);
+		assert_false(over);
+		rate_event(&s, 1e9 + i + 0.1, -1, 3600, 20, false, &over);
+		assert_true(s.r >= 0);
+	}
+	assert_true(s.r < 0.1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(d1_the_61st_of_a_burst_is_the_first_over),
 		cmocka_unit_test(d1_one_in_59_s_trips_at_250_and_one_in_60_s_never), cmocka_unit_test(d1_a_burst_of_600_is_under_again_after_8289_s),
-		cmocka_unit_test(leaky_counts_accepted_ones_only) };
+		cmocka_unit_test(leaky_counts_accepted_ones_only), cmocka_unit_test(what_is_taken_back_was_never_there) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

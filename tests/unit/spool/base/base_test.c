@@ -1,12 +1,16 @@
 #include "tests/support/unit.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "spool/base/clock.h"
+#include "spool/base/file.h"
 #include "spool/base/log.h"
 #include "spool/base/map.h"
 #include "spool/base/pool.h"
 #include "spool/base/ring.h"
+#include "spool/base/thread.h"
 #include "spool/base/wheel.h"
 
 static void spans(void **state)
@@ -219,12 +223,56 @@ static void rows_cannot_be_forged(void **state)
 	assert_false(row_next(&rest, &k, &v, buf, sizeof(buf)));
 }
 
+static void files_are_read_whole_or_not_at_all(void **state)
+{
+	char path[] = "/tmp/weir-file-XXXXXX", *bytes = NULL;
+	int fd = mkstemp(path);
+	struct stat sb;
+	size_t n;
+
+	assert_true(fd >= 0 && write(fd, "a\n\0b", 4) == 4);
+	assert_ok(file_read(path, 4, &sb, &bytes, &n));
+	assert_int_equal(n, 4);
+	assert_memory_equal(bytes, "a\n\0b", 4);
+	assert_int_equal(sb.st_size, 4);
+	free(bytes);
+	assert_int_equal(file_read(path, 3, NULL, &bytes, &n), ST_TOO_BIG);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_ok(file_read(path, 3, NULL, &bytes, &n));
+	assert_int_equal(n, 0);
+	free(bytes);
+	assert_int_equal(file_read("/tmp", 3, NULL, &bytes, &n), ST_INVALID);
+	close(fd);
+	unlink(path);
+	assert_int_equal(file_read(path, 3, NULL, &bytes, &n), ST_IO);
+	assert_string_equal(trail_text(), "No such file or directory");
+}
+
+static void *signals_of_a_thread(void *arg)
+{
+	pthread_sigmask(SIG_SETMASK, NULL, arg);
+	return NULL;
+}
+
+static void helper_threads_take_no_signals(void **state)
+{
+	sigset_t helper, ours;
+	pthread_t t;
+
+	assert_ok(thread_start(&t, signals_of_a_thread, &helper));
+	assert_int_equal(pthread_join(t, NULL), 0);
+	pthread_sigmask(SIG_SETMASK, NULL, &ours);
+	assert_true(sigismember(&helper, SIGTERM) && sigismember(&helper, SIGHUP));
+	assert_false(sigismember(&ours, SIGTERM));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(spans), cmocka_unit_test(reading_never_passes_the_end),
 		cmocka_unit_test(pool_has_a_ceiling), cmocka_unit_test(map_holds_many), cmocka_unit_test(wheel_is_never_early),
 		cmocka_unit_test(ring_keeps_order_between_threads), cmocka_unit_test(ring_never_sleeps_through_an_entry),
-		cmocka_unit_test(ring_survives_a_lying_peer), cmocka_unit_test(rows_cannot_be_forged) };
+		cmocka_unit_test(ring_survives_a_lying_peer), cmocka_unit_test(rows_cannot_be_forged),
+		cmocka_unit_test(files_are_read_whole_or_not_at_all), cmocka_unit_test(helper_threads_take_no_signals) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

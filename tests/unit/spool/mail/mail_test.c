@@ -22,6 +22,24 @@ static void good_and_bad_addresses(void **state)
 	assert_int_equal(address_parse(SPAN("\xc0\xaf@x.example"), ADDRESS_UTF8, &a), ST_INVALID);
 }
 
+static void local_parts_in_look_up_form(void **state)
+{
+	static const char *const pair[][2] = { { "Fred.Bloggs", "fred.bloggs" }, { "\"Fred\"", "fred" }, { "\"a\\\"B c\"", "a\"b c" }, { "\xc3\x89x", "\xc3\x89x" } };
+	char buf[ADDRESS_LOCAL_MAX];
+	struct out o;
+
+	for (size_t i = 0; i < sizeof(pair) / sizeof(pair[0]); i++) {
+		o = out_of(buf, sizeof(buf));
+		assert_true(address_local_ok(span_str(pair[i][0]), ADDRESS_UTF8));
+		assert_ok(address_local_key(span_str(pair[i][0]), &o));
+		assert_span(out_span(&o), pair[i][1]);
+	}
+	assert_false(address_local_ok(SPAN("a b"), 0));
+	assert_false(address_local_ok(SPAN("a@b"), 0));
+	assert_false(address_local_ok(SPAN(""), 0));
+	assert_false(address_local_ok(SPAN("\xc3\x89"), 0));
+}
+
 static void paths(void **state)
 {
 	struct address a;
@@ -114,7 +132,8 @@ static void headers(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(good_and_bad_addresses), cmocka_unit_test(paths), cmocka_unit_test(networks),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(good_and_bad_addresses), cmocka_unit_test(local_parts_in_look_up_form),
+		cmocka_unit_test(paths), cmocka_unit_test(networks),
 		cmocka_unit_test(envelopes_round_trip_and_survive_damage), cmocka_unit_test(replies_are_clean), cmocka_unit_test(headers) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

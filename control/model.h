@@ -1,0 +1,44 @@
+/* What the files that read the configuration share: model.c (values, simple tables, the whole) and model_domains.c (managed mail domains). */
+#ifndef WEIR_CONTROL_MODEL_H
+#define WEIR_CONTROL_MODEL_H
+
+#include <yaml.h>
+#include "control/schema.h"
+
+struct reader {
+	struct model *m;
+	yaml_document_t *doc;
+	bool *seen; /* per schema row */
+};
+
+void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* The same for a thing of which only the line is still known. */
+void complain_line(struct model *m, uint32_t line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+struct snap_settings *model_settings(struct model *m);
+struct snap_str model_add_str(struct model *m, struct span s);
+struct snap_list model_add_list(struct model *m, const void *rows, size_t n, size_t size);
+/* Text of a string in the making. */
+const char *model_text(const struct model *m, struct snap_str s);
+/* The text of a scalar; NULL when n is none. */
+const char *scalar(const yaml_node_t *n);
+/* The value of a key in a mapping, or NULL. */
+const yaml_node_t *member(struct reader *r, const yaml_node_t *map, const char *key);
+/* Complains about keys that are not known. */
+void only_members(struct reader *r, const yaml_node_t *map, const char *const *known, const char *what);
+/* Place of text among words, or -1. */
+int find_word(const char *const *words, const char *text);
+/* A domain's look-up form; what is the table that it stands in. False: complained. */
+bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret);
+/* The next hops of a route from its "to" and "tls". */
+void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t);
+/* Sorts rows that begin with a name as the snapshot's readers search them. */
+void sort_by_name(struct model *m, void *rows, size_t n, size_t size);
+
+/* model_domains.c: one row of mail_domains. */
+void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row);
+/* Keeps the route of a mail domain for mail_domains_together. */
+void model_add_route(struct model *m, const struct snap_route *route);
+/* What rows say about each other; and the routes of those that have one. Once, after the whole file. */
+void mail_domains_together(struct model *m);
+
+#endif

@@ -1,0 +1,19 @@
+/* RCPT: whether a recipient is taken, and what it becomes in the envelope (rules A1, C6 and what belongs to them).
+ *
+ * The rules decide (policy/), here the decision is carried out: an expanded recipient is replaced by what it stands for, with itself as ORCPT, and no address stands twice in an envelope with
+ * expanded ones. The tables are those of the moment, so a new generation takes effect between two commands. */
+#ifndef WEIR_DATAPLANE_RECIPIENT_H
+#define WEIR_DATAPLANE_RECIPIENT_H
+
+#include "dataplane/session.h"
+
+/* Decides on the session's last recipient; when it is accepted the envelope is complete with it. */
+struct decision recipient_decide(struct session *s);
+/* A new transaction, or the end of the session. */
+void recipient_reset(struct session *s);
+/* The recipients of a message of our own that is for this address: what it stands for, or itself when the tables do not say. The array is in the pool. ST_NOMEM. */
+enum status recipient_of_ours(struct worker *w, struct span to, struct pool *pool, struct envelope *env);
+/* At delivery: whether the tables refuse for good what stands in an envelope, because it was taken from a fragile client that must not be told (A5), or because its domain has changed since. */
+bool recipient_is_refused(struct worker *w, struct span addr, struct reply *ret);
+
+#endif
