@@ -13,10 +13,12 @@
 #include "spool/base/clock.h"
 #include "spool/mail/address.h"
 
+enum { SEEN_WORDS = 4 };
+
 struct reader {
 	struct model *m;
 	yaml_document_t *doc;
-	uint64_t seen; /* bit per schema row */
+	uint64_t *seen; /* bit per schema row */
 };
 
 static struct snap_settings *settings(struct model *m)
@@ -451,7 +453,7 @@ static bool route_target(struct reader *r, const yaml_node_t *at, uint32_t *kind
 
 static void row_route(struct reader *r, const yaml_node_t *item, void *row)
 {
-	static const char *const words[] = { "never", "may", "must", NULL };
+	static const char *const words[] = { "never", "may", "must", "verify", NULL };
 	struct snap_route *t = row;
 	struct snap_host h[16];
 	const yaml_node_t *to;
@@ -474,7 +476,7 @@ static void row_route(struct reader *r, const yaml_node_t *item, void *row)
 	if (tls && (w = find_word(words, tls)) >= 0)
 		t->tls = (uint32_t)w;
 	else if (tls)
-		complain(r->m, item, "routes: tls \"%s\" is not possible; write never, may or must", tls);
+		complain(r->m, item, "routes: tls \"%s\" is not possible; write never, may, must or verify", tls);
 	if (!to) {
 		complain(r->m, item, "routes: \"to\" is missing; write smtp:HOST:PORT, lmtp:HOST:PORT or mx");
 	} else if (to->type == YAML_SEQUENCE_NODE) {
@@ -573,6 +575,18 @@ static bool is_group(const char *path)
 	return false;
 }
 
+static bool first_time(struct reader *r, const struct schema_row *row)
+{
+	size_t i = (size_t)(row - schema);
+	uint64_t bit = 1ull << i % 64;
+	bool first;
+
+	CHECK(i / 64 < SEEN_WORDS);
+	first = !(r->seen[i / 64] & bit);
+	r->seen[i / 64] |= bit;
+	return first;
+}
+
 static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 {
 	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
@@ -591,9 +605,8 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 			unknown_key(r->m, kn, path);
 			continue;
 		}
-		if (r->seen & 1ull << (row - schema))
+		if (!first_time(r, row))
 			complain(r->m, kn, "%s is there twice", path);
-		r->seen |= 1ull << (row - schema);
 		if (row->type == T_TABLE)
 			set_table(r, row, v);
 		else if (!scalar(v))
@@ -606,7 +619,7 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
 {
 	yaml_document_t doc;
-	struct reader r = { .m = m, .doc = &doc, .seen = *seen };
+	struct reader r = { .m = m, .doc = &doc, .seen = seen };
 	yaml_node_t *root;
 
 	if (!yaml_parser_load(p, &doc)) {
@@ -619,18 +632,17 @@ static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
 		walk(&r, root, "");
 	else if (root)
 		complain(m, root, "the file is a list of KEY: VALUE");
-	*seen = r.seen;
 	yaml_document_delete(&doc);
 }
 
 static void read_text(struct model *m, const char *text)
 {
 	yaml_parser_t p;
-	uint64_t seen = 0;
+	uint64_t seen[SEEN_WORDS] = { 0 };
 
 	CHECK(yaml_parser_initialize(&p));
 	yaml_parser_set_input_string(&p, (const unsigned char *)text, strlen(text));
-	read_stream(m, &p, &seen);
+	read_stream(m, &p, seen);
 	yaml_parser_delete(&p);
 }
 
@@ -638,7 +650,7 @@ static void read_file(struct model *m, const char *file)
 {
 	FILE *f = fopen(file, "r");
 	yaml_parser_t p;
-	uint64_t seen = 0;
+	uint64_t seen[SEEN_WORDS] = { 0 };
 
 	if (!f) {
 		m->errors++;
@@ -647,7 +659,7 @@ static void read_file(struct model *m, const char *file)
 	}
 	CHECK(yaml_parser_initialize(&p));
 	yaml_parser_set_input_file(&p, f);
-	read_stream(m, &p, &seen);
+	read_stream(m, &p, seen);
 	yaml_parser_delete(&p);
 	fclose(f);
 }
@@ -734,6 +746,8 @@ static void check_together(struct model *m)
 		complain(m, NULL, "hostname: \"%s\" is not a host name", host);
 	if (s->tls_cert.len != 0 && s->tls_key.len == 0)
 		complain(m, NULL, "tls.certificate is there without tls.key");
+	if (s->ca_file.len && access(m->bytes + s->ca_file.off, R_OK) < 0)
+		complain(m, NULL, "tls.ca_file: %s: %s", m->bytes + s->ca_file.off, strerror(errno));
 	if (!s->listeners.n)
 		complain(m, NULL, "listen: at least one address is needed");
 	if (s->spill_bytes > s->segment_bytes / 4)

@@ -11,7 +11,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 
-enum { SNAPSHOT_VERSION = 1 };
+enum { SNAPSHOT_VERSION = 2 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -25,7 +25,7 @@ enum snap_class { CLASS_MX, CLASS_ROBUST, CLASS_FRAGILE, CLASS_SUBMISSION };
 enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
-enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST };
+enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST, SNAP_TLS_VERIFY };
 
 struct snap_listener {
 	uint8_t ip[16];
@@ -64,7 +64,7 @@ struct snap_host {
 
 /* Everything with one value. Times in ns unless the name says otherwise. */
 struct snap_settings {
-	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics;
+	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics, ca_file;
 	uint32_t workers, partitions, scanners, conns_max, conns_per_client, rcpt_max, errors_max, commands_max;
 	uint32_t transport; /* 0 io_uring */
 	uint32_t log_level; /* enum log_level */
@@ -85,7 +85,11 @@ struct snap_settings {
 	uint32_t outbound_tls;    /* enum snap_tls for MX delivery */
 	uint32_t max_received;    /* B6: 25 */
 	uint64_t dns_timeout_ns;
-	uint32_t spool_direct, pad;
+	uint32_t spool_direct;
+	uint32_t dns_validates;   /* the AD bit of the resolvers is believed */
+	uint32_t dane, mta_sts, tls_reports; /* 0 or 1 */
+	uint32_t mta_sts_port;    /* of policy hosts: 443 but for tests */
+	uint64_t mta_sts_timeout_ns;
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */;
 };
 
