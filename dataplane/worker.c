@@ -234,7 +234,8 @@ static enum status open_lookups(struct worker *w)
 		out_fmt(&o, "%s%s%.*s%s:%u", i ? "," : "", v6 ? "[" : "", SPAN_FMT(name), v6 ? "]" : "", h[i].port);
 	}
 	servers[o.n] = '\0';
-	st = dns_new(&w->uring, &(struct dns_config){ .servers = servers, .timeout_ns = set->dns_timeout_ns, .cache_max = 100000 }, &w->dns);
+	st = dns_new(&w->uring, &(struct dns_config){ .servers = servers, .timeout_ns = set->dns_timeout_ns, .cache_max = 100000,
+		.validates = set->dns_validates }, &w->dns);
 	if (st != ST_OK)
 		return st;
 	return shared_new(&w->uring, &(struct shared_config){ .redis = snap_cstr(&w->cfg->snap, set->redis), .budget_ns = set->redis_budget_ns,
