@@ -432,7 +432,7 @@ static bool session_act(struct session *s, enum server_action act)
 	case SRV_STARTTLS:
 		s->waits = WAITS_TLS;
 		session_flush(s);
-		net_start_tls(s->conn, s->cfg->tls_server, SPAN_NONE);
+		net_start_tls(s->conn, s->cfg->tls_server, NULL);
 		break;
 	case SRV_CLOSE:
 		counter_add(C_BARE_LINE_ENDS, s->smtp.bad_line_end);

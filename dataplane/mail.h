@@ -13,6 +13,14 @@
 
 struct session;
 
+/* Who answered a delivery, for the log: empty when nobody did. */
+struct remote {
+	struct span host;
+	struct span policy; /* the TLS policy that held, as in policy/tls_policy.h */
+	struct span tls;    /* version and cipher; "none" */
+};
+#define REMOTE_NONE ((struct remote){ 0 })
+
 enum mail_verdict {
 	VERDICT_NONE,
 	VERDICT_CLEAN,
@@ -51,7 +59,7 @@ void mail_verdict(struct mail *mail, enum mail_verdict v, struct span name);
 /* Found by recovery: goes on where it was. */
 enum status mail_recovered(struct worker *w, struct store_msg *m);
 /* One recipient's outcome, in the log before anything is done about it. final states end it; RCPT_QUEUED defers until next_wall_ns. */
-void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_wall_ns, struct span remote);
+void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_wall_ns, struct remote remote);
 /* Ends it when nothing is left to do. The mail may be gone after this. */
 void mail_finish(struct mail *mail);
 /* Operator's hand. */

@@ -11,10 +11,11 @@
 #include "dataplane/mail.h"
 #include "dataplane/outbound.h"
 #include "dataplane/scan.h"
+#include "dataplane/tls_report.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
-enum { URING_ENTRIES = 4096, STOP_GRACE_S = 8 };
+enum { URING_ENTRIES = 4096, STOP_GRACE_S = 8, TLS_REPORT_S = 5 };
 
 /* ---- events ---- */
 
@@ -95,6 +96,8 @@ static void tick(struct worker *w, struct timer *t)
 	config_watch(w);
 	scan_tick(w->scan);
 	outbound_tick(w);
+	if (++w->ticks % TLS_REPORT_S == 0)
+		tls_report_flush(w->tls_report);
 	counter_set(C_REDIS_UP, shared_is_up(w->shared));
 	counter_set(C_ARENA_USED, arena_used(w->arena));
 }
@@ -111,15 +114,17 @@ static timer_fn *const on_timer[TIMER_NKIND] = {
 
 static uint64_t timers(struct worker *w)
 {
-	uint64_t wait, dns, redis;
+	uint64_t wait, dns, redis, sts;
 	struct timer *t;
 
 	while ((t = wheel_expire(w->wheel, w->now_ns)))
 		on_timer[t->kind](w, t);
 	dns_turn(w->dns, w->now_ns, &dns);
 	shared_turn(w->shared, w->now_ns, &redis);
+	sts_turn(w->sts, w->now_ns, &sts);
 	wait = wheel_wait_ns(w->wheel, w->now_ns);
 	wait = dns < wait ? dns : wait;
+	wait = sts < wait ? sts : wait;
 	return redis < wait ? redis : wait;
 }
 
@@ -236,7 +241,8 @@ static enum status open_lookups(struct worker *w)
 	servers[o.n] = '\0';
 	st = dns_new(&w->uring, &(struct dns_config){ .servers = servers, .timeout_ns = set->dns_timeout_ns, .cache_max = 100000,
 		.validates = set->dns_validates }, &w->dns);
-	if (st != ST_OK)
+	if (st != ST_OK || (st = sts_new(&w->uring, w->dns, w->opt->run_dir, &w->sts)) != ST_OK ||
+		(st = tls_report_new(w->opt->run_dir, w->opt->index, &w->tls_report)) != ST_OK)
 		return st;
 	return shared_new(&w->uring, &(struct shared_config){ .redis = snap_cstr(&w->cfg->snap, set->redis), .budget_ns = set->redis_budget_ns,
 		.local_max = 100000 }, &w->shared);
@@ -305,7 +311,9 @@ void worker_done(struct worker *w)
 	scan_free(w->scan);
 	shared_free(w->shared);
 	dns_free(w->dns);
+	tls_report_free(w->tls_report);
 	counters_close();
 	uring_done(&w->uring);
+	sts_free(w->sts);
 	log_flush();
 }

@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include "dataplane/lookup/dns.h"
+#include "dataplane/lookup/mta_sts.h"
 #include "dataplane/lookup/shared.h"
 #include "dataplane/net/net.h"
 #include "dataplane/smtp/server.h"
@@ -72,11 +73,14 @@ struct worker {
 	uint32_t nstore;
 	struct dns *dns;
 	struct shared *shared;
+	struct sts *sts;
+	struct tls_report *tls_report;
 	struct inbound *inbound;
 	struct scan *scan;
 	struct outbound *outbound;
 	struct command *command;
 	struct timer tick;
+	uint64_t ticks;
 	uint64_t now_ns; /* monotonic, of this turn */
 	uint64_t snapshot_ino; /* what the configuration file was when last looked at */
 	bool fenced;     /* a partition stopped: new mail gets 421 */

@@ -177,6 +177,7 @@ static void finish(struct dns_query *q)
 	bool is_mx = q->kind == KIND_MX, found = is_mx ? a->nmx > 0 : q->kind == KIND_ADDR ? a->naddr > 0 : a->nrr > 0;
 
 	a->secure = q->secure && q->dns->cfg.validates;
+	counter_add(C_DNS_SECURE, a->secure);
 	if (q->kind == KIND_ADDR)
 		answer_interleave(a, q->dns->has_v6);
 	if (found) {
@@ -453,6 +454,7 @@ enum status dns_new(struct uring *u, const struct dns_config *cfg, struct dns **
 		free(d);
 		return trail(ST_INVALID, "DNS servers \"%s\": %s", cfg->servers ? cfg->servers : "", ares_strerror(r));
 	}
+	counter_set(C_DNS_VALIDATES, cfg->validates);
 	uring_handle(u, URING_DNS, on_completion, d);
 	*ret = d;
 	return ST_OK;

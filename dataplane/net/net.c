@@ -482,7 +482,7 @@ void up_open(struct net_conn *c)
 	c->open = true;
 	c->net->ops->recv(c, true);
 	if (t)
-		net_start_tls(c, t, SPAN_NONE);
+		net_start_tls(c, t, NULL);
 	emit_type(c, NET_ACCEPTED);
 }
 
@@ -507,20 +507,15 @@ void up_released(struct net_conn *c)
 	mark(c);
 }
 
-void net_start_tls(struct net_conn *c, struct tls_context *t, struct span name)
+void net_start_tls(struct net_conn *c, struct tls_context *t, const struct tls_peer *peer)
 {
-	char host[256];
-	struct out o = out_of(host, sizeof(host) - 1);
-
-	out_add(&o, name);
-	host[o.n] = '\0';
 	if (c->rest_len && !c->delivering) {
 		fail(c, ST_DENIED, "data was sent behind STARTTLS");
 		return;
 	}
-	c->tls = tls_session_new(t, c->inbound, host);
+	c->tls = tls_session_new(t, peer);
 	if (!c->tls) {
-		fail(c, ST_NOMEM, "out of memory");
+		fail(c, ST_NOMEM, "no memory for TLS, or no way to check the peer");
 		return;
 	}
 	c->resume_wanted = true; /* the handshake begins at net_poll */
@@ -530,6 +525,12 @@ void net_start_tls(struct net_conn *c, struct tls_context *t, struct span name)
 const char *net_tls_text(const struct net_conn *c)
 {
 	return c->tls_on ? tls_session_text(c->tls) : NULL;
+}
+
+enum tls_fault net_tls_fault(const struct net_conn *c, const char **ret_text)
+{
+	*ret_text = c->reason;
+	return c->tls ? tls_session_fault(c->tls, ret_text) : TLS_FAULT_HANDSHAKE;
 }
 
 void net_close(struct net_conn *c)

@@ -21,6 +21,7 @@ enum uring_class {
 	URING_REDIS,
 	URING_SCAN,   /* links to scanner processes */
 	URING_CTL,    /* command socket, signals */
+	URING_STS,    /* link to weir-control, for MTA-STS policies */
 	URING_NCLASS,
 };
 

@@ -1,0 +1,402 @@
+/* One entry a domain. Its look-up goes TXT -> address of the policy host -> weir-control; all who ask meanwhile wait for the same one. */
+#include "dataplane/lookup/mta_sts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+#include "dataplane/lookup/rr.h"
+#include "dataplane/lookup/sts_link.h"
+#include "spool/base/clock.h"
+#include "spool/base/counters.h"
+#include "spool/base/log.h"
+#include "spool/base/map.h"
+#include "spool/mail/address.h"
+
+enum { ENTRIES_MAX = 100000 };
+#define FRESH_NS (300 * NS_PER_S)        /* RFC 8461 3.3: not more often than every five minutes */
+#define FRESH_UNKNOWN_NS (30 * NS_PER_S)
+
+enum phase { STS_IDLE, STS_TXT, STS_ADDRESS, STS_ASKING };
+
+struct sts_query {
+	TAILQ_ENTRY(sts_query) entry;
+	sts_fn *fn; /* NULL: cancelled */
+	void *ctx;
+};
+
+struct entry {
+	TAILQ_ENTRY(entry) busy; /* in sts->busy unless STS_IDLE, oldest first */
+	struct sts *sts;
+	enum phase phase;
+	struct sts_answer *answer; /* NULL: none yet */
+	uint64_t fresh_until_ns, policy_until_ns, deadline_ns;
+	uint16_t port;
+	struct dns_query *dns;
+	TAILQ_HEAD(, sts_query) waiting;
+	char id[MTA_STS_ID_MAX + 1];
+	char domain[256];
+};
+
+struct sts {
+	struct dns *dns;
+	struct sts_link *link;
+	struct map *by_domain;
+	TAILQ_HEAD(, entry) busy;
+};
+
+/* ---- answers ---- */
+
+void sts_release(struct sts_answer *a)
+{
+	if (a && --a->refs == 0)
+		free(a);
+}
+
+static struct sts_answer *answer_new(enum sts_result result, struct span text)
+{
+	struct sts_answer *a = calloc(1, sizeof(*a) + text.n + 1);
+
+	if (!a)
+		return NULL;
+	a->refs = 1;
+	a->result = result;
+	a->text_len = text.n;
+	if (text.n)
+		memcpy(a->text, text.p, text.n);
+	if (result == STS_POLICY && mta_sts_parse(span_of(a->text, text.n), &a->policy) != ST_OK)
+		a->result = STS_NONE;
+	return a;
+}
+
+static bool has_policy(const struct entry *e)
+{
+	return e->answer && e->answer->result == STS_POLICY && e->policy_until_ns > clock_mono_ns();
+}
+
+/* The look-up is over. What is there is good for that long. */
+static void finish(struct entry *e, uint64_t fresh_ns)
+{
+	struct sts_query *q;
+
+	if (e->phase != STS_IDLE)
+		TAILQ_REMOVE(&e->sts->busy, e, busy);
+	e->phase = STS_IDLE;
+	e->fresh_until_ns = clock_mono_ns() + fresh_ns;
+	if (has_policy(e) && e->policy_until_ns < e->fresh_until_ns)
+		e->fresh_until_ns = e->policy_until_ns;
+	while ((q = TAILQ_FIRST(&e->waiting))) {
+		TAILQ_REMOVE(&e->waiting, q, entry);
+		if (q->fn) {
+			e->answer->refs++;
+			q->fn(q->ctx, e->answer);
+		}
+		free(q);
+	}
+}
+
+static void replace_answer(struct entry *e, struct sts_answer *a)
+{
+	CHECK(a); /* a few KiB; without them nothing goes on */
+	sts_release(e->answer);
+	e->answer = a;
+}
+
+/* weir-control did not say. A policy that still holds stays in force. */
+static void finish_unknown(struct entry *e)
+{
+	counter_add(C_STS_UNKNOWN, 1);
+	if (!has_policy(e))
+		replace_answer(e, answer_new(STS_UNKNOWN, SPAN_NONE));
+	finish(e, FRESH_UNKNOWN_NS);
+}
+
+/* ---- weir-control ---- */
+
+static enum sts_fault fault_of(struct span word)
+{
+	return span_eq(word, SPAN("fetch")) ? STS_FAULT_FETCH : span_eq(word, SPAN("invalid")) ? STS_FAULT_INVALID :
+		span_eq(word, SPAN("webpki")) ? STS_FAULT_WEBPKI : STS_FAULT_NONE;
+}
+
+/* A packet of sts_ask.h; it may come when nobody waits any more. */
+static void on_answer(void *ctx, struct span packet)
+{
+	struct sts *s = ctx;
+	struct span row = span_cut(&packet, '\n'), k, v;
+	struct sts_answer *a;
+	struct entry *e = NULL;
+	uint64_t left_s = 0;
+	char buf[512];
+
+	a = answer_new(packet.n ? STS_POLICY : STS_NONE, packet);
+	while (a && row_next(&row, &k, &v, buf, sizeof(buf))) {
+		if (span_eq(k, SPAN("domain")))
+			e = map_get(s->by_domain, v);
+		else if (span_eq(k, SPAN("left_s")) && !span_u64(v, MTA_STS_AGE_MAX_S, &left_s))
+			left_s = 0;
+		else if (span_eq(k, SPAN("fault")))
+			a->fault = fault_of(v);
+		else if (span_eq(k, SPAN("detail")))
+			snprintf(a->detail, sizeof(a->detail), "%.*s", SPAN_FMT(v));
+	}
+	if (!e || (e->phase != STS_ASKING && e->phase != STS_IDLE)) {
+		sts_release(a);
+		return;
+	}
+	replace_answer(e, a);
+	e->policy_until_ns = clock_mono_ns() + left_s * NS_PER_S;
+	finish(e, FRESH_NS);
+}
+
+/* The link broke: nobody answers what was asked. */
+static void on_broken(void *ctx)
+{
+	struct sts *s = ctx;
+	struct entry *e, *next;
+
+	for (e = TAILQ_FIRST(&s->busy); e; e = next) {
+		next = TAILQ_NEXT(e, busy);
+		if (e->phase == STS_ASKING)
+			finish_unknown(e);
+	}
+}
+
+static void ask_control(struct entry *e, const struct dns_answer *addr)
+{
+	struct logline row;
+	char ip[64] = "";
+	struct out o = out_of(ip, sizeof(ip) - 1);
+
+	if (addr && addr->result == DNS_FOUND)
+		ip_write(addr->addr[0], &o);
+	row_begin(&row);
+	log_str(&row, "domain", e->domain);
+	log_str(&row, "id", e->id);
+	log_span(&row, "address", out_span(&o));
+	log_u64(&row, "port", e->port);
+	e->phase = STS_ASKING;
+	if (!sts_link_send(e->sts->link, row_text(&row)))
+		finish_unknown(e);
+}
+
+/* ---- DNS ---- */
+
+static void on_address(void *ctx, struct dns_answer *a)
+{
+	struct entry *e = ctx;
+
+	e->dns = NULL;
+	ask_control(e, a);
+	dns_answer_release(a);
+}
+
+/* The one record that is about MTA-STS; several are none (RFC 8461 3.1). */
+static void read_id(struct entry *e, const struct dns_answer *a)
+{
+	unsigned found = 0;
+
+	e->id[0] = '\0';
+	for (uint32_t i = 0; i < a->nrr; i++) {
+		char text[512];
+		struct out o = out_of(text, sizeof(text));
+		struct span id;
+		enum status st;
+
+		rr_txt(a->rr[i], &o);
+		st = mta_sts_record(out_span(&o), &id);
+		found += st != ST_NOT_FOUND;
+		if (st == ST_OK)
+			snprintf(e->id, sizeof(e->id), "%.*s", SPAN_FMT(id));
+	}
+	if (found != 1)
+		e->id[0] = '\0';
+}
+
+static void on_txt(void *ctx, struct dns_answer *a)
+{
+	struct entry *e = ctx;
+	char name[280], before[sizeof(e->id)];
+	struct out o = out_of(name, sizeof(name));
+	struct dns_answer *addr = NULL;
+	enum status st;
+
+	e->dns = NULL;
+	memcpy(before, e->id, sizeof(before));
+	read_id(e, a);
+	dns_answer_release(a);
+	if (has_policy(e) && (!e->id[0] || strcmp(e->id, before) == 0)) { /* it is still the newest, or nobody can say */
+		memcpy(e->id, before, sizeof(before));
+		finish(e, FRESH_NS);
+		return;
+	}
+	if (!e->id[0]) {
+		ask_control(e, NULL);
+		return;
+	}
+	e->phase = STS_ADDRESS;
+	out_fmt(&o, "mta-sts.%s", e->domain);
+	st = dns_addr(e->sts->dns, out_span(&o), on_address, e, &addr, &e->dns);
+	if (st == ST_OK)
+		on_address(e, addr);
+	else if (st != ST_AGAIN)
+		ask_control(e, NULL);
+}
+
+static void begin(struct entry *e, const struct sts_ask *ask)
+{
+	char name[280];
+	struct out o = out_of(name, sizeof(name));
+	struct dns_answer *txt = NULL;
+	enum status st;
+
+	e->phase = STS_TXT;
+	e->port = ask->port;
+	e->deadline_ns = clock_mono_ns() + ask->timeout_ns;
+	TAILQ_INSERT_TAIL(&e->sts->busy, e, busy);
+	out_fmt(&o, "_mta-sts.%s", e->domain);
+	st = dns_txt(e->sts->dns, out_span(&o), on_txt, e, &txt, &e->dns);
+	if (st == ST_OK)
+		on_txt(e, txt);
+	else if (st != ST_AGAIN)
+		ask_control(e, NULL);
+}
+
+/* ---- entries ---- */
+
+static void entry_free(struct entry *e)
+{
+	struct sts_query *q;
+
+	if (e->dns)
+		dns_cancel(e->dns);
+	while ((q = TAILQ_FIRST(&e->waiting))) {
+		TAILQ_REMOVE(&e->waiting, q, entry);
+		free(q);
+	}
+	sts_release(e->answer);
+	free(e);
+}
+
+/* Makes room: first what is stale, then everything that nobody waits for. */
+static void sweep(struct sts *s, bool all)
+{
+	uint64_t now = clock_mono_ns();
+	struct span key;
+	size_t pos = 0;
+	void *v;
+
+	while (map_next(s->by_domain, &pos, &key, &v)) {
+		struct entry *e = v;
+
+		if (e->phase != STS_IDLE || (!all && (e->fresh_until_ns > now || has_policy(e))))
+			continue;
+		map_del(s->by_domain, key);
+		entry_free(e);
+	}
+}
+
+static struct entry *entry_get(struct sts *s, struct span domain)
+{
+	struct entry *e = map_get(s->by_domain, domain);
+
+	if (e || domain.n >= sizeof(e->domain))
+		return e;
+	if (map_len(s->by_domain) >= ENTRIES_MAX)
+		sweep(s, false);
+	if (map_len(s->by_domain) >= ENTRIES_MAX)
+		sweep(s, true);
+	e = calloc(1, sizeof(*e));
+	if (!e)
+		return NULL;
+	e->sts = s;
+	TAILQ_INIT(&e->waiting);
+	memcpy(e->domain, domain.p, domain.n);
+	if (map_set(s->by_domain, domain, e) != ST_OK) {
+		free(e);
+		return NULL;
+	}
+	return e;
+}
+
+/* ---- the public part ---- */
+
+enum status sts_new(struct uring *u, struct dns *dns, const char *run_dir, struct sts **ret)
+{
+	struct sts *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return ST_NOMEM;
+	s->dns = dns;
+	TAILQ_INIT(&s->busy);
+	if (map_new(&s->by_domain) != ST_OK || sts_link_new(u, run_dir, on_answer, on_broken, s, &s->link) != ST_OK) {
+		map_free(s->by_domain);
+		free(s);
+		return ST_NOMEM;
+	}
+	*ret = s;
+	return ST_OK;
+}
+
+void sts_free(struct sts *s)
+{
+	struct span key;
+	size_t pos = 0;
+	void *v;
+
+	if (!s)
+		return;
+	while (map_next(s->by_domain, &pos, &key, &v)) {
+		struct entry *e = v;
+
+		e->dns = NULL; /* DNS is gone already */
+		entry_free(e);
+	}
+	map_free(s->by_domain);
+	sts_link_free(s->link);
+	free(s);
+}
+
+enum status sts_get(struct sts *s, const struct sts_ask *ask, sts_fn *fn, void *ctx, struct sts_answer **ret_answer, struct sts_query **ret_query)
+{
+	struct entry *e = entry_get(s, ask->domain);
+	struct sts_query *q;
+
+	*ret_answer = NULL;
+	*ret_query = NULL;
+	if (!e)
+		return trail(ST_NOMEM, "no memory for the policy of %.*s", SPAN_FMT(ask->domain));
+	if (e->phase == STS_IDLE && !(e->answer && e->fresh_until_ns > clock_mono_ns()))
+		begin(e, ask);
+	if (e->phase == STS_IDLE) {
+		e->answer->refs++;
+		*ret_answer = e->answer;
+		return ST_OK;
+	}
+	q = calloc(1, sizeof(*q));
+	if (!q)
+		return trail(ST_NOMEM, "out of memory");
+	q->fn = fn;
+	q->ctx = ctx;
+	TAILQ_INSERT_TAIL(&e->waiting, q, entry);
+	*ret_query = q;
+	return ST_AGAIN;
+}
+
+void sts_cancel(struct sts_query *q)
+{
+	q->fn = NULL;
+}
+
+void sts_turn(struct sts *s, uint64_t now_ns, uint64_t *ret_wait_ns)
+{
+	struct entry *e;
+
+	/* near enough in order of deadlines: they differ only while the setting changes */
+	while ((e = TAILQ_FIRST(&s->busy)) && e->deadline_ns <= now_ns) {
+		if (e->dns)
+			dns_cancel(e->dns);
+		e->dns = NULL;
+		finish_unknown(e);
+	}
+	*ret_wait_ns = e ? e->deadline_ns - now_ns : UINT64_MAX;
+}
