@@ -29,6 +29,7 @@ POLICIES = {
     "testing.plain.example": policy("testing", "mx-self.plain.example"),
     "off.plain.example": policy("none", "mx.elsewhere.example"),
     "broken.plain.example": "<html>not a policy</html>\n",
+    "html.plain.example": policy("enforce", "mx.elsewhere.example"),
     "late.plain.example": policy("enforce", "mx-pki.plain.example"),
     "both.signed.example": policy("enforce", "mx-right.signed.example"),
 }
@@ -97,10 +98,13 @@ class World:
             testing MX 10 mx-self
             off MX 10 mx-self
             broken MX 10 mx-self
+            html MX 10 mx-self
+            webpki MX 10 mx-self
+            missing MX 10 mx-self
             late MX 10 mx-self
-            """.replace("            ", "") + "".join(sts(d.split(".")[0]) for d in POLICIES if d.endswith(".plain.example"))},
+            """.replace("            ", "") + "".join(sts(d.split(".")[0]) for d in POLICIES if d.endswith(".plain.example")) + sts("webpki") + sts("missing")},
             signed=("signed.example",), tamper=self.tamper)
-        web = self.ca.issue("policies.example", *("mta-sts." + d for d in POLICIES))
+        web = self.ca.issue("policies.example", "mta-sts.missing.plain.example", *("mta-sts." + d for d in POLICIES))
         self.web = PolicyServer(tmp["www"], *web, POLICIES)
 
     @staticmethod
@@ -279,11 +283,26 @@ def test_a_broken_policy_is_none(node, world):
     delivered(node, world, "broken.plain.example", SELF, "may")
 
 
+def test_a_policy_that_is_not_text_is_none(node, world):
+    world.web.write("html.plain.example", POLICIES["html.plain.example"], kind="html")
+    delivered(node, world, "html.plain.example", SELF, "may")
+
+
+def test_a_policy_host_without_the_right_certificate_has_no_policy(node, world):
+    world.web.write("webpki.plain.example", policy("enforce", "mx.elsewhere.example"))
+    delivered(node, world, "webpki.plain.example", SELF, "may")
+
+
+def test_a_policy_that_is_not_there_is_none(node, world):
+    delivered(node, world, "missing.plain.example", SELF, "may")
+
+
 def test_dane_has_precedence(node, world):
     delivered(node, world, "both.signed.example", SELF, "dane")
 
 
 def test_without_weir_control_the_policy_is_unknown(node, world):
+    assert node.counters()["mta_sts_unknown_total"] == 0
     [pid] = node.pids("weir-control")
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -291,6 +310,14 @@ def test_without_weir_control_the_policy_is_unknown(node, world):
         assert node.counters()["mta_sts_unknown_total"] >= 1
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def test_policies_outlive_a_restart_and_a_dead_web_server(node, world):
+    node.stop()
+    node.start()
+    before = world.web.requests()
+    line = outcome(node, "badcert.plain.example", "again")
+    assert "event=deferred" in line and "policy mta-sts" in line and world.web.requests() == before
 
 
 # ---- verify ----
@@ -332,6 +359,9 @@ def test_reports_count_sessions_by_policy(node, world):
     assert "certificate-not-trusted" in failures(r["sts", "testing.plain.example"])
     assert "starttls-not-supported" in failures(r["sts", "clear.plain.example"])
     assert "sts-policy-invalid" in failures(r["sts", "broken.plain.example"])
+    assert "sts-policy-invalid" in failures(r["sts", "html.plain.example"])
+    assert "sts-webpki-invalid" in failures(r["sts", "webpki.plain.example"])
+    assert "sts-policy-fetch-error" in failures(r["sts", "missing.plain.example"])
     report = json.loads(next((node.run / "tls-reports").glob("report-*.json")).read_text())
     assert {"organization-name", "date-range", "contact-info", "report-id", "policies"} == set(report)
 

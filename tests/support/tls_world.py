@@ -230,14 +230,19 @@ class PolicyServer:
                 ssl_certificate {cert};
                 ssl_certificate_key {key};
                 root {self.dir}/www/$host;
+                if (-f {self.dir}/www/$host/html) {{ rewrite ^ /page.html break; }}
+                types {{ text/html html; }}
               }}
             }}
             """))
         self.proc = subprocess.Popen(["nginx", "-p", self.dir, "-c", conf], stderr=subprocess.DEVNULL)
 
-    def write(self, domain, text):
+    def write(self, domain, text, kind="txt"):
         d = self.dir / "www" / f"mta-sts.{domain}" / ".well-known"
         d.mkdir(parents=True, exist_ok=True)
+        if kind == "html":
+            (d.parent / "html").touch()
+            (d.parent / "page.html").write_text(text)
         (d / "mta-sts.txt").write_text(text)
 
     def requests(self):
