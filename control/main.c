@@ -185,16 +185,17 @@ int main(int argc, char **argv)
 		log_flush();
 		return 1;
 	}
-	if (!publish(config, run_dir, stderr) && !published_generation(run_dir)) {
-		log_flush();
-		return 1;
-	}
-	start_metrics(run_dir, stats);
+	/* before workers may begin: a question that comes early waits in the socket */
 	if (sts_server_start(run_dir) != ST_OK) {
 		log_msg(LOG_LVL_ERROR, "start-failed", "%s", trail_text());
 		log_flush();
 		return 1;
 	}
+	if (!publish(config, run_dir, stderr) && !published_generation(run_dir)) {
+		log_flush();
+		return 1;
+	}
+	start_metrics(run_dir, stats);
 	log_flush();
 	serve(config, run_dir, listener);
 	metrics_stop();

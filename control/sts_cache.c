@@ -60,6 +60,7 @@ bool sts_cache_get(const char *domain, struct sts_cached *ret)
 		unlink(path);
 		return false;
 	}
+	ret->old = ret->left_s < p.max_age_s / 2;
 	memcpy(ret->text, text.p, text.n);
 	ret->len = text.n;
 	return true;

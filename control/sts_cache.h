@@ -10,6 +10,7 @@
 struct sts_cached {
 	char id[MTA_STS_ID_MAX + 1];
 	uint64_t left_s;
+	bool old; /* in the second half of its life: time for a new one */
 	size_t len;
 	char text[MTA_STS_WRITTEN_MAX];
 };

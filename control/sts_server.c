@@ -205,7 +205,7 @@ static void on_request(unsigned i, struct span row)
 		return;
 	}
 	have = sts_cache_get(r.domain, &c);
-	if (!r.id[0] || (have && strcmp(c.id, r.id) == 0))
+	if (!r.id[0] || (have && strcmp(c.id, r.id) == 0 && !c.old))
 		send_answer(i, r.domain, have ? &c : NULL, NULL, "");
 	else if (!r.address[0])
 		send_answer(i, r.domain, have ? &c : NULL, "fetch", "the policy host has no address");

@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include "control/ask.h"
 #include "spool/base/clock.h"
 #include "spool/base/log.h"
 #include "spool/store/snapshot.h"
@@ -23,6 +22,31 @@ struct day {
 
 static struct day known[DAYS_MAX];
 static unsigned nknown;
+
+/* ---- one row of the counts (dataplane/tls_report.h) ---- */
+
+struct count_row {
+	char n[24], type[32], domain[300], mx[300], result[64], reason[200], from[64], to[64], policy[2048];
+};
+
+static void read_row(struct span row, struct count_row *r)
+{
+	const struct {
+		const char *key;
+		char *to;
+		size_t cap;
+	} member[] = { { "n", r->n, sizeof(r->n) }, { "type", r->type, sizeof(r->type) }, { "domain", r->domain, sizeof(r->domain) },
+		{ "mx", r->mx, sizeof(r->mx) }, { "result", r->result, sizeof(r->result) }, { "reason", r->reason, sizeof(r->reason) },
+		{ "from", r->from, sizeof(r->from) }, { "to", r->to, sizeof(r->to) }, { "policy", r->policy, sizeof(r->policy) } };
+	struct span k, v;
+	char buf[2048];
+
+	memset(r, 0, sizeof(*r));
+	while (row_next(&row, &k, &v, buf, sizeof(buf)))
+		for (size_t i = 0; i < sizeof(member) / sizeof(member[0]); i++)
+			if (span_eq(k, span_str(member[i].key)) && v.n < member[i].cap)
+				memcpy(member[i].to, v.p, v.n);
+}
 
 /* ---- one report ---- */
 
@@ -48,14 +72,13 @@ static json_t *policy_of(json_t *all, const char *type, const char *domain, stru
 	}
 	p = json_pack("{s:{s:s, s:s}, s:{s:i, s:i}}", "policy", "policy-type", type, "policy-domain", domain, "summary",
 		"total-successful-session-count", 0, "total-failure-session-count", 0);
-	if (json_array_size(strings))
+	if (p && json_array_size(strings))
 		json_object_set(json_object_get(p, "policy"), "policy-string", strings);
-	if (json_array_size(mx))
+	if (p && json_array_size(mx))
 		json_object_set(json_object_get(p, "policy"), "mx-host", mx);
 	json_decref(strings);
 	json_decref(mx);
-	json_object_set_new(all, key, p);
-	return p;
+	return json_object_set_new(all, key, p) == 0 ? p : NULL;
 }
 
 static void add_to(json_t *o, const char *key, uint64_t n)
@@ -63,24 +86,22 @@ static void add_to(json_t *o, const char *key, uint64_t n)
 	json_object_set_new(o, key, json_integer(json_integer_value(json_object_get(o, key)) + (json_int_t)n));
 }
 
-static void set_text(json_t *o, const char *key, struct span row, const char *from)
+static void set_text(json_t *o, const char *key, const char *value)
 {
-	char buf[1024];
-
-	if (*row_value(row, from, buf, sizeof(buf)))
-		json_object_set_new(o, key, json_string(buf));
+	if (*value)
+		json_object_set_new(o, key, json_string(value));
 }
 
 /* Equal details are one, with their sum. */
-static void add_failure(json_t *policy, struct span row, const char *result, uint64_t n)
+static void add_failure(json_t *policy, const struct count_row *r, uint64_t n)
 {
-	json_t *list = json_object_get(policy, "failure-details"), *d = json_pack("{s:s}", "result-type", result), *have;
+	json_t *list = json_object_get(policy, "failure-details"), *d = json_pack("{s:s}", "result-type", r->result), *have;
 	size_t i;
 
-	set_text(d, "sending-mta-ip", row, "from");
-	set_text(d, "receiving-mx-hostname", row, "mx");
-	set_text(d, "receiving-ip", row, "to");
-	set_text(d, "failure-reason-code", row, "reason");
+	set_text(d, "sending-mta-ip", r->from);
+	set_text(d, "receiving-mx-hostname", r->mx);
+	set_text(d, "receiving-ip", r->to);
+	set_text(d, "failure-reason-code", r->reason);
 	if (!list)
 		json_object_set_new(policy, "failure-details", list = json_array());
 	json_array_foreach(list, i, have) {
@@ -102,23 +123,22 @@ static void add_failure(json_t *policy, struct span row, const char *result, uin
 
 static void add_row(json_t *all, struct span row)
 {
-	char type[32], domain[300], result[64], number[32], policy[2048];
+	struct count_row r;
 	uint64_t n;
 	json_t *p;
 
-	row_value(row, "type", type, sizeof(type));
-	row_value(row, "domain", domain, sizeof(domain));
-	row_value(row, "result", result, sizeof(result));
-	if (!*type || !*domain || !*result || !span_u64(span_str(row_value(row, "n", number, sizeof(number))), 1ull << 40, &n))
+	read_row(row, &r);
+	if (!*r.type || !*r.domain || !*r.result || !span_u64(span_str(r.n), 1ull << 40, &n))
 		return;
-	row_value(row, "policy", policy, sizeof(policy));
-	p = policy_of(all, type, domain, span_str(policy));
-	if (strcmp(result, "success") == 0) {
+	p = policy_of(all, r.type, r.domain, span_str(r.policy));
+	if (!p)
+		return; /* not UTF-8 */
+	if (strcmp(r.result, "success") == 0) {
 		add_to(json_object_get(p, "summary"), "total-successful-session-count", n);
 		return;
 	}
 	add_to(json_object_get(p, "summary"), "total-failure-session-count", n);
-	add_failure(p, row, result, n);
+	add_failure(p, &r, n);
 }
 
 static void add_file(json_t *all, const char *path)

@@ -178,8 +178,10 @@ static void take_addresses(struct out_conn *c, struct dns_answer *a)
 	c->addr = a;
 	c->next_addr = 0;
 	if (a->result != DNS_FOUND) {
-		reply_set(&c->failure, a->result == DNS_TEMPFAIL ? 451 : 550, a->result == DNS_TEMPFAIL ? "4.4.3" : "5.4.4",
-			"Address of %s: %s", c->host, a->text);
+		bool later = a->result == DNS_TEMPFAIL, earlier = c->next_host > 1 && reply_is_temporary(&c->failure);
+
+		if (later || !earlier) /* a host that may be there later keeps one that does not exist from being the end of it */
+			reply_set(&c->failure, later ? 451 : 550, later ? "4.4.3" : "5.4.4", "Address of %s: %s", c->host, a->text);
 		next_host(c);
 		return;
 	}

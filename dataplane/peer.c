@@ -35,12 +35,14 @@ void peer_done(struct peer *p)
 static void policy_text(const struct peer *p, struct out *o)
 {
 	if (p->decision.origin == TLS_BY_STS)
-		mta_sts_write(&p->sts->policy, o);
+		mta_sts_write(p->sts->policy, o);
 	for (uint32_t i = 0; p->decision.origin == TLS_BY_DANE && i < p->tlsa.n; i++) {
 		if (i)
 			out_char(o, '\n');
 		tlsa_write(&p->tlsa.record[i], o);
 	}
+	if (o->over)
+		o->n = 0; /* half of it would be another policy */
 }
 
 /* result NULL: success. */
@@ -128,7 +130,7 @@ static enum tls_sts sts_fact(const struct peer *p)
 {
 	if (!p->sts || p->sts->result != STS_POLICY)
 		return TLS_STS_NONE;
-	switch (p->sts->policy.mode) {
+	switch (p->sts->policy->mode) {
 	case MTA_STS_ENFORCE:
 		return TLS_STS_ENFORCE;
 	case MTA_STS_TESTING:
@@ -145,7 +147,7 @@ static void decide(struct peer *p)
 		[TLSA_UNUSABLE] = TLS_TLSA_UNUSABLE, [TLSA_FAILED] = TLS_TLSA_FAILED };
 	struct tls_facts f = { .configured = p->dest->tls, .tlsa = tlsa[p->tlsa.state], .sts = sts_fact(p), .host = span_str(p->host) };
 
-	f.sts_names_host = f.sts != TLS_STS_NONE && mta_sts_matches(&p->sts->policy, f.host);
+	f.sts_names_host = f.sts != TLS_STS_NONE && mta_sts_matches(p->sts->policy, f.host);
 	p->decision = tls_policy(&f);
 	p->counted = false;
 	if (p->decision.refuse) {
@@ -248,7 +250,7 @@ void peer_tls_on(struct peer *p, struct net_conn *conn)
 	counter_add(C_TLS_OUT, 1);
 	counter_add(C_TLS_OUT_DANE, p->decision.level == TLS_LEVEL_DANE);
 	counter_add(C_TLS_OUT_STS, p->decision.origin == TLS_BY_STS && p->decision.level == TLS_LEVEL_VERIFY);
-	if (p->decision.trial && !mta_sts_matches(&p->sts->policy, span_str(p->host)))
+	if (p->decision.trial && !mta_sts_matches(p->sts->policy, span_str(p->host)))
 		report(p, conn, "validation-failure", "the policy does not have this host");
 	else
 		report(p, conn, fault == TLS_FAULT_NONE ? NULL : result_type(fault), text);

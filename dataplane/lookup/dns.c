@@ -42,6 +42,7 @@ struct cached {
 struct sock {
 	int fd;
 	uint32_t gen;
+	uint64_t poll; /* user_data of the poll under way */
 	bool used, in, out, polling;
 };
 
@@ -69,6 +70,21 @@ static void sock_arm(struct dns *d, struct sock *k)
 	sqe = uring_sqe(d->uring);
 	io_uring_prep_poll_add(sqe, k->fd, (k->in ? POLLIN : 0) | (k->out ? POLLOUT : 0));
 	uring_tag(sqe, URING_DNS, 0, (uint32_t)(k - d->sock), k->gen);
+	k->poll = sqe->user_data;
+}
+
+/* Takes a poll back: it would keep a socket that c-ares closes, and does not know what is waited for now. A completion that comes yet dies by its generation. */
+static void sock_disarm(struct dns *d, struct sock *k)
+{
+	struct io_uring_sqe *sqe;
+
+	if (k->polling && !d->freeing) {
+		sqe = uring_sqe(d->uring);
+		io_uring_prep_cancel64(sqe, k->poll, 0);
+		uring_tag(sqe, URING_NONE, 0, 0, 0);
+	}
+	k->polling = false;
+	k->gen = ++d->next_gen & 0xffffff;
 }
 
 static void on_sock_state(void *data, ares_socket_t fd, int readable, int writable)
@@ -79,9 +95,11 @@ static void on_sock_state(void *data, ares_socket_t fd, int readable, int writab
 	for (int i = 0; i < SOCKS; i++)
 		if (d->sock[i].used && d->sock[i].fd == fd)
 			k = &d->sock[i];
-	if (!readable && !writable) { /* it is being closed: a poll under way belongs to an old generation now */
-		if (k)
-			*k = (struct sock){ .gen = ++d->next_gen & 0xffffff };
+	if (!readable && !writable) { /* it is being closed */
+		if (k) {
+			sock_disarm(d, k);
+			*k = (struct sock){ .gen = k->gen };
+		}
 		return;
 	}
 	for (int i = 0; i < SOCKS && !k; i++)
@@ -91,6 +109,8 @@ static void on_sock_state(void *data, ares_socket_t fd, int readable, int writab
 		}
 	if (!k)
 		return; /* more sockets than servers: those queries end by their time */
+	if (k->in != (bool)readable || k->out != (bool)writable)
+		sock_disarm(d, k); /* TCP: first for what comes, then also for when the question can go */
 	k->in = readable;
 	k->out = writable;
 	sock_arm(d, k);

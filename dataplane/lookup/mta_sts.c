@@ -12,7 +12,7 @@
 #include "spool/base/map.h"
 #include "spool/mail/address.h"
 
-enum { ENTRIES_MAX = 100000 };
+enum { ENTRIES_MAX = 50000 };
 #define FRESH_NS (300 * NS_PER_S)        /* RFC 8461 3.3: not more often than every five minutes */
 #define FRESH_UNKNOWN_NS (30 * NS_PER_S)
 
@@ -33,8 +33,15 @@ struct entry {
 	uint16_t port;
 	struct dns_query *dns;
 	TAILQ_HEAD(, sts_query) waiting;
-	char id[MTA_STS_ID_MAX + 1];
-	char domain[256];
+	char id[MTA_STS_ID_MAX + 1]; /* of the answer's policy; empty when it is not the newest */
+	char domain[];
+};
+
+/* An answer with a policy, in one piece. */
+struct with_policy {
+	struct sts_answer answer;
+	struct mta_sts_policy policy; /* borrows from text */
+	char text[];
 };
 
 struct sts {
@@ -52,25 +59,42 @@ void sts_release(struct sts_answer *a)
 		free(a);
 }
 
-static struct sts_answer *answer_new(enum sts_result result, struct span text)
+static struct sts_answer *answer_new(enum sts_result result)
 {
-	struct sts_answer *a = calloc(1, sizeof(*a) + text.n + 1);
+	struct sts_answer *a = calloc(1, sizeof(*a));
 
 	if (!a)
 		return NULL;
 	a->refs = 1;
 	a->result = result;
-	a->text_len = text.n;
-	if (text.n)
-		memcpy(a->text, text.p, text.n);
-	if (result == STS_POLICY && mta_sts_parse(span_of(a->text, text.n), &a->policy) != ST_OK)
-		a->result = STS_NONE;
 	return a;
+}
+
+static struct sts_answer *answer_of_text(struct span text)
+{
+	struct with_policy *w = calloc(1, sizeof(*w) + text.n);
+
+	if (!w)
+		return NULL;
+	memcpy(w->text, text.p, text.n);
+	w->answer.refs = 1;
+	w->answer.result = STS_NONE;
+	if (mta_sts_parse(span_of(w->text, text.n), &w->policy) == ST_OK) {
+		w->answer.result = STS_POLICY;
+		w->answer.policy = &w->policy;
+	}
+	return &w->answer;
 }
 
 static bool has_policy(const struct entry *e)
 {
 	return e->answer && e->answer->result == STS_POLICY && e->policy_until_ns > clock_mono_ns();
+}
+
+/* In the second half of its life a policy is fetched again even when its id is the same: who blocks fetches has that long to do it (RFC 8461 10.2). */
+static bool is_old(const struct entry *e)
+{
+	return e->policy_until_ns - clock_mono_ns() < e->answer->policy->max_age_s * NS_PER_S / 2;
 }
 
 /* The look-up is over. What is there is good for that long. */
@@ -105,8 +129,9 @@ static void replace_answer(struct entry *e, struct sts_answer *a)
 static void finish_unknown(struct entry *e)
 {
 	counter_add(C_STS_UNKNOWN, 1);
+	e->id[0] = '\0';
 	if (!has_policy(e))
-		replace_answer(e, answer_new(STS_UNKNOWN, SPAN_NONE));
+		replace_answer(e, answer_new(STS_UNKNOWN));
 	finish(e, FRESH_UNKNOWN_NS);
 }
 
@@ -128,7 +153,7 @@ static void on_answer(void *ctx, struct span packet)
 	uint64_t left_s = 0;
 	char buf[512];
 
-	a = answer_new(packet.n ? STS_POLICY : STS_NONE, packet);
+	a = packet.n ? answer_of_text(packet) : answer_new(STS_NONE);
 	while (a && row_next(&row, &k, &v, buf, sizeof(buf))) {
 		if (span_eq(k, SPAN("domain")))
 			e = map_get(s->by_domain, v);
@@ -143,6 +168,8 @@ static void on_answer(void *ctx, struct span packet)
 		sts_release(a);
 		return;
 	}
+	if (a->fault != STS_FAULT_NONE)
+		e->id[0] = '\0';
 	replace_answer(e, a);
 	e->policy_until_ns = clock_mono_ns() + left_s * NS_PER_S;
 	finish(e, FRESH_NS);
@@ -215,7 +242,7 @@ static void read_id(struct entry *e, const struct dns_answer *a)
 static void on_txt(void *ctx, struct dns_answer *a)
 {
 	struct entry *e = ctx;
-	char name[280], before[sizeof(e->id)];
+	char name[280], before[MTA_STS_ID_MAX + 1];
 	struct out o = out_of(name, sizeof(name));
 	struct dns_answer *addr = NULL;
 	enum status st;
@@ -224,7 +251,7 @@ static void on_txt(void *ctx, struct dns_answer *a)
 	memcpy(before, e->id, sizeof(before));
 	read_id(e, a);
 	dns_answer_release(a);
-	if (has_policy(e) && (!e->id[0] || strcmp(e->id, before) == 0)) { /* it is still the newest, or nobody can say */
+	if (has_policy(e) && (!e->id[0] || (strcmp(e->id, before) == 0 && !is_old(e)))) { /* it is still the newest, or nobody can say */
 		memcpy(e->id, before, sizeof(before));
 		finish(e, FRESH_NS);
 		return;
@@ -299,13 +326,13 @@ static struct entry *entry_get(struct sts *s, struct span domain)
 {
 	struct entry *e = map_get(s->by_domain, domain);
 
-	if (e || domain.n >= sizeof(e->domain))
+	if (e || domain.n > ADDRESS_DOMAIN_MAX)
 		return e;
 	if (map_len(s->by_domain) >= ENTRIES_MAX)
 		sweep(s, false);
 	if (map_len(s->by_domain) >= ENTRIES_MAX)
 		sweep(s, true);
-	e = calloc(1, sizeof(*e));
+	e = calloc(1, sizeof(*e) + domain.n + 1);
 	if (!e)
 		return NULL;
 	e->sts = s;

@@ -27,9 +27,7 @@ struct sts_answer {
 	enum sts_result result;
 	enum sts_fault fault;
 	char detail[96];
-	struct mta_sts_policy policy; /* STS_POLICY; borrows from text */
-	size_t text_len;
-	char text[];
+	const struct mta_sts_policy *policy; /* STS_POLICY; else NULL */
 };
 
 struct sts_ask {

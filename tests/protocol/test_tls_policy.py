@@ -82,6 +82,9 @@ class World:
             none MX 10 mx-none
             mx-none A {CLEAR}
             both MX 10 mx-right
+            many MX 10 mx-many
+            mx-many A {SELF}
+            {"".join(f"{at}.mx-many TLSA 3 1 1 {i:064x}{chr(10)}" for i in range(28))}{at}.mx-many TLSA 3 1 1 {spki}
             alias MX 10 mx-alias
             mx-alias CNAME mx-right
             {sts("both")}""".replace("            ", ""), "plain.example": f"""\
@@ -131,8 +134,8 @@ def world(tmp_path_factory):
     w.stop()
 
 
-def config(world, validates=True):
-    return (f'dns: {{servers: ["127.0.0.1:{world.dns.port}"], validates: {"yes" if validates else "no"}}}\ntls: {{ca_file: {world.ca.cert}}}\n'
+def config(world, validates=True, dns_port=None):
+    return (f'dns: {{servers: ["127.0.0.1:{dns_port or world.dns.port}"], validates: {"yes" if validates else "no"}}}\ntls: {{ca_file: {world.ca.cert}}}\n'
             f"delivery: {{port: {world.port}, retry_first: 1h, mta_sts_port: {world.web.port}, mta_sts_timeout: 5s, connect_timeout: 3s}}\n")
 
 
@@ -236,6 +239,10 @@ def test_tlsa_of_an_unsigned_zone_means_nothing(node, world):
 def test_records_at_the_end_of_an_alias(node, world):
     delivered(node, world, "alias.signed.example", SELF, "dane")
     assert world.sinks[SELF].sni == "mx-right.signed.example"
+
+
+def test_more_records_than_a_datagram_holds(node, world):
+    delivered(node, world, "many.signed.example", SELF, "dane")
 
 
 def test_route_to_a_host_with_wrong_tlsa_is_deferred(node, world):
@@ -377,5 +384,16 @@ def test_without_validation_there_is_no_dane(world, tmp_path_factory):
         line = outcome(n, "wrong.signed.example")
         assert "event=delivered" in line and "tls_policy=may " in line
         assert "no DANE: the resolver is not known to validate" in n.ctl_text("status").stdout
+    finally:
+        n.stop()
+
+
+def test_a_resolver_that_does_not_validate_is_noticed(world, tmp_path_factory):
+    """dns.validates is set, but the server is nsd itself: no AD bit, so no DANE, and the status asks."""
+    n = Node(tmp_path_factory.mktemp("node"), extra=config(world, dns_port=world.dns.auth_port), routes="[]", engine="trivial")
+    try:
+        line = outcome(n, "wrong.signed.example", "unvalidated")
+        assert "event=delivered" in line and "tls_policy=may " in line
+        assert "does the resolver validate" in n.ctl_text("status").stdout
     finally:
         n.stop()

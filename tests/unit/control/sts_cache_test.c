@@ -26,8 +26,10 @@ static void holds_for_its_time(void **state)
 	clock_fake(1, now);
 	assert_false(sts_cache_get("cam.example", &c));
 	assert_ok(put("cam.example", "one", "version: STSv1\nmode: enforce\nmx: mx.cam.example\nmax_age: 100\n"));
+	clock_fake(1, now + 50 * NS_PER_S);
+	assert_true(sts_cache_get("cam.example", &c) && !c.old);
 	clock_fake(1, now + 99 * NS_PER_S);
-	assert_true(sts_cache_get("cam.example", &c));
+	assert_true(sts_cache_get("cam.example", &c) && c.old);
 	assert_string_equal(c.id, "one");
 	assert_int_equal(c.left_s, 1);
 	assert_span(span_of(c.text, c.len), "version: STSv1\nmode: enforce\nmx: mx.cam.example\nmax_age: 100\n");
