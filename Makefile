@@ -101,7 +101,10 @@ UNIT := $(UNIT_C:%.c=$(B)/%)
 FUZZ_C := $(wildcard tests/fuzz/*_fuzz.c)
 FUZZ := $(FUZZ_C:%.c=$(B)/%)
 ALL_A := $(foreach f,$(ARCHIVES),$(call archive,$(f)))
-$(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(ALL_A)
+# What several unit tests share is an archive like any other folder.
+TESTS_A := $(call archive,tests/support)
+$(eval $(call archive_rule,tests/support))
+$(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(TESTS_A) $(ALL_A)
 	$(link) -lcmocka $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
 
 unit: $(UNIT)

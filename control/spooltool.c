@@ -7,7 +7,7 @@
 static const char *type_name(uint16_t type)
 {
 	static const char *const name[] = { [REC_MESSAGE] = "message", [REC_OUTCOME] = "outcome", [REC_STATE] = "state", [REC_DONE] = "done",
-		[REC_CHUNK] = "chunk" };
+		[REC_CHUNK] = "chunk", [REC_RUN] = "run" };
 
 	return type < sizeof(name) / sizeof(name[0]) && name[type] ? name[type] : "unknown";
 }
@@ -42,9 +42,10 @@ int spool_tool(const char *verb, const char *dir, FILE *out)
 		fprintf(stderr, "weirctl: %s\n", trail_text());
 		return 1;
 	}
-	fprintf(out, "%s: %u segments (%u in use), %llu MiB, %llu batches, %llu records: %llu messages, %llu outcomes, %llu done; %llu holes\n", dir,
-		sums.segments, sums.claimed, (unsigned long long)(sums.bytes >> 20), (unsigned long long)sums.batches,
+	fprintf(out, "%s: %u segments (%u in use, %u of them cold), %llu MiB, %llu batches, %llu records: %llu messages, %llu outcomes, %llu done; "
+		"checkpoint %llu with %llu messages; %llu damaged\n", dir, sums.segments, sums.claimed, sums.cold, (unsigned long long)(sums.bytes >> 20), (unsigned long long)sums.batches,
 		(unsigned long long)sums.records, (unsigned long long)sums.messages, (unsigned long long)sums.outcomes,
-		(unsigned long long)sums.done, (unsigned long long)sums.holes);
+		(unsigned long long)sums.done, (unsigned long long)sums.checkpoint, (unsigned long long)sums.checkpoint_entries,
+		(unsigned long long)sums.holes);
 	return sums.holes ? 1 : 0;
 }

@@ -21,14 +21,12 @@ struct bounce {
 static void settle_all(struct bounce *b, enum rcpt_state state)
 {
 	struct mail *mail = b->mail;
-	uint64_t next = clock_wall_ns() + mail->w->cfg->set->retry_first_ns;
+	uint64_t next = clock_steady_ns() + mail->w->cfg->set->retry_first_ns;
 
 	for (uint32_t k = 0; k < b->nrcpt; k++) {
 		mail->m->rcpt[b->rcpt[k].index].busy = 0;
 		mail_settle(mail, b->rcpt[k].index, state, &b->rcpt[k].reply, state == RCPT_QUEUED ? next : 0, (struct remote){ .host = span_str(b->remote) });
 	}
-	if (state == RCPT_QUEUED)
-		wheel_set(mail->w->wheel, &mail->retry, mail->w->now_ns + mail->w->cfg->set->retry_first_ns);
 }
 
 static void bounce_free(struct bounce *b)
@@ -40,7 +38,7 @@ static void bounce_free(struct bounce *b)
 	free(b->rcpt);
 	free(b);
 	mail->bounces--;
-	mail_finish(mail);
+	outbound_rest(mail);
 }
 
 /* Who hears of it: the sender; for a message without one the postmaster (double bounce, A10); nobody for a failed double bounce. */
@@ -84,7 +82,7 @@ static enum status write_dsn(struct bounce *b, struct out *o, struct span to)
 			continue;
 		rcpt[n++] = (struct dsn_rcpt){ .rcpt = r, .action = b->action, .reply = &b->rcpt[k].reply, .remote = span_str(b->remote),
 			.last_attempt_wall_ns = clock_wall_ns(),
-			.will_retry_until_wall_ns = b->action == DSN_DELAYED ? m->env.arrived_wall_ns + w->cfg->set->queue_life_ns : 0 };
+			.will_retry_until_wall_ns = b->action == DSN_DELAYED ? m->env.arrived_ns + w->cfg->set->queue_life_ns : 0 };
 	}
 	msg_id_text(m->id, id);
 	out_fmt(&oid, "%s.%u.%llx", id, (unsigned)b->action, (unsigned long long)clock_wall_ns());
@@ -112,7 +110,7 @@ static enum status put_dsn(struct bounce *b, struct span to)
 	char *text = malloc(room);
 	struct out o = out_of(text, room);
 	struct env_rcpt rcpt = { .addr = to };
-	struct envelope env = { .arrived_wall_ns = clock_wall_ns(), .nrcpt = 1, .rcpt = &rcpt, .flags = ENV_INTERNAL | ENV_ESMTP };
+	struct envelope env = { .arrived_ns = clock_steady_ns(), .nrcpt = 1, .rcpt = &rcpt, .flags = ENV_INTERNAL | ENV_ESMTP };
 	struct body *body;
 	struct reply r;
 	struct logline l;

@@ -16,7 +16,7 @@
 #include "spool/base/counters.h"
 #include "spool/store/command.h"
 
-enum { ASKERS = 32, REQUEST_MAX = 2048, ROWS_MAX = 1000, ARGS_MAX = 16 };
+enum { ASKERS = 32, REQUEST_MAX = 2048, ROWS_MAX = 1000, ARGS_MAX = 16, WALK_AHEAD = 32, WANTED = 128, ROWS_A_TURN = 20000 };
 enum command_op { OP_ACCEPT, OP_REQUEST, OP_SENT };
 
 struct arg {
@@ -36,13 +36,28 @@ struct asker {
 	size_t len, cap, sent, packet;
 	struct shared_query *query;
 	double limit;
-	bool used, waits;
+	/* a walk over messages, WALK_AHEAD of which may be on their way from the log */
+	const char *act; /* NULL: only looks */
+	uint32_t store, ahead;
+	size_t pos;
+	uint64_t left, after;
+	bool whole;      /* with every recipient */
+	bool used, waits, walking;
+};
+
+/* A parked message that somebody has an order for. */
+struct wanted {
+	uint64_t id;
+	struct asker *asker;
+	uint32_t gen;
 };
 
 struct command {
 	struct worker *w;
 	int listen_fd;
 	struct asker asker[ASKERS];
+	struct wanted wanted[WANTED];
+	uint32_t nwanted;
 };
 
 /* ---- the answer ---- */
@@ -162,14 +177,14 @@ static void row_msg(struct logline *row, const struct store_msg *m)
 {
 	char id[MSG_ID_TEXT + 1], ip[48];
 	struct out o = out_of(ip, sizeof(ip));
-	uint64_t next = UINT64_MAX, now = clock_wall_ns();
+	uint64_t next = UINT64_MAX, now = clock_steady_ns();
 	const struct reply *last = NULL;
 
 	row_begin(row);
 	msg_id_text(m->id, id);
 	log_str(row, "id", id);
 	log_str(row, "state", state_name(m));
-	log_seconds(row, "age_s", m->env.arrived_wall_ns, now);
+	log_seconds(row, "age_s", m->env.arrived_ns, now);
 	log_u64(row, "size", m->body_len);
 	log_span(row, "sender", m->env.sender);
 	log_u64(row, "rcpts", m->env.nrcpt);
@@ -179,8 +194,8 @@ static void row_msg(struct logline *row, const struct store_msg *m)
 	for (uint32_t i = 0; i < m->env.nrcpt; i++) {
 		if (m->rcpt[i].state != RCPT_QUEUED)
 			continue;
-		if (m->rcpt[i].next_wall_ns < next)
-			next = m->rcpt[i].next_wall_ns;
+		if (m->rcpt[i].next_ns < next)
+			next = m->rcpt[i].next_ns;
 		if (m->rcpt[i].last)
 			last = m->rcpt[i].last;
 	}
@@ -212,7 +227,7 @@ static void row_rcpt(struct logline *row, const struct store_msg *m, uint32_t i)
 	log_str(row, "state", r->busy ? "active" : r->state == RCPT_QUEUED && r->attempts ? "deferred" : name[r->state]);
 	log_u64(row, "attempts", r->attempts);
 	if (r->state == RCPT_QUEUED && r->attempts)
-		log_seconds(row, "next_s", clock_wall_ns(), r->next_wall_ns);
+		log_seconds(row, "next_s", clock_steady_ns(), r->next_ns);
 	if (r->last) {
 		reply_line(r->last, &o);
 		log_span(row, "reply", out_span(&o));
@@ -272,65 +287,6 @@ static const char *cmd_status(struct command *c, struct asker *a)
 	return NULL;
 }
 
-static const char *cmd_queue_list(struct command *c, struct asker *a)
-{
-	const char *limit_text = arg(a, "limit"), *after = arg(a, "after");
-	uint64_t limit = 100, after_id = 0;
-	struct logline row;
-
-	if (limit_text && (!span_u64(span_str(limit_text), ROWS_MAX, &limit) || !limit))
-		return "limit is a number from 1 to 1000";
-	if (after && msg_id_parse(span_str(after), &after_id) != ST_OK)
-		return "after is not a message id";
-	for (uint32_t i = 0; i < c->w->nstore; i++) {
-		struct store_msg *m;
-		size_t pos = 0;
-		bool skipping = after_id && store_find(c->w->store[i], after_id);
-
-		while (limit && (m = store_next(c->w->store[i], &pos))) {
-			if (skipping) {
-				skipping = m->id != after_id;
-				continue;
-			}
-			if (!msg_matches(a, m))
-				continue;
-			row_msg(&row, m);
-			answer_row(a, &row);
-			limit--;
-		}
-	}
-	return NULL;
-}
-
-static struct store_msg *find_msg(struct command *c, const struct asker *a)
-{
-	const char *text = arg(a, "id");
-	struct store_msg *m = NULL;
-	uint64_t id;
-
-	if (!text || msg_id_parse(span_str(text), &id) != ST_OK)
-		return NULL;
-	for (uint32_t i = 0; i < c->w->nstore && !m; i++)
-		m = store_find(c->w->store[i], id);
-	return m;
-}
-
-static const char *cmd_queue_show(struct command *c, struct asker *a)
-{
-	struct store_msg *m = find_msg(c, a);
-	struct logline row;
-
-	if (!m)
-		return "no such message here";
-	row_msg(&row, m);
-	answer_row(a, &row);
-	for (uint32_t i = 0; i < m->env.nrcpt; i++) {
-		row_rcpt(&row, m, i);
-		answer_row(a, &row);
-	}
-	return NULL;
-}
-
 static const char *act_on(struct store_msg *m, const char *what, struct span who)
 {
 	struct mail *mail = m->user;
@@ -362,39 +318,239 @@ static const char *act_on(struct store_msg *m, const char *what, struct span who
 	return mail_delete(mail, who) ? "deleted" : "under way";
 }
 
-static const char *cmd_queue_act(struct command *c, struct asker *a, const char *what)
+/* ---- walks over messages ---- */
+
+static void row_done(struct asker *a, uint64_t id, const char *done)
 {
-	const char *by = arg(a, "by"), *all = arg(a, "all");
-	struct span who = span_str(by ? by : "operator");
-	struct store_msg *m;
+	struct logline row;
+	char text[MSG_ID_TEXT + 1];
+
+	msg_id_text(id, text);
+	row_begin(&row);
+	log_str(&row, "id", text);
+	log_str(&row, "done", done);
+	answer_row(a, &row);
+}
+
+static void show(struct asker *a, const struct store_msg *m)
+{
+	struct logline row;
+
+	row_msg(&row, m);
+	answer_row(a, &row);
+	for (uint32_t i = 0; a->whole && i < m->env.nrcpt; i++) {
+		row_rcpt(&row, m, i);
+		answer_row(a, &row);
+	}
+}
+
+/* What the asker wants of a message that is there to be seen; an order is carried out only on one that is awake. */
+static void visit(struct asker *a, const struct store_msg *m)
+{
+	const char *by = arg(a, "by");
+	uint64_t id = m->id;
+
+	if (!a->left || (!a->whole && !arg(a, "id") && !msg_matches(a, m)))
+		return;
+	a->left--;
+	if (a->act)
+		row_done(a, id, act_on(store_find(m->store, id), a->act, span_str(by ? by : "operator")));
+	else
+		show(a, m);
+}
+
+static bool may_match(const struct asker *a, const struct store_row *row)
+{
+	const char *state = arg(a, "state");
+	enum msg_state want = !state ? MSG_QUEUED : strcmp(state, "held") == 0 ? MSG_HELD : strcmp(state, "scanning") == 0 ? MSG_PENDING :
+		MSG_QUEUED;
+
+	return row->open && (!state || row->state == want);
+}
+
+static void row_damaged(struct asker *a, const struct store_row *r)
+{
 	struct logline row;
 	char id[MSG_ID_TEXT + 1];
 
-	if (!all) {
-		m = find_msg(c, a);
-		if (!m)
-			return "no such message here";
-		msg_id_text(m->id, id);
-		row_begin(&row);
-		log_str(&row, "id", id);
-		log_str(&row, "done", act_on(m, what, who));
-		answer_row(a, &row);
-		return NULL;
-	}
-	for (uint32_t i = 0; i < c->w->nstore; i++) {
-		size_t pos = 0;
+	msg_id_text(r->id, id);
+	row_begin(&row);
+	log_str(&row, "id", id);
+	log_str(&row, "state", "damaged");
+	log_u64(&row, "size", r->body_len);
+	log_u64(&row, "rcpts", r->nrcpt);
+	log_u64(&row, "open", r->open);
+	log_str(&row, "reason", "its record in the spool cannot be read");
+	answer_row(a, &row);
+}
 
-		while ((m = store_next(c->w->store[i], &pos))) {
-			if (!msg_matches(a, m))
-				continue;
-			msg_id_text(m->id, id);
-			row_begin(&row);
-			log_str(&row, "id", id);
-			log_str(&row, "done", act_on(m, what, who));
-			answer_row(a, &row);
+/* One message of the walk. ST_AGAIN: not now. */
+static enum status walk_one(struct command *c, struct asker *a, struct store *s, const struct store_row *row)
+{
+	enum status st = ST_OK;
+
+	if (row->awake && (!a->act || row->awake->user)) {
+		visit(a, row->awake);
+		return ST_OK;
+	}
+	if (row->damaged) {
+		a->left--;
+		if (!a->act)
+			row_damaged(a, row);
+		else
+			row_done(a, row->id, strcmp(a->act, "delete") == 0 && store_discard(s, row->id) == ST_OK ? "deleted" : "damaged");
+		return ST_OK;
+	}
+	if (!a->act) {
+		st = store_peek(s, row->id, (uint64_t)(uintptr_t)a << 16 | (a->gen & 0xffff));
+	} else {
+		st = c->nwanted < WANTED ? store_wake(s, row->id) : ST_AGAIN;
+		if (st == ST_OK || st == ST_EXISTS) {
+			c->wanted[c->nwanted++] = (struct wanted){ row->id, a, a->gen };
+			st = ST_OK;
 		}
 	}
-	return NULL;
+	if (st == ST_OK)
+		a->ahead++;
+	return st;
+}
+
+static void asker_send(struct command *c, struct asker *a);
+
+/* Goes on until it waits for the disk, or is at its end. True: it has only paused for the others. */
+static bool walk(struct asker *a)
+{
+	struct command *c = a->command;
+	struct store_row row;
+	unsigned seen = 0;
+
+	while (a->left > a->ahead && a->ahead < WALK_AHEAD && a->store < c->w->nstore) {
+		struct store *s = c->w->store[a->store];
+		size_t at = a->pos;
+
+		if (!store_next(s, &a->pos, &row)) {
+			a->store++;
+			a->pos = 0;
+			continue;
+		}
+		if (a->after) {
+			a->after = row.id == a->after ? 0 : a->after;
+			continue;
+		}
+		if (!may_match(a, &row))
+			continue;
+		if (walk_one(c, a, s, &row) == ST_AGAIN || ++seen >= ROWS_A_TURN) {
+			a->pos = seen >= ROWS_A_TURN ? a->pos : at;
+			return seen >= ROWS_A_TURN;
+		}
+	}
+	if (a->ahead || (a->left && a->store < c->w->nstore))
+		return false;
+	a->walking = false;
+	answer_end(a, NULL);
+	asker_send(c, a);
+	return false;
+}
+
+bool command_turn(struct worker *w)
+{
+	bool more = false;
+
+	for (uint32_t i = 0; i < ASKERS; i++)
+		if (w->command->asker[i].used && w->command->asker[i].walking)
+			more = walk(&w->command->asker[i]) || more;
+	return more;
+}
+
+static const char *walk_begin(struct asker *a, const char *act)
+{
+	const char *limit = arg(a, "limit"), *after = arg(a, "after"), *id = arg(a, "id");
+	struct store_row row;
+	uint64_t number;
+
+	a->act = act;
+	a->left = act ? UINT64_MAX : 100;
+	a->whole = !act && id;
+	if (limit && (!span_u64(span_str(limit), ROWS_MAX, &a->left) || !a->left))
+		return "limit is a number from 1 to 1000";
+	if (after && msg_id_parse(span_str(after), &a->after) != ST_OK)
+		return "after is not a message id";
+	a->waits = a->walking = true;
+	if (!id)
+		return NULL;
+	/* a walk over one */
+	if (msg_id_parse(span_str(id), &number) != ST_OK)
+		return a->waits = a->walking = false, "no such message here";
+	a->left = 1;
+	for (uint32_t i = 0; i < a->command->w->nstore; i++) {
+		enum status st;
+
+		if (!store_row(a->command->w->store[i], number, &row))
+			continue;
+		st = walk_one(a->command, a, a->command->w->store[i], &row);
+		a->store = a->command->w->nstore;
+		a->left = a->ahead ? 1 : 0;
+		if (st != ST_OK)
+			return a->waits = a->walking = false, "the spool is busy, try again";
+		return NULL;
+	}
+	return a->waits = a->walking = false, "no such message here";
+}
+
+void command_peeked(struct worker *w, const struct store_msg *m, uint64_t cookie)
+{
+	struct asker *a = (struct asker *)(uintptr_t)(cookie >> 16);
+
+	(void)w;
+	if (!a->used || (a->gen & 0xffff) != (cookie & 0xffff))
+		return;
+	a->ahead--;
+	if (m)
+		visit(a, m);
+}
+
+void command_woken(struct worker *w, struct store_msg *m)
+{
+	struct command *c = w->command;
+	struct store *s = m->store;
+	uint64_t id = m->id;
+	struct mail *mail = mail_woken(w, m);
+
+	if (!mail)
+		return;
+	for (uint32_t i = 0; i < c->nwanted; i++) {
+		struct wanted want = c->wanted[i];
+
+		if (want.id != id)
+			continue;
+		c->wanted[i--] = c->wanted[--c->nwanted];
+		if (!want.asker->used || want.asker->gen != want.gen)
+			continue;
+		want.asker->ahead--;
+		m = store_find(s, id);
+		if (m)
+			visit(want.asker, m);
+	}
+	m = store_find(s, id);
+	if (m)
+		mail_go_on(m->user);
+}
+
+void command_unreadable(struct worker *w, uint64_t id)
+{
+	struct command *c = w->command;
+
+	for (uint32_t i = 0; i < c->nwanted; i++) {
+		struct wanted want = c->wanted[i];
+
+		if (want.id != id)
+			continue;
+		c->wanted[i--] = c->wanted[--c->nwanted];
+		if (!want.asker->used || want.asker->gen != want.gen)
+			continue;
+		want.asker->ahead--;
+		row_done(want.asker, id, "damaged");
+	}
 }
 
 static void rate_row(struct command *c, struct asker *a, const struct rate_answer *ra)
@@ -459,12 +615,12 @@ static const char *dispatch(struct command *c, struct asker *a)
 	if (strcmp(cmd, "status") == 0)
 		return cmd_status(c, a);
 	if (strcmp(cmd, "queue.list") == 0)
-		return cmd_queue_list(c, a);
+		return walk_begin(a, NULL);
 	if (strcmp(cmd, "queue.show") == 0)
-		return cmd_queue_show(c, a);
+		return arg(a, "id") ? walk_begin(a, NULL) : "id is missing";
 	for (const char *const *act = (const char *const[]){ "retry", "hold", "release", "delete", NULL }; *act; act++)
 		if (strncmp(cmd, "queue.", 6) == 0 && strcmp(cmd + 6, *act) == 0)
-			return cmd_queue_act(c, a, *act);
+			return arg(a, "id") || arg(a, "all") ? walk_begin(a, *act) : "id or all is missing";
 	if (strcmp(cmd, "rate.explain") == 0)
 		return cmd_rate_explain(c, a);
 	return "no such command";

@@ -358,7 +358,7 @@ static void complete_envelope(struct session *s)
 {
 	struct envelope *e = &s->smtp.env;
 
-	e->arrived_wall_ns = clock_wall_ns();
+	e->arrived_ns = clock_steady_ns();
 	e->helo = s->smtp.helo;
 	memcpy(e->client_ip, s->facts.client_ip, 16);
 	e->client_port = s->client_port;

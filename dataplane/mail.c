@@ -152,6 +152,8 @@ static void mail_accept(struct mail *mail, enum msg_state state, struct span rea
 	mail_count(mail);
 	if (state == MSG_QUEUED)
 		outbound_put(mail);
+	else
+		outbound_rest(mail);
 }
 
 static void mail_refuse(struct mail *mail, const struct reply *r)
@@ -191,6 +193,7 @@ static void mail_decide_recovered(struct mail *mail)
 	mail_log_begin(&l, LOG_LVL_WARN, "held", mail);
 	log_span(&l, "reason", out_span(&o));
 	log_emit(&l);
+	outbound_rest(mail);
 }
 
 /* Committed and judged: the only place that can lead to a 250. */
@@ -267,26 +270,56 @@ void mail_verdict(struct mail *mail, enum mail_verdict v, struct span name)
 	mail_decide(mail);
 }
 
-enum status mail_recovered(struct worker *w, struct store_msg *m)
+void mail_count_recovered(const struct store_row *row)
+{
+	counter_add(C_QUEUE_MSGS, 1);
+	counter_add(C_QUEUE_RCPTS, row->open);
+	if (row->state == MSG_HELD)
+		counter_add(C_HELD_MSGS, 1);
+}
+
+struct mail *mail_woken(struct worker *w, struct store_msg *m)
 {
 	struct mail *mail = mail_new(w);
 
-	if (!mail)
-		return ST_NOMEM;
+	if (!mail) {
+		if (store_park(m, w->now_ns + NS_PER_S, 0) != ST_OK)
+			log_msg(LOG_LVL_ERROR, "out-of-memory", "a message stays in memory without anybody to deliver it until the next start");
+		return NULL;
+	}
 	mail->m = m;
 	m->user = mail;
 	mail->durable = true;
 	mail->accepted = true;
-	mail_count(mail);
-	if (m->state == MSG_PENDING)
-		return scan_post(w->scan, mail, true);
-	mail->verdict = VERDICT_CLEAN;
-	if (m->state == MSG_QUEUED)
-		outbound_put(mail);
-	return ST_OK;
+	mail->counted = true;
+	return mail;
 }
 
-void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_wall_ns, struct remote remote)
+void mail_go_on(struct mail *mail)
+{
+	struct worker *w = mail->w;
+
+	if (mail->m->state != MSG_PENDING) {
+		mail->verdict = VERDICT_CLEAN;
+		if (mail->m->state == MSG_QUEUED)
+			outbound_put(mail);
+		else
+			outbound_rest(mail);
+	} else if (!mail->scan_slot && scan_post(w->scan, mail, true) != ST_OK) {
+		mail_park(mail, w->now_ns + NS_PER_S, 0); /* there are scanners for so many only */
+	}
+}
+
+bool mail_park(struct mail *mail, uint64_t due_ns, uint32_t tag)
+{
+	if (mail->deliveries || mail->bounces || mail->scan_slot || !mail->durable || store_park(mail->m, due_ns, tag) != ST_OK)
+		return false;
+	wheel_cancel(mail->w->wheel, &mail->retry);
+	free(mail);
+	return true;
+}
+
+void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns, struct remote remote)
 {
 	static const char *const event[] = { [RCPT_QUEUED] = "deferred", [RCPT_DELIVERED] = "delivered", [RCPT_BOUNCED] = "bounced",
 		[RCPT_DELETED] = "deleted", [RCPT_DROPPED] = "dropped" };
@@ -296,7 +329,7 @@ void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const str
 	struct out o = out_of(text, sizeof(text));
 	struct logline l;
 
-	store_rcpt(mail->m, i, state, reply, next_wall_ns);
+	store_rcpt(mail->m, i, state, reply, next_ns);
 	counter_add(counter[state], 1);
 	if (state != RCPT_QUEUED && mail->counted)
 		counter_sub(C_QUEUE_RCPTS, 1);
@@ -315,7 +348,7 @@ void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const str
 	if (state == RCPT_QUEUED)
 		log_u64(&l, "attempts", mail->m->rcpt[i].attempts);
 	else
-		log_f(&l, "delay", "%.3f", (double)(clock_wall_ns() - mail->m->env.arrived_wall_ns) / 1e9);
+		log_f(&l, "delay", "%.3f", (double)(clock_steady_ns() - mail->m->env.arrived_ns) / 1e9);
 	log_emit(&l);
 }
 
@@ -334,8 +367,8 @@ void mail_hold(struct mail *mail, struct span reason)
 	if (mail->m->state != MSG_QUEUED)
 		return;
 	set_state(mail, MSG_HELD, reason);
-	wheel_cancel(mail->w->wheel, &mail->retry);
 	outbound_withdraw(mail);
+	outbound_rest(mail);
 }
 
 void mail_release(struct mail *mail, struct span who)

@@ -1,5 +1,5 @@
 /* A message's way from complete to final: verdict and durability on one side, deliveries on the other. struct mail is what the worker knows of a message beyond
- * what the spool stores (struct store_msg), one to one.
+ * what the spool stores (struct store_msg), one to one, while it is awake.
  *
  * A message's fate is written in exactly three places: mail_seal (complete, into the spool), mail_decide (committed: the only place that can lead to
  * a 250), mail_settle (a recipient's outcome).
@@ -56,10 +56,16 @@ void mail_durable(struct mail *mail);
 void mail_failed(struct mail *mail, const char *reason);
 /* The scanners' answer. name is sanitised, at most 79 bytes. */
 void mail_verdict(struct mail *mail, enum mail_verdict v, struct span name);
-/* Found by recovery: goes on where it was. */
-enum status mail_recovered(struct worker *w, struct store_msg *m);
-/* One recipient's outcome, in the log before anything is done about it. final states end it; RCPT_QUEUED defers until next_wall_ns. */
-void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_wall_ns, struct remote remote);
+/* The counts of what recovery found. */
+void mail_count_recovered(const struct store_row *row);
+/* A message that is awake again: m->user is its mail then, and mail_go_on goes on where it was. NULL: no memory, it is parked for later. */
+struct mail *mail_woken(struct worker *w, struct store_msg *m);
+/* The mail may be gone after this. */
+void mail_go_on(struct mail *mail);
+/* Out of memory until due_ns (monotonic). False: something is under way, or the spool cannot now. The mail is gone when true. */
+bool mail_park(struct mail *mail, uint64_t due_ns, uint32_t tag);
+/* One recipient's outcome, in the log before anything is done about it. final states end it; RCPT_QUEUED defers until next_ns. */
+void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns, struct remote remote);
 /* Ends it when nothing is left to do. The mail may be gone after this. */
 void mail_finish(struct mail *mail);
 /* Operator's hand. */

@@ -6,9 +6,13 @@
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
+/* Deliveries that may wait for one destination; messages that are brought back for their next attempt in one turn, and that may be awake at all. */
+enum { DEST_QUEUE_MAX = 1000, WAKES_A_TURN = 64, AWAKE_MAX = 20000 };
+#define CONGESTED_NS (5 * NS_PER_S)
+
 struct outbound {
 	struct worker *w;
-	struct map *by_key;
+	struct map *by_key, *by_tag;
 	TAILQ_HEAD(, dest) dests;
 	TAILQ_HEAD(dirty_dests, dest) dirty;
 	uint32_t nconns;
@@ -25,7 +29,8 @@ enum status outbound_new(struct worker *w, struct outbound **ret)
 	o->w = w;
 	TAILQ_INIT(&o->dests);
 	TAILQ_INIT(&o->dirty);
-	if (map_new(&o->by_key) != ST_OK) {
+	if (map_new(&o->by_key) != ST_OK || map_new(&o->by_tag) != ST_OK) {
+		map_free(o->by_key);
 		free(o);
 		return ST_NOMEM;
 	}
@@ -33,11 +38,18 @@ enum status outbound_new(struct worker *w, struct outbound **ret)
 	return ST_OK;
 }
 
+static struct span tag_key(const uint32_t *tag)
+{
+	return span_of(tag, sizeof(*tag));
+}
+
 static void dest_free(struct outbound *o, struct dest *d)
 {
 	if (d->dirty)
 		TAILQ_REMOVE(&o->dirty, d, dirty_entry);
 	map_del(o->by_key, span_str(d->key));
+	if (map_get(o->by_tag, tag_key(&d->tag)) == d)
+		map_del(o->by_tag, tag_key(&d->tag));
 	TAILQ_REMOVE(&o->dests, d, entry);
 	config_release(d->cfg);
 	free(d->down_reply);
@@ -65,10 +77,21 @@ void outbound_free(struct outbound *o)
 		dest_free(o, d);
 	}
 	map_free(o->by_key);
+	map_free(o->by_tag);
 	free(o);
 }
 
 /* ---- destinations ---- */
+
+/* Not 0, which is for messages with several destinations. */
+static uint32_t key_tag(struct span key)
+{
+	uint32_t h = 2166136261u;
+
+	for (size_t i = 0; i < key.n; i++)
+		h = (h ^ (uint8_t)key.p[i]) * 16777619u;
+	return h ? h : 1;
+}
 
 static struct dest *dest_get(struct outbound *o, const struct next_hop *hop)
 {
@@ -82,7 +105,9 @@ static struct dest *dest_get(struct outbound *o, const struct next_hop *hop)
 		memcpy(d->key, hop->key.p, hop->key.n);
 		TAILQ_INIT(&d->queue);
 		TAILQ_INIT(&d->idle);
-		if (map_set(o->by_key, hop->key, d) != ST_OK) {
+		d->tag = key_tag(hop->key);
+		if (map_set(o->by_tag, tag_key(&d->tag), d) != ST_OK || map_set(o->by_key, hop->key, d) != ST_OK) {
+			map_del(o->by_tag, tag_key(&d->tag));
 			free(d);
 			return NULL;
 		}
@@ -121,19 +146,43 @@ static uint64_t retry_delay_ns(const struct snap_settings *set, uint64_t id, uin
 	return d - d / 10 + (mix >> 33) * (d / 5) / 0x7fffffffu;
 }
 
-/* Arms the message's timer for its earliest deferred recipient. */
-static void retry_arm(struct mail *mail)
+/* When its earliest deferred recipient is due, monotonic; UINT64_MAX: none is, or it is held. */
+static uint64_t next_attempt(const struct mail *mail)
 {
 	const struct store_msg *m = mail->m;
-	uint64_t first = UINT64_MAX, now = clock_wall_ns();
+	uint64_t first = UINT64_MAX, now = clock_steady_ns();
 
 	for (uint32_t i = 0; i < m->env.nrcpt; i++)
-		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy && m->rcpt[i].next_wall_ns < first)
-			first = m->rcpt[i].next_wall_ns;
-	if (first == UINT64_MAX || m->state != MSG_QUEUED)
+		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy && m->rcpt[i].next_ns < first)
+			first = m->rcpt[i].next_ns;
+	if (first == UINT64_MAX || m->state == MSG_HELD)
+		return UINT64_MAX;
+	return mail->w->now_ns + (first > now ? first - now : 0);
+}
+
+/* Where a message goes that has one recipient; 0: several places. */
+static uint32_t mail_tag(const struct mail *mail)
+{
+	char key[ROUTE_KEY_MAX];
+	struct next_hop hop;
+
+	return mail->m->env.nrcpt == 1 && route_rcpt(&mail->w->cfg->snap, mail->m->env.rcpt[0].addr, key, &hop) == ST_OK ? key_tag(hop.key) : 0;
+}
+
+void outbound_rest(struct mail *mail)
+{
+	uint64_t due = next_attempt(mail);
+
+	if (!mail->m->open_rcpts) {
+		mail_finish(mail);
+		return;
+	}
+	if (mail_park(mail, due, mail_tag(mail)))
+		return;
+	if (due == UINT64_MAX)
 		wheel_cancel(mail->w->wheel, &mail->retry);
 	else
-		wheel_set(mail->w->wheel, &mail->retry, mail->w->now_ns + (first > now ? first - now : 0));
+		wheel_set(mail->w->wheel, &mail->retry, due);
 }
 
 void outbound_timer(struct worker *w, struct timer *t)
@@ -150,7 +199,7 @@ void outbound_retry(struct mail *mail)
 	struct dest *d;
 
 	for (uint32_t i = 0; i < m->env.nrcpt; i++)
-		m->rcpt[i].next_wall_ns = 0;
+		m->rcpt[i].next_ns = 0;
 	TAILQ_FOREACH(d, &mail->w->outbound->dests, entry)
 		d->down_until_ns = 0;
 	outbound_put(mail);
@@ -177,7 +226,7 @@ static bool wants_delay_notice(const struct mail *mail, uint32_t i, uint64_t now
 {
 	const struct store_msg *m = mail->m;
 	uint64_t notice = mail->w->cfg->set->delay_notice_ns;
-	uint64_t due = m->env.arrived_wall_ns + notice;
+	uint64_t due = m->env.arrived_ns + notice;
 	uint8_t notify = m->env.rcpt[i].notify;
 
 	if (!notice || !m->env.sender.n || (m->env.flags & ENV_INTERNAL) || (notify && !(notify & NOTIFY_DELAY)))
@@ -191,12 +240,12 @@ static void rcpt_temporary(struct mail *mail, uint32_t i, const struct reply *wh
 {
 	const struct snap_settings *set = mail->w->cfg->set;
 	struct store_msg *m = mail->m;
-	uint64_t life = m->env.sender.n ? set->queue_life_ns : set->bounce_life_ns, now = clock_wall_ns();
+	uint64_t life = m->env.sender.n ? set->queue_life_ns : set->bounce_life_ns, now = clock_steady_ns();
 	unsigned attempts = m->rcpt[i].attempts + 1u;
 	uint64_t wait = retry_delay_ns(set, m->id, i, attempts);
 	struct reply r;
 
-	if (now > m->env.arrived_wall_ns && now - m->env.arrived_wall_ns >= life) {
+	if (now > m->env.arrived_ns && now - m->env.arrived_ns >= life) {
 		char text[REPLY_TEXT_MAX];
 		struct out o = out_of(text, sizeof(text));
 
@@ -214,7 +263,6 @@ static void rcpt_temporary(struct mail *mail, uint32_t i, const struct reply *wh
 /* Carries an outcome out; the mail may be gone after this. */
 static void outcome_finish(struct mail *mail, struct outcome *oc, struct span remote)
 {
-	retry_arm(mail);
 	mail->bounces++; /* holds the mail while two notifications may begin */
 	if (oc->ndelayed)
 		bounce_begin(mail, DSN_DELAYED, oc->delayed, oc->ndelayed, remote);
@@ -223,9 +271,7 @@ static void outcome_finish(struct mail *mail, struct outcome *oc, struct span re
 	mail->bounces--;
 	free(oc->delayed);
 	free(oc->failed);
-	if (mail->m->open_rcpts && !mail->deliveries)
-		store_evict(mail->m);
-	mail_finish(mail);
+	outbound_rest(mail);
 }
 
 void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct remote remote)
@@ -282,6 +328,8 @@ static void delivery_queue(struct delivery *dl, bool first)
 		TAILQ_INSERT_TAIL(&d->queue, dl, entry);
 	LIST_INSERT_HEAD(&dl->mail->waiting, dl, of_mail);
 	d->nqueue++;
+	if (arena_used(dl->mail->w->arena) > arena_bytes(dl->mail->w->arena) / 2)
+		store_evict(dl->mail->m); /* the log has it, and new mail needs the room */
 	outbound_wake(d);
 }
 
@@ -352,6 +400,10 @@ static void put_rcpt(struct mail *mail, uint32_t i, struct outcome *oc, struct d
 		return;
 	}
 	d = dest_get(w->outbound, &hop);
+	if (d && d->nqueue >= DEST_QUEUE_MAX) { /* it takes what it can: nothing is gained by more of them in memory */
+		mail->m->rcpt[i].next_ns = clock_steady_ns() + CONGESTED_NS;
+		return;
+	}
 	if (d && d->down_until_ns > w->now_ns) {
 		rcpt_temporary(mail, i, d->down_reply, REMOTE_NONE, oc);
 		return;
@@ -373,14 +425,14 @@ void outbound_put(struct mail *mail)
 	struct outcome oc = { 0 };
 	struct dest *one, **filled = &one;
 	uint32_t nfilled = 0;
-	uint64_t now = clock_wall_ns();
+	uint64_t now = clock_steady_ns();
 
 	if (m->state != MSG_QUEUED || mail->w->outbound->stopping)
 		return;
 	if (m->env.nrcpt > 1 && !(filled = malloc(m->env.nrcpt * sizeof(struct dest *))))
 		return; /* the timer of a later turn finds it again */
 	for (uint32_t i = 0; i < m->env.nrcpt; i++)
-		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy && m->rcpt[i].next_wall_ns <= now)
+		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy && m->rcpt[i].next_ns <= now)
 			put_rcpt(mail, i, &oc, filled, &nfilled);
 	for (uint32_t k = 0; k < nfilled; k++) {
 		delivery_queue(filled[k]->filling, false);
@@ -422,9 +474,34 @@ static void pump(struct dest *d)
 	}
 }
 
+/* Brings back what is due, as long as there is room and its destination has not enough to do already. */
+static void wake_due(struct worker *w, struct store *s)
+{
+	struct store_row row;
+	uint32_t awake;
+
+	for (unsigned k = 0; k < WAKES_A_TURN && store_due(s, w->now_ns, &row); k++) {
+		const struct dest *d = row.tag ? map_get(w->outbound->by_tag, tag_key(&row.tag)) : NULL;
+		enum status st = ST_AGAIN;
+
+		if (store_count(s, &awake) && awake >= AWAKE_MAX)
+			return;
+		if (!d || d->nqueue < DEST_QUEUE_MAX)
+			st = store_wake(s, row.id);
+		if (st == ST_OK)
+			continue;
+		store_put_off(s, row.id, w->now_ns + CONGESTED_NS + (row.id & 1023) * NS_PER_MS);
+		if (!d && st == ST_AGAIN)
+			return;
+	}
+}
+
 void outbound_turn(struct worker *w)
 {
 	struct dest *d;
+
+	for (uint32_t i = 0; i < w->nstore && !w->outbound->stopping; i++)
+		wake_due(w, w->store[i]);
 
 	while ((d = TAILQ_FIRST(&w->outbound->dirty))) {
 		TAILQ_REMOVE(&w->outbound->dirty, d, dirty_entry);

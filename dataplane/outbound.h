@@ -27,6 +27,7 @@ struct out_conn;
 struct dest {
 	struct outbound *outbound;
 	char key[ROUTE_KEY_MAX];
+	uint32_t tag;       /* of its key: parked messages carry it */
 	struct span domain; /* in key; ROUTE_MX only */
 	enum snap_route_kind kind;
 	enum snap_tls tls;
@@ -48,6 +49,8 @@ enum status outbound_new(struct worker *w, struct outbound **ret);
 void outbound_free(struct outbound *o);
 /* Takes every recipient of a queued message that is due and not under way to its destination; the others are waited for. */
 void outbound_put(struct mail *mail);
+/* Nothing goes on with it now: ends it when no recipient is open, else puts it out of memory until it is due. The mail may be gone after this. */
+void outbound_rest(struct mail *mail);
 /* Takes back what waits; what a connection has already goes on. */
 void outbound_withdraw(struct mail *mail);
 /* Once per turn: gives what waits to connections, opening them as needed. */

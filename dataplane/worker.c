@@ -39,6 +39,16 @@ static void on_read(struct worker *w, uint64_t cookie)
 		conn_read(w, cookie);
 }
 
+/* Kept in the index, so that the postmaster hears of it. */
+static void unreadable(struct worker *w, uint64_t id)
+{
+	char text[MSG_ID_TEXT + 1];
+
+	msg_id_text(id, text);
+	log_msg(LOG_LVL_ERROR, "spool-damaged", "the record of message %s cannot be read; it is held", text);
+	command_unreadable(w, id);
+}
+
 static void store_events(struct worker *w)
 {
 	struct store_event ev;
@@ -54,6 +64,16 @@ static void store_events(struct worker *w)
 				break;
 			case STORE_READ:
 				on_read(w, ev.cookie);
+				break;
+			case STORE_WOKEN:
+				command_woken(w, ev.msg);
+				break;
+			case STORE_PEEKED:
+				command_peeked(w, ev.msg, ev.cookie);
+				store_peek_done(ev.msg);
+				break;
+			case STORE_UNREADABLE:
+				unreadable(w, ev.cookie);
 				break;
 			case STORE_ROOM:
 				inbound_room(w);
@@ -125,6 +145,12 @@ static uint64_t timers(struct worker *w)
 	wait = wheel_wait_ns(w->wheel, w->now_ns);
 	wait = dns < wait ? dns : wait;
 	wait = sts < wait ? sts : wait;
+	for (uint32_t i = 0; i < w->nstore; i++) {
+		uint64_t due = store_next_due(w->store[i]);
+
+		due = due > w->now_ns ? due - w->now_ns : 0;
+		wait = due < wait ? due : wait;
+	}
 	return redis < wait ? redis : wait;
 }
 
@@ -162,6 +188,8 @@ void worker_loop(struct worker *w)
 		if (w->stopping)
 			begin_stop(w);
 		outbound_turn(w);
+		if (command_turn(w))
+			wait = 0;
 		for (uint32_t i = 0; i < w->nstore; i++)
 			store_commit(w->store[i]);
 		net_poll(w->net);
@@ -204,22 +232,17 @@ static enum status open_spool(struct worker *w)
 	return st;
 }
 
-static enum status adopt_recovered(struct worker *w)
+static void count_recovered(struct worker *w)
 {
-	enum status st = ST_OK;
-
 	for (uint32_t i = 0; i < w->nstore; i++) {
-		struct store_msg *m;
+		struct store_row row;
 		size_t pos = 0, n = 0;
 
-		while (st == ST_OK && (m = store_next(w->store[i], &pos))) {
-			st = mail_recovered(w, m);
-			n++;
-		}
+		for (; store_next(w->store[i], &pos, &row); n++)
+			mail_count_recovered(&row);
 		log_msg(LOG_LVL_INFO, "recovered", "%zu messages in %llu ms", n,
 			(unsigned long long)(counter_get(C_SPOOL_RECOVERY_NS) / NS_PER_MS));
 	}
-	return st;
 }
 
 static enum status open_lookups(struct worker *w)
@@ -293,8 +316,9 @@ enum status worker_init(struct worker *w, const struct worker_options *opt)
 		return ST_NOMEM;
 	if ((st = arena_new(w->cfg->set->arena_bytes, &w->arena)) != ST_OK || (st = open_spool(w)) != ST_OK)
 		return st;
-	if ((st = open_lookups(w)) != ST_OK || (st = open_parts(w)) != ST_OK || (st = adopt_recovered(w)) != ST_OK)
+	if ((st = open_lookups(w)) != ST_OK || (st = open_parts(w)) != ST_OK)
 		return st;
+	count_recovered(w);
 	counter_set(C_SNAPSHOT_GENERATION, w->cfg->snap.h->generation);
 	counter_set(C_ARENA_BYTES, arena_bytes(w->arena));
 	counter_set(C_ARENA_HUGE, arena_is_huge(w->arena));

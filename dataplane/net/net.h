@@ -46,7 +46,9 @@ enum net_transport { NET_URING, NET_DPDK };
 
 struct net_config {
 	enum net_transport transport;
-	uint32_t conns_max;      /* accept pauses beyond */
+	uint32_t conns_max;      /* beyond, a new inbound connection is closed at once */
+	uint64_t close_ns;       /* what net_close has still to send may take that long; 0: 30 s */
+	uint64_t linger_ns;      /* and the peer's FIN after ours that long; 0: 2 s */
 	net_handler *handler;
 	void *ctx;
 };
@@ -72,23 +74,26 @@ void *net_user(const struct net_conn *c);
 void net_peer(const struct net_conn *c, uint8_t ret_ip[16], uint16_t *ret_port);
 void net_local(const struct net_conn *c, uint8_t ret_ip[16], uint16_t *ret_port);
 
-/* Copies s into the output. ST_FULL (nothing taken) beyond NET_WRITE_MAX: NET_DRAINED comes when there is room again. */
+/* Copies s into the output. ST_FULL, and nothing of s is taken, when slices of net_send are outstanding or more than NET_WRITE_MAX would wait:
+ * NET_DRAINED comes when all is out, and then a write of any size is taken. In a handshake it waits and goes encrypted. */
 enum status net_write(struct net_conn *c, struct span s);
-/* Sends n slices (at most 64) after all earlier output, without copying (TLS reads them piece by piece): they must stay as they are until NET_SENT. One at a
- * time per connection: CHECKs that none is outstanding. */
+/* Sends n slices (at most 64) after all earlier output, without copying (TLS reads them piece by piece): they must stay as they are until
+ * NET_SENT. One call at a time per connection: CHECKs that none is outstanding. */
 void net_send(struct net_conn *c, const struct span *slices, unsigned n);
-/* Stops reading: the peer is held back by TCP. */
+/* No NET_DATA until net_resume: the peer is held back by TCP, when a little (64 KiB) was kept. */
 void net_pause(struct net_conn *c);
 /* Reads again; what a NET_DATA handler left is offered again first, from the next net_poll (never from inside this call). */
 void net_resume(struct net_conn *c);
-/* Server: call when the reply before the handshake was written. Input that was left or is already buffered is thrown away and counts as an
- * injection: the connection is closed with ST_DENIED (P4). Client likewise. peer: whom a client expects; NULL for a server. */
+/* Server: call when the reply before the handshake was written. What was written before goes in the clear, what is written after never does; no
+ * slices may be outstanding. Input that was left or is already buffered is thrown away and counts as an injection: the connection is closed
+ * with ST_DENIED (P4). Client likewise. peer: whom a client expects; NULL for a server. */
 void net_start_tls(struct net_conn *c, struct tls_context *t, const struct tls_peer *peer);
 /* NULL before NET_TLS_ON: "TLSv1.3 TLS_AES_256_GCM_SHA384". */
 const char *net_tls_text(const struct net_conn *c);
 /* Of a client's handshake, from NET_TLS_ON or at the NET_CLOSED of one that failed: what was wrong with the peer. *ret_text is a static text. */
 enum tls_fault net_tls_fault(const struct net_conn *c, const char **ret_text);
-/* Sends what is written, then closes in order (close_notify, FIN; lingers until the peer's FIN or 2 s so that a last reply is not lost to a RST). No event but
+/* Sends what is written (after the handshake, when that is under way), then closes in order: close_notify, FIN, and lingers until the peer's FIN
+ * so that a last reply is not lost to a RST. Both have a limit, see net_config; ST_TIMEOUT when the output did not get out. No event but
  * NET_CLOSED follows. */
 void net_close(struct net_conn *c);
 /* Closes at once, throwing output away. NET_CLOSED follows from net_poll, never from inside this call. */

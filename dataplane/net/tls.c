@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "dataplane/net/tls_peer.h"
-#include "dataplane/net/transport.h"
+#include "dataplane/net/tls_session.h"
 
 struct tls_context {
 	SSL_CTX *ctx;
@@ -138,6 +138,16 @@ void tls_session_free(struct tls_session *s)
 bool tls_session_feed(struct tls_session *s, struct span cipher)
 {
 	return cipher.n <= INT32_MAX && BIO_write(s->in, cipher.p, (int)cipher.n) == (int)cipher.n;
+}
+
+size_t tls_session_kept(const struct tls_session *s)
+{
+	return BIO_ctrl_pending(s->in);
+}
+
+bool tls_session_prefix(struct tls_session *s, struct span plain)
+{
+	return plain.n == 0 || (plain.n <= INT32_MAX && BIO_write(s->out, plain.p, (int)plain.n) == (int)plain.n);
 }
 
 static enum tls_result failed(struct tls_session *s, int r)

@@ -1,55 +1,18 @@
-/* What a transport gives to net.c, and what it tells it: TCP without TLS, without copies of output, one send at a time.
+/* What a transport gives to net.c, and what it tells it: TCP without TLS, without copies of output, one send at a time; and one timer.
  *
- * struct net_conn is net.c's; a transport keeps its own part in the members under "transport". All calls and upcalls are on the worker's thread; a transport never makes an
- * upcall from inside one of its operations. */
+ * A transport keeps what it knows of a connection in conn_io(c), conn_bytes that begin as zeros. All calls and upcalls are on the worker's
+ * thread; a transport never makes an upcall from inside one of its operations. tests/unit/dataplane/net/ holds every transport to this. */
 #ifndef WEIR_DATAPLANE_NET_TRANSPORT_H
 #define WEIR_DATAPLANE_NET_TRANSPORT_H
 
-#include <sys/queue.h>
-#include "dataplane/net/net.h"
+#include "dataplane/net/conn.h"
 
 enum { NET_SLICES_MAX = 66 };
 
-struct tls_session;
-
-struct net_conn {
-	struct net *net;
-	void *user;
-	uint32_t slot, gen;
-	uint32_t listener;
-	uint8_t peer_ip[16], local_ip[16];
-	uint16_t peer_port, local_port;
-	/* state */
-	bool inbound, open, tls_on, close_notified;
-	bool paused;        /* by net_pause, or because the handler left something */
-	bool delivering, eof_seen, eof_told;
-	bool closing, shut, aborted, dead, told_closed;
-	bool drain_wanted, sent_wanted, resume_wanted;
-	bool dirty, lingering;
-	enum status status; /* for NET_CLOSED */
-	const char *reason;
-	uint64_t linger_until_ns;
-	TAILQ_ENTRY(net_conn) dirty_entry, linger_entry;
-	/* input that the handler has not taken */
-	char *rest;
-	uint32_t rest_off, rest_len, rest_cap;
-	/* output: copied and waiting; being sent; slices that stay the caller's */
-	char *out, *tx;
-	uint32_t out_len, out_cap, tx_len, tx_cap;
-	struct span *slice;
-	uint32_t nslice, slices_sending;
-	bool sending;
-	struct tls_session *tls;
-	/* transport */
-	int fd;
-	uint16_t in_flight; /* operations whose completion is still to come */
-	bool recv_armed, recv_wanted, released;
-	struct uring_send *send;
-};
-
 struct transport_ops {
+	size_t conn_bytes;
 	enum status (*start)(struct net *n);
-	/* All connections are released already. */
+	/* All connections are released already. Returns when nothing of the transport is under way any more. */
 	void (*stop)(struct net *n);
 	enum status (*listen)(struct net *n, int fd, uint32_t listener);
 	void (*accept_pause)(struct net *n, bool pause);
@@ -61,22 +24,10 @@ struct transport_ops {
 	void (*send)(struct net_conn *c, const struct span *v, unsigned n);
 	/* FIN after what was sent. */
 	void (*shutdown)(struct net_conn *c);
-	/* Ends it; up_released when nothing of it is under way any more. reset: by RST when that is possible. */
+	/* Ends it, a send under way too; up_released when nothing of it is under way any more. reset: the peer sees a RST and no FIN. */
 	void (*release)(struct net_conn *c, bool reset);
-};
-
-struct net {
-	struct uring *uring;
-	struct net_config cfg;
-	const struct transport_ops *ops;
-	struct net_conn **slot;
-	uint32_t nslots, nconns, *free_slots, nfree;
-	uint32_t next_gen;
-	TAILQ_HEAD(net_dirty, net_conn) dirty;
-	TAILQ_HEAD(, net_conn) lingering;
-	struct tls_context *listener_tls[64];
-	bool freeing;
-	void *transport; /* the transport's own */
+	/* up_wake once, when clock_mono_ns() has come to at_ns: it also ends the loop's wait. Replaces an earlier wish. */
+	void (*wake)(struct net *n, uint64_t at_ns);
 };
 
 extern const struct transport_ops net_uring_ops;
@@ -87,6 +38,7 @@ extern const struct transport_ops net_uring_ops;
 struct net_conn *up_accepted(struct net *n, uint32_t listener);
 /* Its addresses are set: begins. */
 void up_open(struct net_conn *c);
+/* Its local address is set. */
 void up_connected(struct net_conn *c);
 void up_data(struct net_conn *c, struct span data);
 void up_eof(struct net_conn *c);
@@ -94,29 +46,9 @@ void up_sent(struct net_conn *c);
 /* It is broken: reason is a static text. */
 void up_gone(struct net_conn *c, enum status st, const char *reason);
 void up_released(struct net_conn *c);
+void up_wake(struct net *n);
 
 /* sockaddr to 16 bytes and port. */
 void net_unpack(const struct sockaddr_storage *ss, uint8_t ret_ip[16], uint16_t *ret_port);
-
-/* ---- TLS sessions (tls.c), over memory: bytes in, bytes out ---- */
-
-enum tls_result { TLS_DATA, TLS_MORE, TLS_ON, TLS_END, TLS_ERROR };
-
-/* peer: NULL for a server. NULL: no memory, or what is expected of the peer cannot be checked. */
-struct tls_session *tls_session_new(struct tls_context *t, const struct tls_peer *peer);
-void tls_session_free(struct tls_session *s);
-/* Ciphertext from the peer. False: no memory. */
-bool tls_session_feed(struct tls_session *s, struct span cipher);
-/* Goes on: TLS_ON once when the handshake is done; TLS_DATA with plaintext in buf; TLS_END after close_notify; TLS_ERROR. */
-enum tls_result tls_session_read(struct tls_session *s, char *buf, size_t cap, size_t *ret_n);
-/* Encrypts. False: error. */
-bool tls_session_write(struct tls_session *s, struct span plain);
-void tls_session_close(struct tls_session *s);
-/* Ciphertext for the peer that waits; and takes it (n of it). */
-size_t tls_session_pending(const struct tls_session *s);
-size_t tls_session_take(struct tls_session *s, char *buf, size_t cap);
-const char *tls_session_text(const struct tls_session *s);
-const char *tls_session_error(const struct tls_session *s);
-enum tls_fault tls_session_fault(const struct tls_session *s, const char **ret_text);
 
 #endif

@@ -155,7 +155,7 @@ static void write_status(const struct dsn *d, struct out *o)
 	out_str(o, "\r\n");
 	if (d->original->envid.n && xtext_decode(d->original->envid, &envid) == ST_OK)
 		field(o, "Original-Envelope-Id", out_span(&envid));
-	field_date(o, "Arrival-Date", d->original->arrived_wall_ns);
+	field_date(o, "Arrival-Date", d->original->arrived_ns);
 	for (size_t i = 0; i < d->nrcpt; i++)
 		write_status_rcpt(&d->rcpt[i], o);
 }

@@ -15,7 +15,7 @@ void envelope_write(const struct envelope *e, struct out *o)
 {
 	out_le16(o, ENVELOPE_VERSION);
 	out_le16(o, 0);
-	out_le64(o, e->arrived_wall_ns);
+	out_le64(o, e->arrived_ns);
 	out_add(o, span_of(e->client_ip, sizeof(e->client_ip)));
 	out_le16(o, e->client_port);
 	out_char(o, (char)e->body);
@@ -34,6 +34,16 @@ void envelope_write(const struct envelope *e, struct out *o)
 	}
 }
 
+bool envelope_nrcpt(struct span stored, uint32_t *ret)
+{
+	struct in i = in_of(stored);
+	uint16_t version = in_le16(&i);
+
+	in_bytes(&i, FIXED - 2 - 4);
+	*ret = in_le32(&i);
+	return !i.bad && version == ENVELOPE_VERSION && *ret <= i.rest.n / RCPT_FIXED;
+}
+
 enum status envelope_read(struct span stored, struct pool *p, struct envelope *ret)
 {
 	struct in i = in_of(stored);
@@ -42,7 +52,7 @@ enum status envelope_read(struct span stored, struct pool *p, struct envelope *r
 	*ret = (struct envelope){ 0 };
 	if (in_le16(&i) != ENVELOPE_VERSION || in_le16(&i) != 0)
 		return trail(ST_CORRUPT, "envelope of an unknown version");
-	ret->arrived_wall_ns = in_le64(&i);
+	ret->arrived_ns = in_le64(&i);
 	ip = in_bytes(&i, sizeof(ret->client_ip));
 	if (ip.n)
 		memcpy(ret->client_ip, ip.p, sizeof(ret->client_ip));

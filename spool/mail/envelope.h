@@ -26,7 +26,7 @@ struct env_rcpt {
 };
 
 struct envelope {
-	uint64_t arrived_wall_ns;
+	uint64_t arrived_ns; /* spool time (clock_steady_ns) */
 	struct span sender; /* local@domain; empty for the null sender */
 	struct span envid;  /* as given, xtext */
 	struct span helo;
@@ -44,6 +44,8 @@ struct envelope {
 /* Bytes that envelope_write will need. */
 size_t envelope_size(const struct envelope *e);
 void envelope_write(const struct envelope *e, struct out *o);
+/* How many recipients a stored envelope says it has; false when it is cut short, of an unknown version, or cannot have so many. */
+bool envelope_nrcpt(struct span stored, uint32_t *ret);
 /* Spans of *ret point into `stored`; the recipient array is from the pool. ST_CORRUPT, ST_NOMEM. */
 enum status envelope_read(struct span stored, struct pool *p, struct envelope *ret);
 

@@ -89,7 +89,7 @@ void received_write(const struct envelope *e, const struct received_facts *f, st
 		out_char(o, '>');
 	}
 	out_str(o, ";\r\n\t");
-	date_write(e->arrived_wall_ns, o);
+	date_write(e->arrived_ns, o);
 	out_str(o, "\r\n");
 }
 

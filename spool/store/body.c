@@ -22,7 +22,7 @@ void piece_free(struct store *s, struct piece *p)
 	if (p->ext.cap)
 		extent_release(s->arena, p->ext);
 	if (p->on_disk)
-		segment_live(s, p->segment, -1);
+		segment_live(s, p->segment, -1, p->len);
 	free(p);
 }
 
@@ -78,7 +78,7 @@ static void spill(struct body *b)
 
 		if (p->len < p->ext.cap)
 			break; /* only full ones; the last goes with the message */
-		log_chunk(s, p);
+		log_chunk(s, p, STREAM_HOT);
 		b->spilled++;
 	}
 }

@@ -8,14 +8,16 @@
 #include "spool/store/format.h"
 
 struct check_sums {
-	uint32_t segments, claimed;
-	uint64_t batches, records, messages, outcomes, done, bytes, holes;
+	uint32_t segments, claimed, cold;
+	uint64_t batches, records, messages, outcomes, done, bytes;
+	uint64_t holes;                         /* places where something durable cannot be read */
+	uint64_t checkpoint, checkpoint_entries; /* the newest; 0: none */
 };
 
 /* Called for each record with the segment's number; NULL when only the sums are wanted. */
 typedef void check_fn(void *ctx, uint32_t segment, uint64_t off, const struct batch_header *b, const struct record_header *r);
 
-/* ST_UNSUPPORTED for another format, ST_CORRUPT, ST_IO. holes counts places where blocks stand that are no batch, before a later batch of the same segment. */
+/* ST_UNSUPPORTED for another format, ST_CORRUPT, ST_IO. */
 enum status store_check(const char *dir, check_fn *fn, void *ctx, struct check_sums *ret);
 
 #endif

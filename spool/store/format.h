@@ -9,11 +9,15 @@
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the log is little endian");
 
-enum { FORMAT_VERSION = 1, BLOCK = 4096, INLINE_MAX = 64 * 1024 };
+enum { FORMAT_VERSION = 2, FORMAT_OLDEST = 1, BLOCK = 4096, INLINE_MAX = 64 * 1024 };
 #define SEGMENT_MAGIC 0x4745535249455721ull /* "!WEIRSEG" */
 #define BATCH_MAGIC 0x4843544142524957ull   /* "WIRBATCH" */
+#define CHECKPOINT_MAGIC 0x54504b4352494557ull /* "WEIRCKPT" */
 
-/* The first block of a segment file. */
+/* New mail and what happens to it goes into segments of the hot stream; what stays long is copied into those of the cold one. */
+enum stream { STREAM_HOT, STREAM_COLD, NSTREAMS };
+
+/* The first block of a segment file. Version 1 had neither stream nor checkpoint: its checksum stands where they begin. */
 struct seg_header {
 	uint64_t magic;
 	uint32_t version;
@@ -22,16 +26,19 @@ struct seg_header {
 	uint32_t index;        /* of the file's name */
 	uint64_t generation;   /* grows by one with each claim of any segment of the partition: the order of the log */
 	uint64_t bytes;        /* of the file */
+	uint32_t stream;       /* enum stream */
+	uint32_t zero;
+	uint64_t checkpoint;   /* number of the newest checkpoint when the segment was claimed; 0: none */
 	uint64_t checksum;     /* XXH3 of the fields above */
 };
-static_assert(sizeof(struct seg_header) == 48);
+static_assert(sizeof(struct seg_header) == 64);
 
 /* A batch: this, records, zeros to the next block, then raw areas, each padded to a block. */
 struct batch_header {
 	uint64_t magic;
 	uint64_t checksum;     /* XXH3 with seed generation of this header (checksum 0) and the records */
 	uint64_t generation;   /* of the segment */
-	uint64_t seq;          /* of the batch in the partition */
+	uint64_t seq;          /* of the batch in the partition: the order of all that happened, over both streams */
 	uint64_t durable;      /* all batches up to this one were durable when this one was made */
 	uint64_t next_number;  /* message numbers from this one on were never used */
 	uint32_t bytes;        /* of the whole batch, a multiple of BLOCK */
@@ -41,13 +48,13 @@ struct batch_header {
 };
 static_assert(sizeof(struct batch_header) == 64);
 
-enum record_type { REC_MESSAGE = 1, REC_OUTCOME = 2, REC_STATE = 3, REC_DONE = 4, REC_CHUNK = 5 };
+enum record_type { REC_MESSAGE = 1, REC_OUTCOME = 2, REC_STATE = 3, REC_DONE = 4, REC_CHUNK = 5, REC_RUN = 6 };
 
 struct record_header {
 	uint32_t bytes; /* with this header, a multiple of 8 */
 	uint16_t type;
 	uint16_t zero;
-	uint64_t msg_id; /* REC_CHUNK: 0 */
+	uint64_t msg_id; /* REC_CHUNK, REC_RUN: 0 */
 };
 static_assert(sizeof(struct record_header) == 16);
 
@@ -62,6 +69,7 @@ struct piece_ref {
 static_assert(sizeof(struct piece_ref) == 32);
 enum { PIECE_HERE = 0xffffffffu };
 
+/* A body of at most INLINE_MAX bytes is in the record, a longer one in pieces. */
 enum message_flag { MESSAGE_DOT_LINES = 1, MESSAGE_ENDS_CRLF = 2, MESSAGE_MOVED = 4 /* with recipient states */ };
 
 /* REC_MESSAGE: this, envelope, recipient states when MOVED (u32 length before them), reason (u32 length), then struct piece_ref[] or the body itself (npieces 0). */
@@ -80,7 +88,7 @@ static_assert(sizeof(struct message_record) == 48);
 /* REC_OUTCOME: this, then the reply's text. */
 struct outcome_record {
 	struct record_header h;
-	uint64_t next_wall_ns;
+	uint64_t next_ns; /* deferred until, spool time (clock_steady_ns) */
 	uint32_t rcpt;
 	uint16_t attempts;
 	uint16_t code; /* 0: no reply */
@@ -97,5 +105,51 @@ struct state_record {
 	uint32_t reason_len;
 };
 static_assert(sizeof(struct state_record) == 24);
+
+/* REC_RUN: in the first batch that a process writes, and once a minute after that. */
+struct run_record {
+	struct record_header h;
+	uint64_t first_seq; /* of this run of the writer: batches that are missing below it were torn, and nobody was told that they were durable */
+	uint64_t steady_ns; /* spool time (clock.h) */
+};
+static_assert(sizeof(struct run_record) == 32);
+
+/* ---- checkpoint-0, checkpoint-1 ---- */
+
+/* The first block; written when all that follows is durable. The file with the higher number counts. */
+struct checkpoint_header {
+	uint64_t magic;
+	uint32_t version, partition;
+	uint64_t number;
+	uint64_t seq;                 /* batches from this one on are not in it */
+	uint64_t generation[NSTREAMS]; /* where those begin: from this generation of the stream on, */
+	uint64_t off[NSTREAMS];       /* and from here in the segment that has just this generation */
+	uint64_t next_generation, next_number, steady_ns;
+	uint64_t bytes;               /* of the data that follow this block */
+	uint64_t nentries;
+	uint32_t nsegs, zero;
+	uint64_t data_checksum;       /* XXH3 of the data */
+	uint64_t checksum;            /* XXH3 of the fields above */
+};
+static_assert(sizeof(struct checkpoint_header) == 128);
+
+enum { SEGMENT_QUARANTINED = 1 /* damage was found in it: not used again */ };
+
+/* Data: nsegs of these, then the entries. */
+struct checkpoint_segment {
+	uint32_t index, flags;
+	uint64_t generation; /* 0: not claimed */
+};
+static_assert(sizeof(struct checkpoint_segment) == 16);
+
+/* One message: this, nuses times what of its body is where (segment, bytes), then delta_bytes of records newer than its message record. */
+struct checkpoint_entry {
+	uint64_t id, due_ns /* spool time; UINT64_MAX: held */, body_len;
+	uint32_t segment, off, head, hash, raw_start; /* of its message record: see index.h */
+	uint32_t nrcpt, open, nuses, delta_bytes;
+	uint8_t state, flags;
+	uint16_t zero;
+};
+static_assert(sizeof(struct checkpoint_entry) == 64);
 
 #endif

@@ -3,11 +3,12 @@
 #define WEIR_SPOOL_STORE_INTERNAL_H
 
 #include <sys/queue.h>
-#include "spool/base/map.h"
+#include "spool/store/disk.h"
 #include "spool/store/format.h"
+#include "spool/store/index.h"
 #include "spool/store/store.h"
 
-enum { BATCHES_IN_FLIGHT = 2, STAGING = 2 * 1024 * 1024, RESERVE_SEGMENTS = 2, FILL_CHUNK = 1024 * 1024 };
+enum { BATCHES_IN_FLIGHT = 2, STAGING = 2 * 1024 * 1024, RESERVE_SEGMENTS = 3, FILL_CHUNK = 1024 * 1024, SPARES = 4 };
 
 /* One extent of a body, in the arena, in the log, or both. */
 struct piece {
@@ -17,6 +18,7 @@ struct piece {
 	uint64_t generation, off, hash;
 	bool on_disk;       /* segment, generation, off are set, and durable */
 	bool queued;        /* is a raw area of a batch on its way */
+	bool kept;          /* of a message: stays in the arena until that is evicted */
 	bool orphan;        /* its body was dropped while queued: freed with the batch */
 };
 
@@ -30,38 +32,41 @@ struct body {
 	char last[2];       /* the last two bytes */
 };
 
+/* A message that is awake. */
 struct msg {
 	struct store_msg pub; /* first */
-	uint32_t slot;        /* in store->msgs */
+	TAILQ_ENTRY(msg) waiting; /* while waits_for_pieces */
+	uint32_t slot;        /* of its index entry; SLOT_NONE: forgotten */
 	uint32_t pins;        /* readers and scans */
-	uint32_t segment;     /* of its record; UINT32_MAX: not placed yet */
-	uint64_t inline_off;  /* of an inline body in the segment; 0: pieces */
-	uint64_t inline_hash;
-	bool in_log;          /* placed and durable */
-	bool forgotten;       /* freed when its batch is done */
-	bool evict_wanted;
-	bool reason_owned;
-	struct piece **piece;
-	uint32_t npieces;
-	struct extent scan_list;
-	bool waits_for_pieces; /* its record is written when its spilled pieces are durable */
-	bool moving;
 	uint32_t nbatch;      /* batches in flight that name it */
-	uint64_t batch_seq;   /* recovery: of its record */
+	bool evict_wanted;
+	bool waits_for_pieces; /* its record is written when its spilled pieces are durable */
+	bool unlinked;        /* a look at a parked message, or its mover's: its entry does not know it */
+	uint32_t npieces;
+	struct piece **piece; /* an inline body has some while it is in the arena */
+	uint64_t inline_hash;
+	struct extent scan_list;
+	uint32_t scan_segment; /* where a scanner reads an inline body */
+	struct move *move;    /* is being copied piece by piece */
 	struct pool pool;     /* envelope */
 };
+TAILQ_HEAD(msg_list, msg);
 
 enum seg_state { SEG_FILLING, SEG_FREE, SEG_CLAIMING, SEG_READY, SEG_ACTIVE, SEG_FULL };
 
 struct segment {
-	int fd;
+	struct disk_file *file;
 	uint32_t index;
 	uint8_t state;
+	uint8_t stream;
 	bool suspect;        /* a write to it failed */
+	bool quarantined;    /* damage was found in it: not used again */
 	uint64_t generation;
 	uint64_t end;        /* where the next batch goes */
 	uint64_t fill;       /* SEG_FILLING: bytes written */
 	uint32_t live;       /* records and pieces of messages that are still wanted */
+	uint32_t reads;      /* under way */
+	uint64_t live_bytes;
 };
 
 struct raw {
@@ -70,11 +75,12 @@ struct raw {
 	uint32_t rel;        /* offset from the first raw area */
 };
 
+/* A message record of a batch: what its index entry must know when it is durable. */
 struct batch_msg {
-	struct msg *msg;
-	uint32_t inline_rel; /* offset of its inline body from the start of the batch; 0: none */
-	bool first;          /* STORE_DURABLE is due */
-	bool moved;
+	struct msg *msg;     /* first: STORE_DURABLE is due; NULL for a moved one */
+	uint64_t id;
+	uint32_t rel;        /* of the record, from the start of the batch */
+	uint32_t head, hash;
 	struct piece **old;  /* moved: what the new copy replaces */
 	uint32_t nold;
 };
@@ -83,53 +89,68 @@ struct batch {
 	TAILQ_ENTRY(batch) entry;
 	char *staging;       /* BLOCK-aligned; header, then records */
 	int registered;      /* index of its registered buffer, or -1 */
+	enum stream stream;
 	size_t used, cap;
 	uint32_t records, raw_bytes;
 	struct raw *raw;
 	uint32_t nraw, raw_cap;
 	struct batch_msg *msg;
 	uint32_t nmsg, msg_cap;
+	uint64_t number;     /* in the order of composing */
 	uint64_t seq, start_ns;
 	struct segment *seg;
 	uint64_t off;
 	uint32_t writes;     /* completions to come */
+	uint32_t unwritten;  /* bytes that no completion has told of */
 	uint8_t tries;
-	bool failed, synced, syncing;
-	uint32_t slot;       /* for user_data */
+	bool failed, synced;
+	uint32_t slot;       /* for the tag */
 };
+
+struct reading; /* park.c: a record on its way from the disk */
+struct move;    /* compact.c */
+struct checkpoint;
 
 struct store {
 	struct store_config cfg;
-	char *dir;
-	struct uring *uring;
+	struct disk *disk;
 	struct arena *arena;
-	int dir_fd, lock_fd;
-	uint32_t id;         /* which store of the process: in user_data's slot */
-	bool direct, fixed, fenced, fence_told, room_wanted, filling;
+	uint32_t id;         /* which store of the process: in the tag's slot */
+	bool fenced, room_wanted, filling;
 	const char *fence_reason;
 	char fence_text[200];
 	/* segments */
 	struct segment *seg;
 	uint32_t nsegs, max_segs;
-	struct segment *active, *next;
+	struct segment *active[NSTREAMS], *next[NSTREAMS];
 	uint64_t next_generation, next_seq, durable_seq, next_number;
 	char *zeros;
-	char *claim_block;
+	char *claim_block[NSTREAMS];
 	/* messages */
-	struct msg **msgs;
-	uint32_t nslots, slots_cap, nmsgs;
-	uint32_t *free_slots, nfree_slots;
-	struct map *by_id;
+	struct index *index;
+	struct msg_list waiting_put;
+	uint32_t nawake;
 	/* commit */
 	TAILQ_HEAD(batch_list, batch) waiting, flying;
 	struct batch *open;
-	struct batch *spare[4];
-	uint32_t nspare, nflying, next_batch_slot;
+	struct batch *spare[SPARES];
+	uint32_t nspare, nflying;
 	struct batch *by_slot[64];
+	uint64_t next_batch, durable_batch; /* numbers of batches in the order of composing */
+	uint64_t logged_bytes; /* since the last checkpoint began */
+	uint64_t run_first_seq, run_told_ns;
 	uint32_t damaged;
-	uint32_t nwaiting_put;  /* messages that wait for their pieces */
+	/* checkpoint.c */
+	struct checkpoint *checkpoint;
+	/* park.c */
+	struct reading **reading;
+	uint32_t nreading;
+	/* reader.c */
 	struct body_reader **reader;
 	uint32_t readers_cap;
+	/* compact.c */
+	struct move **move;
+	uint32_t nmoves, victim, cursor;
 	/* events */
 	struct store_event *event;
 	uint32_t nevents, event_head, event_cap;
@@ -137,56 +158,123 @@ struct store {
 
 /* ---- segment.c ---- */
 enum status segment_open_all(struct store *s);
-enum status segment_create(struct store *s, bool background, struct segment **ret);
-/* A segment with room for n bytes, or NULL while none is ready. */
-struct segment *segment_for(struct store *s, uint32_t n);
-/* Prepares the next segment ahead of need, recycles what is free of live data. */
+/* Waits until it is written: at the start. */
+enum status segment_create(struct store *s);
+/* A segment of the stream with room for n bytes, or NULL while none is ready. */
+struct segment *segment_for(struct store *s, enum stream stream, uint32_t n);
+/* Prepares the next segments ahead of need, recycles what is free of live data. */
 void segment_upkeep(struct store *s);
 uint32_t segment_count(const struct store *s, enum seg_state st);
-struct segment *segment_oldest(struct store *s);
-void segment_live(struct store *s, uint32_t index, int change);
+/* Segments that new data can still go to, made or not. */
+uint32_t segments_left(const struct store *s);
+/* Makes sure that the cold stream has a segment to go on with; false while it has none. */
+bool segment_cold_ready(struct store *s);
+void segment_live(struct store *s, uint32_t index, int change, uint64_t bytes);
 void segment_completion(struct store *s, const struct uring_event *ev);
 
-/* ---- log.c ---- */
-/* All pieces of m are in the arena or durable. old: pieces that a moved message's new ones replace; taken over. */
-void log_message(struct store *s, struct msg *m, bool moved, struct piece **old, uint32_t nold);
-bool pieces_queued(const struct msg *m);
+/* ---- format.c ---- */
+enum header_kind { HEADER_NONE /* zeros: never claimed */, HEADER_OK, HEADER_DAMAGED, HEADER_UNKNOWN /* of a later version */ };
+enum header_kind seg_header_read(const void *block, struct seg_header *ret);
+void seg_header_make(struct seg_header *h);
+
+/* ---- record.c ---- */
+/* body: the bytes of an inline body that is not in the arena, else SPAN_NONE. old: pieces that a moved message's new ones replace; taken over. All pieces are in the arena or durable. */
+void log_message(struct store *s, struct msg *m, struct span body);
+void log_moved(struct store *s, struct msg *m, struct span body, struct piece **old, uint32_t nold);
 void log_outcome(struct msg *m, uint32_t i);
 void log_state(struct msg *m);
-void log_done(struct msg *m);
-void log_chunk(struct store *s, struct piece *p);
-void log_completion(struct store *s, const struct uring_event *ev);
+void log_done(struct store *s, uint64_t id);
+void log_chunk(struct store *s, struct piece *p, enum stream stream);
+void log_run(struct store *s);
+bool pieces_queued(const struct msg *m);
+/* The records that say what became of m since it was put: calls fn for each, in a buffer that lives for the call. */
+typedef enum status record_sink(void *ctx, const struct record_header *r);
+enum status states_as_records(const struct store_msg *m, record_sink *fn, void *ctx);
+/* The record r about m, applied. */
+void msg_apply(struct store_msg *m, const struct record_header *r);
+/* What a message record says without its envelope: false when it is impossible. */
+struct record_facts {
+	uint32_t head;      /* bytes, less an inline body */
+	uint32_t nrcpt, open;
+	uint64_t due_ns;    /* the earliest next attempt, spool time; 0: now */
+	struct span env, states, reason, refs;
+};
+bool record_facts(const struct message_record *r, size_t n, struct record_facts *ret);
+uint32_t record_hash(const void *record, uint32_t head);
+
+/* ---- log.c ---- */
+struct batch *batch_for(struct store *s, enum stream stream, size_t n, uint32_t raw);
+void *record_begin(struct batch *b, size_t n, enum record_type type, uint64_t id);
+struct batch_msg *batch_add_msg(struct batch *b);
+uint32_t batch_add_raw(struct batch *b, struct piece *p, struct msg *m);
 void batch_free(struct batch *b);
+void log_completion(struct store *s, const struct uring_event *ev);
 void event_push(struct store *s, struct store_event ev);
+void fence(struct store *s, const char *what, int err);
 
 /* ---- body.c ---- */
 void piece_free(struct store *s, struct piece *p);
 
+
+/* The length of the batch that is valid at the start of buf (n bytes), its header in *ret; 0: none is. */
+uint32_t batch_valid(const char *buf, size_t n, uint64_t generation, struct batch_header *ret);
+/* Calls fn for every record of a valid batch. */
+typedef enum status record_fn(void *ctx, const struct batch_header *b, const struct record_header *r, size_t rel);
+enum status batch_records(const char *buf, const struct batch_header *b, record_fn *fn, void *ctx);
+
 /* ---- recover.c ---- */
 enum status recover(struct store *s);
-/* Calls fn for every record of a batch that is valid at off in buf (n bytes there). Gives the batch's length; 0: no valid batch. */
-typedef enum status record_fn(void *ctx, const struct batch_header *b, const struct record_header *r, uint64_t batch_off);
-uint32_t batch_parse(const char *buf, size_t n, uint64_t generation, uint64_t off, record_fn *fn, void *ctx, struct batch_header *ret);
-bool seg_header_ok(const void *block, struct seg_header *ret);
-void seg_header_make(struct seg_header *h, uint32_t partition, uint32_t index, uint64_t generation, uint64_t bytes);
+
+/* ---- checkpoint.c ---- */
+enum status checkpoint_open(struct store *s);
+/* Puts the newest one into index and segments. ST_NOT_FOUND: there is none. */
+enum status checkpoint_load(struct store *s, struct checkpoint_header *ret);
+void checkpoint_turn(struct store *s);
+void checkpoint_completion(struct store *s, const struct uring_event *ev);
+/* Segments from this generation on are needed to recover. */
+uint64_t checkpoint_needs(const struct store *s, enum stream stream);
+/* Numbers up to this one were used, and what they said is lost: nothing is recycled before a new one is made. */
+void checkpoint_lost(struct store *s, uint64_t number);
+bool checkpoint_running(const struct store *s);
+uint64_t checkpoint_number(const struct store *s);
+void checkpoint_free(struct store *s);
+
+/* ---- park.c ---- */
+void reading_completion(struct store *s, const struct uring_event *ev);
+/* Builds the message from its record (head bytes, verified here). NULL: no memory or not that record. */
+struct msg *msg_from_record(struct store *s, const struct entry *e, const char *record);
+/* Same, waiting for the disk: at the start. */
+enum status msg_load(struct store *s, const struct entry *e, struct msg **ret);
+void readings_free(struct store *s);
 
 /* ---- reader.c ---- */
 void reader_completion(struct store *s, const struct uring_event *ev);
+bool is_inline(const struct store_msg *m);
 
 /* ---- store.c ---- */
 struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes);
-void msg_release(struct store *s, struct msg *m);
+void msg_free(struct store *s, struct msg *m);
 void msg_maybe_evict(struct msg *m);
-void fence(struct store *s, const char *what, int err);
+struct entry *msg_entry(const struct msg *m);
+/* What the record at e uses of its segment. */
+void entry_live(struct store *s, const struct entry *e, int change);
+
+void store_completion(void *ctx, const struct uring_event *ev);
 
 /* ---- compact.c ---- */
 void compact_turn(struct store *s);
+void move_completion(struct store *s, const struct uring_event *ev);
+/* m goes away while it is being moved. */
+void move_cancel(struct store *s, struct msg *m);
+void moves_free(struct store *s);
+/* The kernel reads for some of them. */
+bool moves_reading(const struct store *s);
 
-enum store_op { OP_WRITE, OP_SYNC, OP_READ, OP_FILL, OP_FILL_SYNC, OP_CLAIM, OP_CLAIM_SYNC };
-/* slot in user_data: store id (6 bits), object (18 bits) */
-static inline uint32_t store_slot(const struct store *s, uint32_t object)
+enum store_op { OP_WRITE, OP_SYNC, OP_READ, OP_FILL, OP_FILL_DIR, OP_FILL_SYNC, OP_CLAIM, OP_CLAIM_SYNC, OP_RECORD, OP_MOVE, OP_CHECKPOINT };
+/* slot of the tag: store id (6 bits), object (18 bits) */
+static inline struct disk_tag store_tag(const struct store *s, enum store_op op, uint32_t object, uint64_t gen)
 {
-	return s->id << 18 | object;
+	return (struct disk_tag){ .op = (uint8_t)op, .slot = s->id << 18 | object, .gen = (uint32_t)(gen & 0xffffff) };
 }
 
 static inline uint32_t pad_block(uint64_t n)

@@ -15,10 +15,16 @@ struct body_reader {
 	uint32_t want, skip; /* of the read under way: bytes wanted, and where they begin in buf */
 	uint64_t hash;
 	int res;
+	uint32_t segment;    /* it reads there */
 	bool reading, ready, closed;
 };
 
 static uint32_t next_gen;
+
+bool is_inline(const struct store_msg *m)
+{
+	return m->body_len <= INLINE_MAX;
+}
 
 enum status store_read_open(struct store_msg *pub, uint64_t cookie, struct body_reader **ret)
 {
@@ -78,6 +84,7 @@ void reader_completion(struct store *s, const struct uring_event *ev)
 	if (!r || r->gen != ev->gen)
 		return;
 	r->reading = false;
+	s->seg[r->segment].reads--;
 	if (r->closed) {
 		reader_free(s, r);
 		return;
@@ -92,7 +99,6 @@ static enum status begin(struct store *s, struct body_reader *r, uint32_t segmen
 {
 	uint64_t from = off & ~(uint64_t)(BLOCK - 1);
 	uint32_t bytes = pad_block(off + n - from);
-	struct io_uring_sqe *sqe;
 
 	if (segment >= s->nsegs)
 		return trail(ST_CORRUPT, "a piece is in a segment that does not exist");
@@ -108,9 +114,10 @@ static enum status begin(struct store *s, struct body_reader *r, uint32_t segmen
 	r->hash = hash;
 	r->reading = true;
 	r->ready = false;
-	sqe = uring_sqe(s->uring);
-	io_uring_prep_read(sqe, s->seg[segment].fd, r->buf, bytes, from);
-	uring_tag(sqe, URING_STORE, OP_READ, store_slot(s, r->slot), r->gen);
+	r->segment = segment;
+	s->seg[segment].reads++; /* not reused while the kernel reads there */
+	s->disk->ops->begin(s->disk, &(struct disk_io){ .kind = DISK_READ, .file = s->seg[segment].file, .p = r->buf, .n = bytes, .off = from,
+		.registered = -1, .tag = store_tag(s, OP_READ, r->slot, r->gen) });
 	return ST_AGAIN;
 }
 
@@ -144,7 +151,8 @@ enum status store_read(struct body_reader *r, struct span *ret_piece)
 	if (!m->npieces) { /* inline in the log only */
 		if (r->next || !m->pub.body_len)
 			return ST_NOT_FOUND;
-		return begin(s, r, m->segment, m->inline_off, (uint32_t)m->pub.body_len, m->inline_hash);
+		return begin(s, r, msg_entry(m)->segment, msg_entry(m)->off + (uint64_t)msg_entry(m)->head, (uint32_t)m->pub.body_len,
+			m->inline_hash);
 	}
 	if (r->next == m->npieces)
 		return ST_NOT_FOUND;

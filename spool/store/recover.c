@@ -1,316 +1,309 @@
-/* The only way to start: reads the log from its oldest generation on and rebuilds the index. */
+/* The only way to start: the newest checkpoint, then every batch behind it in the order of their composing. */
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 #include <xxhash.h>
+#include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/log.h"
 #include "spool/store/internal.h"
 
-/* ---- parsing, shared with the offline check ---- */
+/* One stream's segments, read one after the other. */
+struct cursor {
+	struct segment **seg; /* in the order of their generations */
+	uint32_t nsegs, at;
+	char *buf;            /* the segment in memory */
+	bool loaded;
+	uint64_t off;
+	bool hole;            /* blocks that are no batch stand before off */
+	struct segment *last; /* that has the newest batch, */
+	uint64_t end;         /* which ends here */
+	struct batch_header b; /* the batch at off; b.bytes is 0 when there is none any more */
+};
 
-static bool records_sound(const char *p, size_t n, uint32_t records)
-{
-	for (; records; records--) {
-		const struct record_header *h = (const struct record_header *)(const void *)p;
-
-		if (n < sizeof(*h) || h->bytes < sizeof(*h) || h->bytes % 8 || h->bytes > n)
-			return false;
-		p += h->bytes;
-		n -= h->bytes;
-	}
-	return n == 0;
-}
-
-uint32_t batch_parse(const char *buf, size_t n, uint64_t generation, uint64_t off, record_fn *fn, void *ctx, struct batch_header *ret)
-{
-	struct batch_header h;
-	const char *p = buf + sizeof(h);
-	XXH3_state_t *x;
-	uint64_t sum;
-
-	if (n < BLOCK)
-		return 0;
-	memcpy(&h, buf, sizeof(h));
-	if (h.magic != BATCH_MAGIC || h.generation != generation || h.bytes % BLOCK || h.bytes > n || h.record_bytes > h.bytes ||
-		h.raw_bytes > h.bytes || pad_block((uint64_t)h.record_bytes + sizeof(h)) + (uint64_t)h.raw_bytes != h.bytes)
-		return 0;
-	x = XXH3_createState();
-	if (!x)
-		return 0;
-	*ret = h;
-	h.checksum = 0;
-	XXH3_64bits_reset_withSeed(x, generation);
-	XXH3_64bits_update(x, &h, sizeof(h));
-	XXH3_64bits_update(x, p, h.record_bytes);
-	sum = XXH3_64bits_digest(x);
-	XXH3_freeState(x);
-	if (sum != ret->checksum || !records_sound(p, h.record_bytes, h.records))
-		return 0;
-	for (uint32_t i = 0; i < h.records && fn; i++) {
-		const struct record_header *r = (const struct record_header *)(const void *)p;
-
-		if (fn(ctx, ret, r, off) != ST_OK)
-			return 0;
-		p += r->bytes;
-	}
-	return h.bytes;
-}
-
-/* ---- applying ---- */
+/* Batches that are missing. */
+struct gap {
+	uint64_t first, last;
+};
 
 struct recovery {
 	struct store *s;
-	struct segment *seg;
-	uint64_t max_durable, max_seq;
-	const char *seg_bytes; /* the segment in memory: a record's place in it is its place on the disk */
-	enum status st;
+	struct checkpoint_header from;
+	struct cursor cursor[NSTREAMS], *now;
+	uint64_t last_seq, max_durable;
+	uint64_t steady_ns;
+	struct gap gap[64];
+	uint32_t ngaps;
+	uint64_t *tail;       /* ids of messages with pieces whose batch may have been torn */
+	uint64_t *tail_seq;
+	size_t ntail, tail_cap;
+	bool newest_lost;     /* the newest checkpoint cannot be read */
 };
 
-static void read_states(struct msg *m, struct span states)
-{
-	struct in i = in_of(states);
+/* ---- applying ---- */
 
-	for (uint32_t k = 0; k < m->pub.env.nrcpt; k++) {
-		struct store_rcpt_state *r = &m->pub.rcpt[k];
-		struct span enhanced, text;
-		uint16_t code;
-
-		r->state = in_u8(&i);
-		r->attempts = in_le16(&i);
-		r->next_wall_ns = in_le64(&i);
-		code = in_le16(&i);
-		enhanced = in_bytes(&i, 3);
-		text = in_field(&i);
-		if (r->state != RCPT_QUEUED)
-			m->pub.open_rcpts--;
-		if (i.bad || !code || text.n > REPLY_TEXT_MAX || !(r->last = malloc(sizeof(*r->last))))
-			continue;
-		r->last->code = code;
-		memcpy(r->last->enhanced, enhanced.p, 3);
-		r->last->text_len = (uint16_t)text.n;
-		if (text.n)
-			memcpy(r->last->text, text.p, text.n);
-	}
-}
-
-/* Takes a reference over; false when it does not point at something that can be there. */
-static bool take_piece(struct recovery *rc, struct msg *m, struct piece_ref ref, uint64_t raw_start)
+/* What the body of a message record uses, checked against the segments that there are. */
+static bool note_uses(struct recovery *rc, struct entry *e, const struct record_facts *f)
 {
 	struct store *s = rc->s;
-	struct piece *p;
+	uint32_t n = (uint32_t)(f->refs.n / sizeof(struct piece_ref));
 
-	if (ref.segment == PIECE_HERE) {
-		ref.segment = rc->seg->index;
-		ref.generation = rc->seg->generation;
-		ref.off += raw_start;
+	free(e->uses);
+	e->uses = NULL;
+	if (!n)
+		return true;
+	e->uses = malloc(sizeof(*e->uses) + n * sizeof(e->uses->use[0]));
+	if (!e->uses)
+		return false;
+	e->uses->n = n;
+	for (uint32_t i = 0; i < n; i++) {
+		struct piece_ref ref;
+
+		memcpy(&ref, f->refs.p + i * sizeof(ref), sizeof(ref));
+		if (ref.segment == PIECE_HERE)
+			ref.segment = e->segment;
+		else if (ref.segment >= s->nsegs || s->seg[ref.segment].generation != ref.generation)
+			e->flags |= ENTRY_DAMAGED; /* unless a later record says that it moved or is done */
+		e->uses->use[i] = (struct piece_use){ ref.segment, ref.len };
 	}
-	if (ref.segment >= s->nsegs || s->seg[ref.segment].generation != ref.generation || ref.len > EXTENT_MAX ||
-		ref.off > s->cfg.segment_bytes || ref.len > s->cfg.segment_bytes - ref.off)
-		return false;
-	p = calloc(1, sizeof(*p));
-	if (!p)
-		return false;
-	*p = (struct piece){ .len = ref.len, .segment = ref.segment, .generation = ref.generation, .off = ref.off, .hash = ref.hash,
-		.on_disk = true };
-	segment_live(s, p->segment, 1);
-	m->piece[m->npieces++] = p;
 	return true;
 }
 
-static bool take_pieces(struct recovery *rc, struct msg *m, const struct message_record *r, struct in *in, uint64_t raw_start)
+static enum status note_tail(struct recovery *rc, uint64_t id, uint64_t seq)
 {
-	uint64_t sum = 0;
+	if (rc->ntail == rc->tail_cap) {
+		size_t cap = rc->tail_cap ? rc->tail_cap * 2 : 256;
+		uint64_t *ids = realloc(rc->tail, cap * sizeof(*ids)), *seqs;
 
-	m->piece = calloc(r->npieces, sizeof(struct piece *));
-	if (!m->piece)
-		return false;
-	for (uint32_t i = 0; i < r->npieces; i++) {
-		struct span s = in_bytes(in, sizeof(struct piece_ref));
-		struct piece_ref ref;
-
-		if (!s.n)
-			return false;
-		memcpy(&ref, s.p, sizeof(ref));
-		if (!take_piece(rc, m, ref, raw_start))
-			return false;
-		sum += ref.len;
+		if (!ids)
+			return ST_NOMEM;
+		rc->tail = ids;
+		seqs = realloc(rc->tail_seq, cap * sizeof(*seqs));
+		if (!seqs)
+			return ST_NOMEM;
+		rc->tail_seq = seqs;
+		rc->tail_cap = cap;
 	}
-	return sum == r->body_len;
-}
-
-static enum status on_message(struct recovery *rc, const struct batch_header *b, const struct message_record *r, uint64_t off)
-{
-	struct store *s = rc->s;
-	struct in in = in_of(span_of((const char *)(r + 1), r->h.bytes - sizeof(*r)));
-	uint64_t raw_start = off + pad_block((uint64_t)b->record_bytes + sizeof(*b)), id = r->h.msg_id;
-	struct msg *m = map_get(s->by_id, span_of(&id, sizeof(id)));
-	struct span env, states = SPAN_NONE, reason;
-
-	if (r->h.bytes < sizeof(*r) || r->env_bytes > in.rest.n || r->npieces > in.rest.n / sizeof(struct piece_ref))
-		return trail(ST_CORRUPT, "a message record is impossible");
-	if (m && !(r->flags & MESSAGE_MOVED))
-		return ST_OK;
-	if (m)
-		msg_release(s, m);
-	env = in_bytes(&in, r->env_bytes);
-	m = msg_alloc(s, id, env);
-	if (!m)
-		return trail(ST_NOMEM, "no memory, or a bad envelope, in recovery");
-	if (r->flags & MESSAGE_MOVED)
-		states = in_field(&in);
-	reason = in_field(&in);
-	m->pub.state = r->state <= MSG_HELD ? r->state : MSG_HELD;
-	m->pub.recovered = true;
-	m->pub.body_len = r->body_len;
-	m->pub.dot_lines = r->flags & MESSAGE_DOT_LINES;
-	m->pub.ends_crlf = r->flags & MESSAGE_ENDS_CRLF;
-	m->batch_seq = b->seq;
-	if (reason.n && (m->pub.hold_reason.p = malloc(reason.n))) {
-		memcpy((void *)(uintptr_t)m->pub.hold_reason.p, reason.p, reason.n);
-		m->pub.hold_reason.n = reason.n;
-	}
-	m->segment = rc->seg->index;
-	m->in_log = true;
-	segment_live(s, m->segment, 1);
-	if (r->npieces ? !take_pieces(rc, m, r, &in, raw_start) : r->body_len > in.rest.n) {
-		s->damaged++; /* what it refers to is not there: reported, not delivered */
-		counter_add(C_SPOOL_DAMAGED, 1);
-		msg_release(s, m);
-		return ST_OK;
-	}
-	if (!r->npieces) {
-		m->inline_off = (uint64_t)(in.rest.p - rc->seg_bytes);
-		m->inline_hash = r->body_hash;
-	}
-	if (states.n)
-		read_states(m, states);
-	if ((id & 0xffffffffffffffull) >= s->next_number)
-		s->next_number = (id & 0xffffffffffffffull) + 1;
+	rc->tail[rc->ntail] = id;
+	rc->tail_seq[rc->ntail++] = seq;
 	return ST_OK;
 }
 
-static void on_outcome(struct msg *m, const struct outcome_record *r)
+static enum status on_message(struct recovery *rc, const struct batch_header *b, const struct message_record *r, size_t rel)
 {
-	struct store_rcpt_state *st;
+	struct store *s = rc->s;
+	const struct cursor *c = rc->now;
+	uint64_t id = r->h.msg_id, number = id & 0xffffffffffffffull;
+	uint32_t slot = index_find(s->index, id);
+	struct record_facts f;
+	struct entry *e;
 
-	if (r->h.bytes < sizeof(*r) || r->rcpt >= m->pub.env.nrcpt || r->text_len > r->h.bytes - sizeof(*r) ||
-		r->text_len > REPLY_TEXT_MAX || r->state > RCPT_DROPPED)
-		return;
-	st = &m->pub.rcpt[r->rcpt];
-	if (st->state == RCPT_QUEUED && r->state != RCPT_QUEUED)
-		m->pub.open_rcpts--;
-	st->state = r->state;
-	st->attempts = r->attempts;
-	st->next_wall_ns = r->next_wall_ns;
-	if (!r->code)
-		return;
-	if (!st->last)
-		st->last = malloc(sizeof(*st->last));
-	if (!st->last)
-		return;
-	st->last->code = r->code;
-	memcpy(st->last->enhanced, r->enhanced, 3);
-	st->last->text_len = (uint16_t)r->text_len;
-	memcpy(st->last->text, r + 1, r->text_len);
+	if (!record_facts(r, r->h.bytes, &f))
+		return trail(ST_CORRUPT, "a message record is impossible");
+	if (slot == SLOT_NONE && index_add(s->index, id, &slot) != ST_OK)
+		return ST_NOMEM;
+	e = index_at(s->index, slot);
+	deltas_free(e);
+	e->flags = (uint8_t)(ENTRY_USED | ENTRY_IN_LOG | (r->flags & MESSAGE_MOVED ? ENTRY_MOVED : 0));
+	e->body_len = r->body_len;
+	e->segment = c->seg[c->at]->index;
+	e->off = (uint32_t)(c->off + rel);
+	e->head = f.head;
+	e->hash = record_hash(r, f.head);
+	e->raw_start = (uint32_t)c->off + pad_block((uint64_t)b->record_bytes + sizeof(*b));
+	e->nrcpt = f.nrcpt;
+	e->open = f.open;
+	e->state = r->state <= MSG_HELD ? r->state : MSG_HELD;
+	e->due_ns = f.due_ns; /* spool time until settle() */
+	if (!note_uses(rc, e, &f))
+		return ST_NOMEM;
+	if (number >= s->next_number)
+		s->next_number = number + 1;
+	return e->uses ? note_tail(rc, id, b->seq) : ST_OK;
 }
 
-static void on_state(struct msg *m, const struct state_record *r)
+static bool was_open(const struct entry *e, uint32_t rcpt)
+{
+	const struct delta *d = e->deltas;
+	bool open = true;
+
+	if (!d)
+		return true; /* or it is in the record's own states, and then r says the same or a later record does */
+	do {
+		const struct outcome_record *o = (const struct outcome_record *)(const void *)&(d = d->next)->h;
+
+		if (o->h.type == REC_OUTCOME && o->rcpt == rcpt)
+			open = o->state == RCPT_QUEUED;
+	} while (d != e->deltas);
+	return open;
+}
+
+static enum status on_outcome(struct entry *e, const struct outcome_record *r)
+{
+	if (r->h.bytes < sizeof(*r) || r->rcpt >= e->nrcpt || r->state > RCPT_DROPPED)
+		return ST_OK;
+	if (r->state != RCPT_QUEUED && e->open && was_open(e, r->rcpt))
+		e->open--;
+	if (r->state == RCPT_QUEUED && (e->nrcpt == 1 || r->next_ns < e->due_ns))
+		e->due_ns = r->next_ns; /* too early for some recipient of many is put right when it is woken */
+	return delta_add(e, &r->h);
+}
+
+static enum status on_state(struct entry *e, const struct state_record *r)
 {
 	if (r->h.bytes < sizeof(*r) || r->reason_len > r->h.bytes - sizeof(*r) || r->state > MSG_HELD)
-		return;
-	m->pub.state = (uint8_t)r->state;
-	free((void *)(uintptr_t)m->pub.hold_reason.p);
-	m->pub.hold_reason = SPAN_NONE;
-	if (r->reason_len && (m->pub.hold_reason.p = malloc(r->reason_len))) {
-		memcpy((void *)(uintptr_t)m->pub.hold_reason.p, r + 1, r->reason_len);
-		m->pub.hold_reason.n = r->reason_len;
-	}
+		return ST_OK;
+	e->state = (uint8_t)r->state;
+	return r->reason_len ? delta_add(e, &r->h) : ST_OK;
 }
 
-static enum status apply(void *ctx, const struct batch_header *b, const struct record_header *h, uint64_t off)
+static void on_run(struct recovery *rc, const struct run_record *r)
+{
+	if (r->h.bytes < sizeof(*r))
+		return;
+	/* what is missing from before that run was torn: the run before it told nobody that it was durable */
+	for (uint32_t i = 0; i < rc->ngaps; i++)
+		if (rc->gap[i].last < r->first_seq)
+			rc->gap[i--] = rc->gap[--rc->ngaps];
+	rc->steady_ns = r->steady_ns > rc->steady_ns ? r->steady_ns : rc->steady_ns;
+}
+
+static enum status apply(void *ctx, const struct batch_header *b, const struct record_header *h, size_t rel)
 {
 	struct recovery *rc = ctx;
-	uint64_t id = h->msg_id;
-	struct msg *m;
+	uint32_t slot;
 
 	switch (h->type) {
 	case REC_MESSAGE:
-		rc->st = on_message(rc, b, (const struct message_record *)(const void *)h, off);
-		return rc->st;
-	case REC_CHUNK:
-		return ST_OK; /* means nothing until a message refers to it */
+		return on_message(rc, b, (const struct message_record *)(const void *)h, rel);
+	case REC_RUN:
+		on_run(rc, (const struct run_record *)(const void *)h);
+		return ST_OK;
+	case REC_CHUNK: /* means nothing until a message refers to it */
 	case REC_OUTCOME:
 	case REC_STATE:
 	case REC_DONE:
 		break;
 	default:
-		rc->st = trail(ST_UNSUPPORTED, "record of unknown type %u: written by a later version", h->type);
-		return rc->st;
+		return trail(ST_UNSUPPORTED, "record of unknown type %u: written by a later version", h->type);
 	}
-	m = map_get(rc->s->by_id, span_of(&id, sizeof(id)));
-	if (!m)
-		return ST_OK; /* its message was done and its segment is gone */
+	slot = h->type == REC_CHUNK ? SLOT_NONE : index_find(rc->s->index, h->msg_id);
+	if (slot == SLOT_NONE)
+		return ST_OK; /* its message was done before the checkpoint, or was never whole */
 	if (h->type == REC_OUTCOME)
-		on_outcome(m, (const struct outcome_record *)(const void *)h);
-	else if (h->type == REC_STATE)
-		on_state(m, (const struct state_record *)(const void *)h);
-	else
-		msg_release(rc->s, m);
+		return on_outcome(index_at(rc->s->index, slot), (const struct outcome_record *)(const void *)h);
+	if (h->type == REC_STATE)
+		return on_state(index_at(rc->s->index, slot), (const struct state_record *)(const void *)h);
+	index_del(rc->s->index, slot);
 	return ST_OK;
 }
 
-static enum status recover_segment(struct recovery *rc, char *buf)
+/* ---- the streams ---- */
+
+/* Finds the next batch of the stream. */
+static enum status advance(struct recovery *rc, struct cursor *c)
 {
 	struct store *s = rc->s;
-	struct segment *seg = rc->seg;
-	uint64_t off = BLOCK, bytes = s->cfg.segment_bytes, hole = 0;
+	uint64_t bytes = s->cfg.segment_bytes;
+	enum status st;
 
-	for (uint64_t at = 0; at < bytes;) {
-		ssize_t n = pread(seg->fd, buf + at, bytes - at > 4 << 20 ? 4 << 20 : bytes - at, (off_t)at);
+	if (c->b.bytes)
+		c->off += c->b.bytes;
+	c->b.bytes = 0;
+	for (; c->at < c->nsegs; c->at++, c->loaded = false) {
+		struct segment *seg = c->seg[c->at];
 
-		if (n <= 0)
-			return trail_errno(n < 0 ? errno : EIO, "%s: reading segment %u", s->dir, seg->index);
-		at += (uint64_t)n;
-	}
-	while (off < bytes) {
-		struct batch_header b;
-		uint32_t n = batch_parse(buf + off, bytes - off, seg->generation, off, apply, rc, &b);
-
-		if (rc->st != ST_OK)
-			return rc->st;
-		if (!n) { /* the end, a torn batch, or damage: which of them shows when a later batch is found */
-			hole = hole ? hole : off;
-			off += BLOCK;
-			continue;
+		if (!c->loaded) {
+			st = s->disk->ops->sync(s->disk, seg->file); /* what is read now must also be there after the next power loss */
+			if (st == ST_OK)
+				st = s->disk->ops->read(s->disk, seg->file, c->buf, bytes, 0);
+			if (st != ST_OK)
+				return st;
+			c->loaded = true;
+			c->hole = false;
+			c->off = seg->generation == rc->from.generation[seg->stream] && rc->from.off[seg->stream] ?
+				rc->from.off[seg->stream] : BLOCK;
+			if (c->off > BLOCK) {
+				c->last = seg;
+				c->end = c->off;
+			}
 		}
-		if (hole && b.durable > rc->max_seq) {
-			s->damaged++;
-			counter_add(C_SPOOL_DAMAGED, 1);
+		for (; c->off < bytes; c->off += BLOCK) {
+			if (batch_valid(c->buf + c->off, bytes - c->off, seg->generation, &c->b)) {
+				c->last = seg;
+				c->end = c->off + c->b.bytes;
+				return ST_OK;
+			}
+			c->hole = true; /* the end, a torn batch, or damage: what comes later tells which */
 		}
-		hole = 0;
-		rc->max_seq = b.seq > rc->max_seq ? b.seq : rc->max_seq;
-		rc->max_durable = b.durable > rc->max_durable ? b.durable : rc->max_durable;
-		if (b.next_number > s->next_number)
-			s->next_number = b.next_number;
-		off += n;
 	}
-	seg->state = SEG_FULL;
-	seg->end = bytes;
+	c->b.bytes = 0;
 	return ST_OK;
 }
 
-/* A message of the last batches, which no later batch calls durable: its raw areas must be whole, or the batch was torn. */
-static bool verify_tail(struct store *s, struct msg *m, char *buf)
+/* Batches are missing that were durable: said, and the segment is kept as it is. */
+static void damaged(struct recovery *rc, struct gap g)
 {
-	for (uint32_t i = 0; i < m->npieces; i++) {
-		struct piece *p = m->piece[i];
-		ssize_t n = pread(s->seg[p->segment].fd, buf, pad_block(p->len), (off_t)p->off);
+	struct cursor *c = rc->now;
+	struct segment *seg = c->hole || !c->at ? c->seg[c->at] : c->seg[c->at - 1];
 
-		if (n < (ssize_t)p->len || XXH3_64bits(buf, p->len) != p->hash)
-			return false;
-	}
-	return true;
+	seg->quarantined = true;
+	rc->s->damaged += (uint32_t)(g.last - g.first + 1);
+	counter_add(C_SPOOL_DAMAGED, g.last - g.first + 1);
+	log_msg(LOG_LVL_ERROR, "spool-damaged", "%s: batches %llu to %llu were durable and cannot be read; segment %u is kept aside", rc->s->cfg.dir,
+		(unsigned long long)g.first, (unsigned long long)g.last, seg->index);
 }
+
+static void notice_gaps(struct recovery *rc, const struct batch_header *b)
+{
+	if (b->durable > rc->max_durable) {
+		for (uint32_t i = 0; i < rc->ngaps; i++)
+			if (rc->gap[i].first <= b->durable) {
+				damaged(rc, (struct gap){ rc->gap[i].first, rc->gap[i].last < b->durable ? rc->gap[i].last : b->durable });
+				rc->gap[i--] = rc->gap[--rc->ngaps];
+			}
+		rc->max_durable = b->durable;
+	}
+	if (rc->last_seq && b->seq > rc->last_seq + 1) {
+		struct gap g = { rc->last_seq + 1, b->seq - 1 };
+
+		if (g.first <= rc->max_durable)
+			damaged(rc, g);
+		else if (rc->ngaps < sizeof(rc->gap) / sizeof(rc->gap[0]))
+			rc->gap[rc->ngaps++] = g;
+	}
+	rc->last_seq = b->seq > rc->last_seq ? b->seq : rc->last_seq;
+}
+
+static enum status replay(struct recovery *rc)
+{
+	struct cursor *hot = &rc->cursor[STREAM_HOT], *cold = &rc->cursor[STREAM_COLD];
+	enum status st = advance(rc, hot);
+
+	if (st == ST_OK)
+		st = advance(rc, cold);
+	while (st == ST_OK && (hot->b.bytes || cold->b.bytes)) {
+		struct cursor *c = !hot->b.bytes || (cold->b.bytes && cold->b.seq < hot->b.seq) ? cold : hot;
+
+		rc->now = c;
+		if (c->b.seq >= rc->from.seq) {
+			bool begins_run = c->b.records && ((const struct record_header *)(const void *)(c->buf + c->off + sizeof(c->b)))->type == REC_RUN;
+
+			if (begins_run) /* before its gaps are judged */
+				on_run(rc, (const struct run_record *)(const void *)(c->buf + c->off + sizeof(c->b)));
+			notice_gaps(rc, &c->b);
+			if (c->b.next_number > rc->s->next_number)
+				rc->s->next_number = c->b.next_number;
+			rc->s->logged_bytes += c->b.bytes;
+			st = batch_records(c->buf + c->off, &c->b, apply, rc);
+		}
+		c->hole = false;
+		if (st == ST_OK)
+			st = advance(rc, c);
+	}
+	return st;
+}
+
+/* ---- what there is ---- */
 
 static int by_generation(const void *a, const void *b)
 {
@@ -319,55 +312,234 @@ static int by_generation(const void *a, const void *b)
 	return (*x)->generation < (*y)->generation ? -1 : (*x)->generation > (*y)->generation;
 }
 
-static enum status read_headers(struct store *s, char *buf, struct segment **order, uint32_t *ret_n)
+/* Which segments hold what. The newest checkpoint that any of them knows of comes back. */
+static enum status read_headers(struct store *s, uint64_t *ret_checkpoint)
 {
-	struct seg_header h;
-	uint32_t n = 0;
+	char *block = aligned_alloc(BLOCK, BLOCK);
+	enum status st = block ? ST_OK : ST_NOMEM;
 
-	for (uint32_t i = 0; i < s->nsegs; i++) {
-		if (pread(s->seg[i].fd, buf, BLOCK, 0) != BLOCK)
-			return trail_errno(errno, "%s: reading segment %u", s->dir, i);
-		if (!seg_header_ok(buf, &h))
-			continue; /* never claimed: nothing is in it */
-		if (h.version != FORMAT_VERSION || h.incompatible)
-			return trail(ST_UNSUPPORTED, "%s: segment %u has format %u with features %x, this program knows format %d", s->dir, i,
-				h.version, h.incompatible, FORMAT_VERSION);
-		if (h.partition != s->cfg.partition || h.index != i)
-			return trail(ST_CORRUPT, "%s: segment %u is segment %u of partition %u", s->dir, i, h.index, h.partition);
-		s->seg[i].generation = h.generation;
+	*ret_checkpoint = 0;
+	for (uint32_t i = 0; i < s->nsegs && st == ST_OK; i++) {
+		struct segment *seg = &s->seg[i];
+		struct seg_header h;
+
+		st = s->disk->ops->read(s->disk, seg->file, block, BLOCK, 0);
+		if (st != ST_OK)
+			break;
+		switch (seg_header_read(block, &h)) {
+		case HEADER_NONE:
+			continue;
+		case HEADER_UNKNOWN:
+			st = trail(ST_UNSUPPORTED, "%s: segment %u has format %u with features %x, this program knows formats %d to %d", s->cfg.dir, i,
+				h.version, h.incompatible, FORMAT_OLDEST, FORMAT_VERSION);
+			continue;
+		case HEADER_DAMAGED:
+			log_msg(LOG_LVL_ERROR, "spool-damaged", "%s: the header of segment %u is damaged; the segment is kept aside", s->cfg.dir, i);
+			seg->state = SEG_FULL;
+			seg->quarantined = true;
+			s->damaged++;
+			counter_add(C_SPOOL_DAMAGED, 1);
+			continue;
+		case HEADER_OK:
+			break;
+		}
+		if (h.partition != s->cfg.partition || h.index != i) {
+			st = trail(ST_CORRUPT, "%s: segment %u is segment %u of partition %u", s->cfg.dir, i, h.index, h.partition);
+			continue;
+		}
+		seg->generation = h.generation;
+		seg->stream = (uint8_t)h.stream;
+		seg->state = SEG_FULL;
+		seg->end = s->cfg.segment_bytes;
 		if (h.generation >= s->next_generation)
 			s->next_generation = h.generation + 1;
-		order[n++] = &s->seg[i];
+		if (h.checkpoint > *ret_checkpoint)
+			*ret_checkpoint = h.checkpoint;
 	}
-	qsort(order, n, sizeof(struct segment *), by_generation);
-	*ret_n = n;
+	free(block);
+	return st;
+}
+
+static enum status cursors_new(struct recovery *rc)
+{
+	struct store *s = rc->s;
+
+	for (unsigned k = 0; k < NSTREAMS; k++) {
+		struct cursor *c = &rc->cursor[k];
+
+		c->seg = calloc(s->nsegs + 1, sizeof(struct segment *));
+		c->buf = aligned_alloc(BLOCK, s->cfg.segment_bytes);
+		if (!c->seg || !c->buf)
+			return ST_NOMEM;
+		for (uint32_t i = 0; i < s->nsegs; i++)
+			if (s->seg[i].generation && s->seg[i].stream == k && s->seg[i].generation >= rc->from.generation[k])
+				c->seg[c->nsegs++] = &s->seg[i];
+		qsort(c->seg, c->nsegs, sizeof(struct segment *), by_generation);
+	}
 	return ST_OK;
+}
+
+/* The log goes on where it ended: behind the last batch of each stream. */
+static void resume(struct recovery *rc)
+{
+	for (unsigned k = 0; k < NSTREAMS; k++) {
+		struct cursor *c = &rc->cursor[k];
+		struct segment *newest = c->nsegs ? c->seg[c->nsegs - 1] : NULL;
+
+		if (c->last && !c->last->quarantined && c->end + STAGING <= rc->s->cfg.segment_bytes) {
+			c->last->state = SEG_ACTIVE;
+			c->last->end = c->end;
+			rc->s->active[k] = c->last;
+		}
+		if (newest && newest != c->last && !newest->quarantined) { /* claimed, and not written to yet */
+			newest->state = SEG_READY;
+			newest->end = BLOCK;
+			rc->s->next[k] = newest;
+		}
+	}
+}
+
+/* ---- settling ---- */
+
+/* Messages of the last batches, which no later batch calls durable: their raw areas must be whole, or the batch was torn. */
+static enum status verify_tail(struct recovery *rc)
+{
+	struct store *s = rc->s;
+	char *buf = aligned_alloc(BLOCK, EXTENT_MAX);
+	enum status st = buf ? ST_OK : ST_NOMEM;
+
+	for (size_t i = 0; i < rc->ntail && st == ST_OK; i++) {
+		uint32_t slot = rc->tail_seq[i] > rc->max_durable ? index_find(s->index, rc->tail[i]) : SLOT_NONE;
+		struct msg *m;
+		bool whole;
+
+		if (slot == SLOT_NONE)
+			continue;
+		whole = msg_load(s, index_at(s->index, slot), &m) == ST_OK;
+		for (uint32_t k = 0; whole && k < m->npieces; k++) {
+			const struct piece *p = m->piece[k];
+
+			st = s->disk->ops->read(s->disk, s->seg[p->segment].file, buf, pad_block(p->len), p->off);
+			whole = st == ST_OK && XXH3_64bits(buf, p->len) == p->hash;
+		}
+		if (m) {
+			for (uint32_t k = 0; k < m->npieces; k++)
+				m->piece[k]->on_disk = false;
+			msg_free(s, m);
+		}
+		if (!whole)
+			index_del(s->index, slot);
+	}
+	free(buf);
+	return st;
+}
+
+static enum status hold_it(struct entry *e, const char *why)
+{
+	struct {
+		struct state_record r;
+		char text[128];
+	} u = { .r = { .h = { .type = REC_STATE, .msg_id = e->id }, .state = MSG_HELD, .reason_len = (uint32_t)strlen(why) } };
+
+	CHECK(u.r.reason_len < sizeof(u.text));
+	u.r.h.bytes = (uint32_t)((sizeof(u.r) + u.r.reason_len + 7) & ~7ul);
+	memcpy(u.text, why, u.r.reason_len);
+	e->state = MSG_HELD;
+	return delta_add(e, &u.r.h);
+}
+
+/* Nothing is left of the record of a message that was accepted and not done: said, and kept for the postmaster. */
+static void lost(struct store *s, struct entry *e)
+{
+	char id[MSG_ID_TEXT + 1];
+
+	msg_id_text(e->id, id);
+	log_msg(LOG_LVL_ERROR, "spool-damaged", "%s: message %s cannot be read any more", s->cfg.dir, id);
+	s->damaged++;
+	counter_add(C_SPOOL_DAMAGED, 1);
+	e->state = MSG_HELD;
+	e->flags &= (uint8_t)~ENTRY_IN_LOG;
+}
+
+static enum status settle(struct recovery *rc)
+{
+	struct store *s = rc->s;
+	uint64_t mono = clock_mono_ns(), steady = clock_steady_ns();
+	enum status st = ST_OK;
+
+	for (uint32_t i = 0; i < index_slots(s->index) && st == ST_OK; i++) {
+		struct entry *e = index_at(s->index, i);
+		uint64_t due = e->due_ns == DUE_NEVER ? 0 : e->due_ns;
+
+		if (!(e->flags & ENTRY_USED))
+			continue;
+		if (!e->open) {
+			index_del(s->index, i);
+			continue;
+		}
+		if (e->flags & ENTRY_DAMAGED) {
+			lost(s, e);
+			continue;
+		}
+		if (rc->newest_lost)
+			st = hold_it(e, "the newest checkpoint of the spool is lost: this may have been delivered already");
+		entry_live(s, e, 1);
+		for (uint32_t k = 0; e->uses && k < e->uses->n; k++)
+			segment_live(s, e->uses->use[k].segment, 1, e->uses->use[k].len);
+		e->due_ns = DUE_NEVER;
+		if (e->state != MSG_HELD)
+			index_due(s->index, i, e->state == MSG_QUEUED && due > steady ? mono + due - steady : mono);
+	}
+	return st;
 }
 
 enum status recover(struct store *s)
 {
 	struct recovery rc = { .s = s };
-	struct segment **order = calloc(s->nsegs + 1, sizeof(struct segment *));
-	char *buf = aligned_alloc(BLOCK, s->cfg.segment_bytes > EXTENT_MAX ? s->cfg.segment_bytes : EXTENT_MAX);
-	enum status st = order && buf ? ST_OK : ST_NOMEM;
-	uint32_t n = 0;
+	uint64_t known;
+	enum status st = read_headers(s, &known);
 
+	if (st != ST_OK)
+		return st;
+	st = checkpoint_load(s, &rc.from);
+	if (st == ST_NOT_FOUND)
+		rc.from = (struct checkpoint_header){ 0 };
+	else if (st != ST_OK)
+		return st;
+	if (known > rc.from.number) {
+		/* segments were reused on the word of a checkpoint that is not there: everything that can be found is, but some of it may be done */
+		log_msg(LOG_LVL_ERROR, "spool-damaged", "%s: checkpoint %llu is lost; what is found is held", s->cfg.dir, (unsigned long long)known);
+		rc.newest_lost = true;
+		checkpoint_lost(s, known);
+		s->damaged++;
+		rc.from.seq = 0;
+		memset(rc.from.generation, 0, sizeof(rc.from.generation));
+		memset(rc.from.off, 0, sizeof(rc.from.off));
+	}
+	rc.max_durable = rc.from.seq ? rc.from.seq - 1 : 0;
+	rc.last_seq = rc.max_durable;
+	if (rc.from.next_number > s->next_number)
+		s->next_number = rc.from.next_number;
+	if (rc.from.next_generation > s->next_generation)
+		s->next_generation = rc.from.next_generation;
+	st = cursors_new(&rc);
 	if (st == ST_OK)
-		st = read_headers(s, buf, order, &n);
-	for (uint32_t i = 0; i < n && st == ST_OK; i++) {
-		rc.seg = order[i];
-		rc.seg_bytes = buf;
-		st = recover_segment(&rc, buf);
+		st = replay(&rc);
+	if (rc.steady_ns)
+		clock_steady_seed(rc.steady_ns);
+	if (st == ST_OK)
+		st = verify_tail(&rc);
+	if (st == ST_OK)
+		st = settle(&rc);
+	if (st == ST_OK)
+		resume(&rc);
+	s->durable_seq = rc.last_seq;
+	s->next_seq = rc.last_seq + 1;
+	for (unsigned k = 0; k < NSTREAMS; k++) {
+		free(rc.cursor[k].seg);
+		free(rc.cursor[k].buf);
 	}
-	for (uint32_t i = 0; i < s->nslots && st == ST_OK; i++) {
-		struct msg *m = s->msgs[i];
-
-		if (m && (!m->pub.open_rcpts || (m->batch_seq > rc.max_durable && !verify_tail(s, m, buf))))
-			msg_release(s, m);
-	}
-	s->durable_seq = rc.max_seq;
-	s->next_seq = rc.max_seq + 1;
-	free(order);
-	free(buf);
+	free(rc.tail);
+	free(rc.tail_seq);
 	return st;
 }

@@ -1,168 +1,150 @@
-/* Segments: files that are written once when they are made, claimed with a new generation, filled with batches, and recycled in the order of their generations
- * (so that a later record about a message can never be lost before the message's own). */
+/* Segments: files that are written once when they are made, claimed with a new generation, filled with batches, and recycled when nothing in them is wanted any
+ * more and a checkpoint has made their records needless. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
-#include <xxhash.h>
 #include "spool/base/counters.h"
 #include "spool/store/internal.h"
 
-static enum status seg_open(struct store *s, uint32_t index, int flags, int *ret_fd)
+static void seg_name(uint32_t index, char ret[32])
 {
-	char name[32];
-	int fd;
+	snprintf(ret, 32, "seg-%08x", index);
+}
 
-	snprintf(name, sizeof(name), "seg-%08x", index);
-	fd = openat(s->dir_fd, name, flags | O_CLOEXEC | (s->direct ? O_DIRECT : 0), 0600);
-	if (fd < 0 && s->direct && errno == EINVAL) { /* a file system without it */
-		s->direct = false;
-		fd = openat(s->dir_fd, name, flags | O_CLOEXEC, 0600);
-	}
-	if (fd < 0)
-		return trail_errno(errno, "%s/%s", s->dir, name);
-	*ret_fd = fd;
-	return ST_OK;
+static uint32_t number(const struct store *s, const struct segment *seg)
+{
+	return (uint32_t)(seg - s->seg);
+}
+
+static void begin(struct store *s, struct segment *seg, enum disk_kind kind, enum store_op op, void *p, uint32_t n, uint64_t off)
+{
+	s->disk->ops->begin(s->disk, &(struct disk_io){ .kind = kind, .file = seg->file, .p = p, .n = n, .off = off, .registered = -1,
+		.tag = store_tag(s, op, number(s, seg), 0) });
 }
 
 static void fill_next(struct store *s, struct segment *seg)
 {
-	struct io_uring_sqe *sqe = uring_sqe(s->uring);
 	uint64_t left = s->cfg.segment_bytes - seg->fill;
 
-	io_uring_prep_write(sqe, seg->fd, s->zeros, (unsigned)(left < FILL_CHUNK ? left : FILL_CHUNK), seg->fill);
-	uring_tag(sqe, URING_STORE, OP_FILL, store_slot(s, (uint32_t)(seg - s->seg)), 0);
+	begin(s, seg, DISK_WRITE, OP_FILL, s->zeros, (uint32_t)(left < FILL_CHUNK ? left : FILL_CHUNK), seg->fill);
 }
 
 /* Writes all of it and makes it durable, waiting: at the start only. */
 static enum status fill_now(struct store *s, struct segment *seg)
 {
-	for (uint64_t off = 0; off < s->cfg.segment_bytes;) {
-		uint64_t left = s->cfg.segment_bytes - off;
-		ssize_t n = pwrite(seg->fd, s->zeros, left < FILL_CHUNK ? left : FILL_CHUNK, (off_t)off);
+	enum status st = ST_OK;
 
-		if (n <= 0)
-			return trail_errno(n < 0 ? errno : ENOSPC, "%s: making a segment", s->dir);
-		off += (uint64_t)n;
+	for (uint64_t off = 0; off < s->cfg.segment_bytes && st == ST_OK; off += FILL_CHUNK) {
+		uint64_t left = s->cfg.segment_bytes - off;
+
+		st = s->disk->ops->write(s->disk, seg->file, s->zeros, left < FILL_CHUNK ? left : FILL_CHUNK, off);
 	}
-	if (fsync(seg->fd) < 0 || fsync(s->dir_fd) < 0)
-		return trail_errno(errno, "%s: making a segment", s->dir);
-	return ST_OK;
+	if (st == ST_OK)
+		st = s->disk->ops->sync(s->disk, seg->file);
+	return st == ST_OK ? s->disk->ops->sync(s->disk, NULL) : st;
 }
 
 static void drop_file(struct store *s, struct segment *seg)
 {
 	char name[32];
 
-	snprintf(name, sizeof(name), "seg-%08x", seg->index);
-	unlinkat(s->dir_fd, name, 0);
-	close(seg->fd);
-	seg->fd = -1;
+	seg_name(seg->index, name);
+	s->disk->ops->remove(s->disk, name, seg->file);
+	seg->file = NULL;
 	s->nsegs--;
 }
 
-enum status segment_create(struct store *s, bool background, struct segment **ret)
+/* The file, empty of meaning. */
+static enum status make(struct store *s, struct segment **ret)
 {
 	struct segment *seg = &s->seg[s->nsegs];
+	uint64_t bytes;
+	char name[32];
 	enum status st;
 
 	if (s->nsegs == s->max_segs)
 		return ST_FULL;
-	*seg = (struct segment){ .fd = -1, .index = s->nsegs, .state = SEG_FILLING };
-	st = seg_open(s, seg->index, O_RDWR | O_CREAT | O_TRUNC, &seg->fd);
+	*seg = (struct segment){ .index = s->nsegs, .state = SEG_FILLING };
+	seg_name(seg->index, name);
+	st = s->disk->ops->open(s->disk, name, true, &seg->file, &bytes);
+	if (st == ST_OK) {
+		s->nsegs++;
+		*ret = seg;
+	}
+	return st;
+}
+
+enum status segment_create(struct store *s)
+{
+	struct segment *seg;
+	enum status st = make(s, &seg);
+
 	if (st != ST_OK)
 		return st;
-	s->nsegs++;
-	if (background) {
-		s->filling = true;
-		fill_next(s, seg);
-		return ST_OK;
-	}
 	st = fill_now(s, seg);
-	if (st != ST_OK) {
+	if (st == ST_OK)
+		seg->state = SEG_FREE;
+	else
 		drop_file(s, seg);
-		return st;
-	}
-	seg->state = SEG_FREE;
-	if (ret)
-		*ret = seg;
-	return ST_OK;
-}
-
-void seg_header_make(struct seg_header *h, uint32_t partition, uint32_t index, uint64_t generation, uint64_t bytes)
-{
-	*h = (struct seg_header){ .magic = SEGMENT_MAGIC, .version = FORMAT_VERSION, .partition = partition, .index = index,
-		.generation = generation, .bytes = bytes };
-	h->checksum = XXH3_64bits(h, offsetof(struct seg_header, checksum));
-}
-
-bool seg_header_ok(const void *block, struct seg_header *ret)
-{
-	memcpy(ret, block, sizeof(*ret));
-	return ret->magic == SEGMENT_MAGIC && ret->checksum == XXH3_64bits(ret, offsetof(struct seg_header, checksum));
+	return st;
 }
 
 /* Gives a free segment a new generation; it is ready when that is durable. */
-static void claim(struct store *s, struct segment *seg)
+static void claim(struct store *s, struct segment *seg, enum stream stream)
 {
-	struct io_uring_sqe *sqe = uring_sqe(s->uring);
+	char *block = s->claim_block[stream];
+	struct seg_header h = { .partition = s->cfg.partition, .index = seg->index, .generation = s->next_generation++,
+		.bytes = s->cfg.segment_bytes, .stream = stream, .checkpoint = checkpoint_number(s) };
 
 	seg->state = SEG_CLAIMING;
-	seg->generation = s->next_generation++;
+	seg->stream = (uint8_t)stream;
+	seg->generation = h.generation;
 	seg->end = BLOCK;
 	seg->suspect = false;
-	memset(s->claim_block, 0, BLOCK);
-	seg_header_make((struct seg_header *)(void *)s->claim_block, s->cfg.partition, seg->index, seg->generation, s->cfg.segment_bytes);
-	io_uring_prep_write(sqe, seg->fd, s->claim_block, BLOCK, 0);
-	uring_tag(sqe, URING_STORE, OP_CLAIM, store_slot(s, (uint32_t)(seg - s->seg)), 0);
-	s->next = seg;
+	seg_header_make(&h);
+	memset(block, 0, BLOCK);
+	memcpy(block, &h, sizeof(h));
+	s->next[stream] = seg;
+	begin(s, seg, DISK_WRITE, OP_CLAIM, block, BLOCK, 0);
+}
+
+static void filled(struct store *s, struct segment *seg, int res)
+{
+	seg->fill += (uint64_t)res;
+	if (seg->fill < s->cfg.segment_bytes)
+		fill_next(s, seg);
+	else
+		begin(s, seg, DISK_SYNC, OP_FILL_DIR, NULL, 0, 0);
 }
 
 void segment_completion(struct store *s, const struct uring_event *ev)
 {
 	struct segment *seg = &s->seg[ev->slot & 0x3ffff];
-	struct io_uring_sqe *sqe;
 
-	if (ev->res < 0) {
+	if (ev->res < 0 || (ev->op == OP_FILL && ev->res % BLOCK) || (ev->op == OP_CLAIM && ev->res != BLOCK)) {
+		int err = ev->res < 0 ? -ev->res : EIO;
+
 		counter_add(C_SPOOL_IO_ERRORS, 1);
-		if (ev->op == OP_FILL || ev->op == OP_FILL_SYNC) {
-			drop_file(s, seg); /* no room on the disk: the ring stays as it is */
-			s->max_segs = s->nsegs;
-			s->filling = false;
-		} else {
-			fence(s, "claiming a segment", -ev->res);
-		}
-		return;
-	}
-	switch ((enum store_op)ev->op) {
-	case OP_FILL:
-		seg->fill += (uint64_t)ev->res;
-		if (seg->fill < s->cfg.segment_bytes) {
-			fill_next(s, seg);
+		if (ev->op == OP_CLAIM || ev->op == OP_CLAIM_SYNC) {
+			fence(s, "claiming a segment", err);
 			return;
 		}
-		fsync(s->dir_fd); /* once in the life of a segment */
-		sqe = uring_sqe(s->uring);
-		io_uring_prep_fsync(sqe, seg->fd, 0);
-		uring_tag(sqe, URING_STORE, OP_FILL_SYNC, ev->slot, 0);
-		break;
-	case OP_FILL_SYNC:
+		drop_file(s, seg); /* no room on the disk: the ring stays as it is */
+		s->max_segs = s->nsegs;
+		s->filling = false;
+		return;
+	}
+	if (ev->op == OP_FILL) {
+		filled(s, seg, ev->res);
+	} else if (ev->op == OP_FILL_DIR) {
+		begin(s, seg, DISK_SYNC_DIR, OP_FILL_SYNC, NULL, 0, 0);
+	} else if (ev->op == OP_FILL_SYNC) {
 		seg->state = SEG_FREE;
 		s->filling = false;
-		break;
-	case OP_CLAIM:
-		sqe = uring_sqe(s->uring);
-		io_uring_prep_fsync(sqe, seg->fd, IORING_FSYNC_DATASYNC);
-		uring_tag(sqe, URING_STORE, OP_CLAIM_SYNC, ev->slot, 0);
-		break;
-	case OP_CLAIM_SYNC:
+	} else if (ev->op == OP_CLAIM) {
+		begin(s, seg, DISK_DATASYNC, OP_CLAIM_SYNC, NULL, 0, 0);
+	} else {
 		seg->state = SEG_READY;
-		break;
-	case OP_WRITE:
-	case OP_SYNC:
-	case OP_READ:
-		break;
 	}
 }
 
@@ -175,20 +157,18 @@ uint32_t segment_count(const struct store *s, enum seg_state st)
 	return n;
 }
 
-struct segment *segment_oldest(struct store *s)
+uint32_t segments_left(const struct store *s)
 {
-	struct segment *old = NULL;
-
-	for (uint32_t i = 0; i < s->nsegs; i++)
-		if (s->seg[i].state == SEG_FULL && (!old || s->seg[i].generation < old->generation))
-			old = &s->seg[i];
-	return old;
+	return s->max_segs - s->nsegs + segment_count(s, SEG_FREE);
 }
 
-void segment_live(struct store *s, uint32_t index, int change)
+void segment_live(struct store *s, uint32_t index, int change, uint64_t bytes)
 {
-	CHECK(index < s->nsegs && (change > 0 || s->seg[index].live));
-	s->seg[index].live += (uint32_t)change;
+	struct segment *seg = &s->seg[index];
+
+	CHECK(index < s->nsegs && (change > 0 || (seg->live && seg->live_bytes >= bytes)));
+	seg->live += (uint32_t)change;
+	seg->live_bytes += change > 0 ? bytes : -bytes;
 }
 
 /* Batches in flight to it have no records of live messages counted yet. */
@@ -202,39 +182,75 @@ static bool has_flying(const struct store *s, const struct segment *seg)
 	return false;
 }
 
+static void recycle(struct store *s)
+{
+	if (checkpoint_running(s))
+		return; /* what it has written so far may point anywhere */
+	for (uint32_t i = 0; i < s->nsegs; i++) {
+		struct segment *seg = &s->seg[i];
+
+		if (seg->state != SEG_FULL || seg->live || seg->reads || seg->quarantined ||
+			seg->generation >= checkpoint_needs(s, seg->stream) || has_flying(s, seg))
+			continue;
+		seg->state = SEG_FREE;
+		counter_add(C_SPOOL_RECLAIMED, 1);
+	}
+}
+
+static void prepare(struct store *s, enum stream stream)
+{
+	for (uint32_t i = 0; i < s->nsegs && !s->next[stream]; i++)
+		if (s->seg[i].state == SEG_FREE)
+			claim(s, &s->seg[i], stream);
+}
+
+bool segment_cold_ready(struct store *s)
+{
+	const struct segment *a = s->active[STREAM_COLD];
+
+	if (a && !a->suspect && a->end + STAGING <= s->cfg.segment_bytes)
+		return true;
+	prepare(s, STREAM_COLD);
+	return s->next[STREAM_COLD] && s->next[STREAM_COLD]->state == SEG_READY;
+}
+
 void segment_upkeep(struct store *s)
 {
 	struct segment *seg;
 
-	while ((seg = segment_oldest(s)) && !seg->live && !has_flying(s, seg)) {
-		seg->state = SEG_FREE;
-		counter_add(C_SPOOL_RECLAIMED, 1);
-	}
+	recycle(s);
 	if (s->fenced)
 		return;
-	if (!s->next) {
-		for (uint32_t i = 0; i < s->nsegs && !s->next; i++)
-			if (s->seg[i].state == SEG_FREE)
-				claim(s, &s->seg[i]);
+	prepare(s, STREAM_HOT);
+	if (segments_left(s) <= RESERVE_SEGMENTS)
+		segment_cold_ready(s); /* before outcomes take the last one */
+	if (!s->filling && s->nsegs < s->max_segs && segment_count(s, SEG_FREE) < 2) {
+		if (make(s, &seg) == ST_OK) {
+			s->filling = true;
+			fill_next(s, seg);
+		} else {
+			s->max_segs = s->nsegs;
+		}
 	}
-	if (!s->filling && s->nsegs < s->max_segs && segment_count(s, SEG_FREE) == 0 && segment_create(s, true, NULL) != ST_OK)
-		s->max_segs = s->nsegs;
 	counter_set(C_SPOOL_SEGMENTS, s->nsegs);
 	counter_set(C_SPOOL_SEGMENTS_FREE, segment_count(s, SEG_FREE));
 }
 
-struct segment *segment_for(struct store *s, uint32_t n)
+struct segment *segment_for(struct store *s, enum stream stream, uint32_t n)
 {
-	if (s->active && s->active->end + n <= s->cfg.segment_bytes && !s->active->suspect)
-		return s->active;
-	if (!s->next || s->next->state != SEG_READY)
+	struct segment *active = s->active[stream];
+
+	if (active && active->end + n <= s->cfg.segment_bytes && !active->suspect)
+		return active;
+	prepare(s, stream);
+	if (!s->next[stream] || s->next[stream]->state != SEG_READY)
 		return NULL;
-	if (s->active)
-		s->active->state = SEG_FULL;
-	s->active = s->next;
-	s->active->state = SEG_ACTIVE;
-	s->next = NULL;
-	return s->active;
+	if (active)
+		active->state = SEG_FULL;
+	s->active[stream] = s->next[stream];
+	s->active[stream]->state = SEG_ACTIVE;
+	s->next[stream] = NULL;
+	return s->active[stream];
 }
 
 static enum status make_room_for(struct store *s, uint32_t index)
@@ -261,22 +277,21 @@ enum status segment_open_all(struct store *s)
 	char name[32];
 
 	for (uint32_t i = 0; st == ST_OK; i++) {
-		snprintf(name, sizeof(name), "seg-%08x", i);
-		if (faccessat(s->dir_fd, name, F_OK, 0) < 0)
-			break;
-		st = make_room_for(s, i);
+		struct disk_file *file;
+		uint64_t n;
+
+		seg_name(i, name);
+		st = s->disk->ops->open(s->disk, name, false, &file, &n);
+		if (st == ST_OK)
+			st = make_room_for(s, i);
 		if (st != ST_OK)
 			break;
-		s->seg[i] = (struct segment){ .fd = -1, .index = i, .state = SEG_FREE };
+		s->seg[i] = (struct segment){ .file = file, .index = i, .state = SEG_FREE, .fill = n };
 		s->nsegs = i + 1;
-		st = seg_open(s, i, O_RDWR, &s->seg[i].fd);
-		if (st == ST_OK) {
-			off_t n = lseek(s->seg[i].fd, 0, SEEK_END);
-
-			s->seg[i].fill = n > 0 ? (uint64_t)n : 0;
-			bytes = s->seg[i].fill > bytes ? s->seg[i].fill : bytes;
-		}
+		bytes = n > bytes ? n : bytes;
 	}
+	if (st == ST_NOT_FOUND)
+		st = ST_OK;
 	if (bytes >= 16 * BLOCK && bytes % BLOCK == 0)
 		s->cfg.segment_bytes = bytes;
 	for (uint32_t i = 0; i < s->nsegs && st == ST_OK; i++)

@@ -26,7 +26,7 @@ struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes)
 		return NULL;
 	m->pub.store = s;
 	m->pub.id = id;
-	m->segment = UINT32_MAX;
+	m->slot = SLOT_NONE;
 	pool_init(&m->pool, 64 * 1024 * 1024);
 	stored = pool_span(&m->pool, env_bytes);
 	if (!stored.p || envelope_read(stored, &m->pool, &m->pub.env) != ST_OK)
@@ -35,62 +35,24 @@ struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes)
 	m->pub.rcpt = calloc(m->pub.env.nrcpt ? m->pub.env.nrcpt : 1, sizeof(*m->pub.rcpt));
 	if (!m->pub.rcpt)
 		goto fail;
-	if (s->nfree_slots) {
-		m->slot = s->free_slots[--s->nfree_slots];
-	} else {
-		if (s->nslots == s->slots_cap) {
-			uint32_t cap = s->slots_cap ? s->slots_cap * 2 : 256;
-			struct msg **msgs = realloc(s->msgs, cap * sizeof(struct msg *));
-			uint32_t *slots = msgs ? realloc(s->free_slots, cap * sizeof(*slots)) : NULL;
-
-			s->msgs = msgs ? msgs : s->msgs;
-			if (!slots)
-				goto fail;
-			s->free_slots = slots;
-			s->slots_cap = cap;
-		}
-		m->slot = s->nslots++;
-	}
-	s->msgs[m->slot] = m;
-	if (map_set(s->by_id, span_of(&m->pub.id, sizeof(m->pub.id)), m) != ST_OK) {
-		s->msgs[m->slot] = NULL;
-		s->free_slots[s->nfree_slots++] = m->slot;
-		goto fail;
-	}
-	s->nmsgs++;
 	return m;
 fail:
-	free(m->pub.rcpt);
 	pool_reset(&m->pool);
 	free(m);
 	return NULL;
 }
 
-static void unindex(struct store *s, struct msg *m)
-{
-	if (m->slot == UINT32_MAX)
-		return;
-	map_del(s->by_id, span_of(&m->pub.id, sizeof(m->pub.id)));
-	s->msgs[m->slot] = NULL;
-	s->free_slots[s->nfree_slots++] = m->slot;
-	m->slot = UINT32_MAX;
-	s->nmsgs--;
-}
-
 /* Frees it with what it holds of arena and segments. */
-void msg_release(struct store *s, struct msg *m)
+void msg_free(struct store *s, struct msg *m)
 {
-	unindex(s, m);
 	if (m->waits_for_pieces)
-		s->nwaiting_put--;
+		TAILQ_REMOVE(&s->waiting_put, m, waiting);
 	for (uint32_t i = 0; i < m->npieces; i++) {
 		if (m->piece[i]->queued)
 			m->piece[i]->orphan = true;
 		else
 			piece_free(s, m->piece[i]);
 	}
-	if (m->in_log)
-		segment_live(s, m->segment, -1);
 	for (uint32_t i = 0; i < m->pub.env.nrcpt; i++)
 		free(m->pub.rcpt[i].last);
 	if (m->scan_list.cap)
@@ -100,6 +62,16 @@ void msg_release(struct store *s, struct msg *m)
 	free((void *)(uintptr_t)m->pub.hold_reason.p);
 	pool_reset(&m->pool);
 	free(m);
+}
+
+struct entry *msg_entry(const struct msg *m)
+{
+	return index_at(m->pub.store->index, m->slot);
+}
+
+void entry_live(struct store *s, const struct entry *e, int change)
+{
+	segment_live(s, e->segment, change, e->head + (e->body_len <= INLINE_MAX ? e->body_len : 0));
 }
 
 static struct span heap_span(struct span s)
@@ -112,6 +84,7 @@ static struct span heap_span(struct span s)
 	return span_of(p, s.n);
 }
 
+/* With an index entry of its own. */
 static struct msg *msg_from_envelope(struct store *s, const struct envelope *env)
 {
 	char small[4096];
@@ -125,10 +98,18 @@ static struct msg *msg_from_envelope(struct store *s, const struct envelope *env
 	envelope_write(env, &o);
 	CHECK(!o.over && o.n == n);
 	m = msg_alloc(s, (uint64_t)s->cfg.partition << 56 | s->next_number, out_span(&o));
-	if (m)
-		s->next_number++;
 	if (buf != small)
 		free(buf);
+	if (!m)
+		return NULL;
+	if (index_add(s->index, m->pub.id, &m->slot) != ST_OK) {
+		msg_free(s, m);
+		return NULL;
+	}
+	msg_entry(m)->msg = m;
+	msg_entry(m)->nrcpt = env->nrcpt;
+	s->nawake++;
+	s->next_number++;
 	return m;
 }
 
@@ -144,6 +125,7 @@ enum status store_put(struct store *s, const struct envelope *env, struct body *
 	m->pub.user = user;
 	m->pub.state = scanned ? MSG_QUEUED : MSG_PENDING;
 	m->pub.body_len = b->len;
+	msg_entry(m)->body_len = b->len;
 	m->pub.dot_lines = b->dot_lines;
 	m->pub.ends_crlf = b->len >= 2 && b->last[0] == '\r' && b->last[1] == '\n';
 	m->piece = b->piece;
@@ -153,12 +135,14 @@ enum status store_put(struct store *s, const struct envelope *env, struct body *
 
 		p->hash = XXH3_64bits(arena_at(s->arena, p->ext.off), p->len);
 	}
+	for (uint32_t i = 0; i < m->npieces; i++)
+		m->piece[i]->kept = true; /* a scanner is about to be told where they are */
 	free(b);
 	m->waits_for_pieces = pieces_queued(m);
 	if (m->waits_for_pieces)
-		s->nwaiting_put++;
+		TAILQ_INSERT_TAIL(&s->waiting_put, m, waiting);
 	else
-		log_message(s, m, false, NULL, 0);
+		log_message(s, m, SPAN_NONE);
 	*ret = &m->pub;
 	return ST_OK;
 }
@@ -175,7 +159,7 @@ void store_set_state(struct store_msg *pub, enum msg_state state, struct span re
 	log_state(m);
 }
 
-void store_rcpt(struct store_msg *pub, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_wall_ns)
+void store_rcpt(struct store_msg *pub, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns)
 {
 	struct store_rcpt_state *r = &pub->rcpt[i];
 
@@ -192,7 +176,7 @@ void store_rcpt(struct store_msg *pub, uint32_t i, enum rcpt_state state, const 
 	if (state == RCPT_QUEUED && r->attempts < UINT16_MAX)
 		r->attempts++;
 	r->state = (uint8_t)state;
-	r->next_wall_ns = next_wall_ns;
+	r->next_ns = next_ns;
 	if (state != RCPT_QUEUED)
 		pub->open_rcpts--;
 	log_outcome((struct msg *)pub, i);
@@ -202,38 +186,44 @@ void store_forget(struct store_msg *pub)
 {
 	struct msg *m = (struct msg *)pub;
 	struct store *s = pub->store;
+	struct entry *e = msg_entry(m);
 
 	CHECK(!m->pins || s->fenced);
-	m->forgotten = true;
+	if (m->move)
+		move_cancel(s, m);
 	if (!s->fenced)
-		log_done(m);
-	if (!m->nbatch) {
-		msg_release(s, m);
-		return;
-	}
-	unindex(s, m); /* nobody finds it any more; the batch that names it frees it */
+		log_done(s, pub->id);
+	if (e->flags & ENTRY_IN_LOG)
+		entry_live(s, e, -1);
+	index_del(s->index, m->slot);
+	m->slot = SLOT_NONE;
+	s->nawake--;
+	if (!m->nbatch) /* else the batch that names it frees it */
+		msg_free(s, m);
 }
 
 void msg_maybe_evict(struct msg *m)
 {
 	struct store *s = m->pub.store;
 
-	if (!m->evict_wanted || m->pins || !m->in_log || m->nbatch)
+	if (!m->evict_wanted || m->pins || m->nbatch || m->move || m->slot == SLOT_NONE || !(msg_entry(m)->flags & ENTRY_IN_LOG))
 		return;
 	m->evict_wanted = false;
-	if (m->inline_off) {
-		for (uint32_t i = 0; i < m->npieces; i++)
-			piece_free(s, m->piece[i]);
+	for (uint32_t i = 0; i < m->npieces; i++) {
+		struct piece *p = m->piece[i];
+
+		if (is_inline(&m->pub)) {
+			piece_free(s, p);
+		} else if (p->ext.cap && p->on_disk) {
+			extent_release(s->arena, p->ext);
+			p->ext.cap = 0;
+		}
+	}
+	if (is_inline(&m->pub)) {
 		free(m->piece);
 		m->piece = NULL;
 		m->npieces = 0;
-		return;
 	}
-	for (uint32_t i = 0; i < m->npieces; i++)
-		if (m->piece[i]->ext.cap && m->piece[i]->on_disk) {
-			extent_release(s->arena, m->piece[i]->ext);
-			m->piece[i]->ext.cap = 0;
-		}
 }
 
 void store_evict(struct store_msg *pub)
@@ -244,25 +234,22 @@ void store_evict(struct store_msg *pub)
 	msg_maybe_evict(m);
 }
 
-struct store_msg *store_next(struct store *s, size_t *pos)
-{
-	while (*pos < s->nslots) {
-		struct msg *m = s->msgs[(*pos)++];
-
-		if (m)
-			return &m->pub;
-	}
-	return NULL;
-}
-
-struct store_msg *store_find(struct store *s, uint64_t id)
-{
-	struct msg *m = map_get(s->by_id, span_of(&id, sizeof(id)));
-
-	return m ? &m->pub : NULL;
-}
-
 /* ---- scanners ---- */
+
+/* A scanner reads what is in the log alone: those segments are not reused meanwhile. */
+static void scan_reads(struct msg *m, int change)
+{
+	struct store *s = m->pub.store;
+
+	if (!m->npieces) {
+		if (change > 0)
+			m->scan_segment = msg_entry(m)->segment;
+		s->seg[m->scan_segment].reads += (uint32_t)change;
+	}
+	for (uint32_t i = 0; i < m->npieces; i++)
+		if (!m->piece[i]->ext.cap)
+			s->seg[m->piece[i]->segment].reads += (uint32_t)change;
+}
 
 enum status store_scan_begin(struct store_msg *pub, uint64_t *ret_list_off, uint32_t *ret_pieces)
 {
@@ -282,14 +269,15 @@ enum status store_scan_begin(struct store_msg *pub, uint64_t *ret_list_off, uint
 	}
 	list = arena_at(s->arena, m->scan_list.off);
 	if (!m->npieces)
-		list[0] = (struct scan_piece){ .off = m->inline_off, .len = (uint32_t)pub->body_len, .partition = s->cfg.partition,
-			.segment = m->segment };
+		list[0] = (struct scan_piece){ .off = msg_entry(m)->off + (uint64_t)msg_entry(m)->head, .len = (uint32_t)pub->body_len,
+			.partition = s->cfg.partition, .segment = msg_entry(m)->segment };
 	for (uint32_t i = 0; i < m->npieces; i++) {
 		struct piece *p = m->piece[i];
 
 		list[i] = p->ext.cap ? (struct scan_piece){ .off = p->ext.off, .len = p->len, .partition = SCAN_PIECE_ARENA } :
 			(struct scan_piece){ .off = p->off, .len = p->len, .partition = s->cfg.partition, .segment = p->segment };
 	}
+	scan_reads(m, 1);
 	m->pins++;
 	*ret_list_off = m->scan_list.off;
 	*ret_pieces = n;
@@ -304,6 +292,7 @@ void store_scan_done(struct store_msg *pub)
 		return;
 	extent_release(pub->store->arena, m->scan_list);
 	m->scan_list.cap = 0;
+	scan_reads(m, -1);
 	m->pins--;
 	msg_maybe_evict(m);
 }
@@ -345,17 +334,17 @@ enum status store_room(struct store *s, uint64_t size)
 
 	if (s->fenced)
 		return trail(ST_IO, "%s", s->fence_text);
-	room = (uint64_t)(s->max_segs - s->nsegs + segment_count(s, SEG_FREE)) * s->cfg.segment_bytes;
-	if (s->next)
+	room = (uint64_t)segments_left(s) * s->cfg.segment_bytes;
+	if (s->next[STREAM_HOT])
 		room += s->cfg.segment_bytes;
-	if (s->active)
-		room += s->cfg.segment_bytes - s->active->end;
+	if (s->active[STREAM_HOT])
+		room += s->cfg.segment_bytes - s->active[STREAM_HOT]->end;
 	if (room < reserve || size > room - reserve || arena_used(s->arena) > arena_bytes(s->arena) / 16 * 15)
 		return trail(ST_FULL, "the spool is full");
 	return ST_OK;
 }
 
-static void on_completion(void *ctx, const struct uring_event *ev)
+void store_completion(void *ctx, const struct uring_event *ev)
 {
 	struct store *s = stores[ev->slot >> 18 & 63];
 
@@ -371,56 +360,48 @@ static void on_completion(void *ctx, const struct uring_event *ev)
 		reader_completion(s, ev);
 		break;
 	case OP_FILL:
+	case OP_FILL_DIR:
 	case OP_FILL_SYNC:
 	case OP_CLAIM:
 	case OP_CLAIM_SYNC:
 		segment_completion(s, ev);
 		break;
+	case OP_RECORD:
+		reading_completion(s, ev);
+		break;
+	case OP_MOVE:
+		move_completion(s, ev);
+		break;
+	case OP_CHECKPOINT:
+		checkpoint_completion(s, ev);
+		break;
 	}
 }
 
-/* Locks and opens the directory. */
-static enum status open_dir(struct store *s)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-
-	if (mkdir(s->dir, 0700) < 0 && errno != EEXIST)
-		return trail_errno(errno, "%s", s->dir);
-	s->dir_fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->dir_fd < 0)
-		return trail_errno(errno, "%s", s->dir);
-	s->lock_fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (s->lock_fd < 0)
-		return trail_errno(errno, "%s/lock", s->dir);
-	if (fcntl(s->lock_fd, F_OFD_SETLK, &lock) < 0)
-		return trail(ST_EXISTS, "%s is in use by another process", s->dir);
-	return ST_OK;
-}
-
 /* The arena and the staging buffers are registered with the kernel where it lets us (memlock limit); else they are written all the same. */
-static void register_buffers(struct store *s)
+static void lend_buffers(struct store *s)
 {
-	struct iovec iov[1 + sizeof(s->spare) / sizeof(s->spare[0])];
+	struct iovec iov[1 + SPARES];
 	unsigned n = 0;
 
 	iov[n++] = (struct iovec){ arena_at(s->arena, 0), arena_bytes(s->arena) };
 	for (uint32_t i = 0; i < s->nspare; i++)
 		iov[n++] = (struct iovec){ s->spare[i]->staging, s->spare[i]->cap };
-	if (s->id != 0 || arena_bytes(s->arena) > 1ull << 30 || io_uring_register_buffers(&s->uring->ring, iov, n) != 0)
-		return;
-	s->fixed = true;
-	for (uint32_t i = 0; i < s->nspare; i++)
+	if (s->id == 0 && arena_bytes(s->arena) <= 1ull << 30)
+		s->disk->ops->lend(s->disk, iov, n);
+	for (uint32_t i = 0; i < s->nspare && s->disk->registered; i++)
 		s->spare[i]->registered = (int)i + 1;
 }
 
 static enum status prepare_memory(struct store *s)
 {
 	s->zeros = aligned_alloc(BLOCK, FILL_CHUNK);
-	s->claim_block = aligned_alloc(BLOCK, BLOCK);
-	if (!s->zeros || !s->claim_block || map_new(&s->by_id) != ST_OK)
+	s->claim_block[STREAM_HOT] = aligned_alloc(BLOCK, BLOCK);
+	s->claim_block[STREAM_COLD] = aligned_alloc(BLOCK, BLOCK);
+	if (!s->zeros || !s->claim_block[STREAM_HOT] || !s->claim_block[STREAM_COLD] || index_new(&s->index) != ST_OK)
 		return ST_NOMEM;
 	memset(s->zeros, 0, FILL_CHUNK);
-	for (uint32_t i = 0; i < sizeof(s->spare) / sizeof(s->spare[0]); i++) {
+	for (uint32_t i = 0; i < SPARES; i++) {
 		struct batch *b = calloc(1, sizeof(*b));
 
 		if (!b || !(b->staging = aligned_alloc(BLOCK, STAGING))) {
@@ -431,92 +412,120 @@ static enum status prepare_memory(struct store *s)
 		b->registered = -1;
 		s->spare[s->nspare++] = b;
 	}
-	register_buffers(s);
+	lend_buffers(s);
 	return ST_OK;
+}
+
+static void free_batches(struct batch_list *list)
+{
+	struct batch *b;
+
+	while ((b = TAILQ_FIRST(list))) {
+		TAILQ_REMOVE(list, b, entry);
+		batch_free(b);
+	}
 }
 
 static void store_destroy(struct store *s)
 {
-	struct batch *b;
+	for (uint32_t i = 0; s->index && i < index_slots(s->index); i++)
+		if (index_at(s->index, i)->msg) {
+			struct msg *m = index_at(s->index, i)->msg;
 
-	for (uint32_t i = 0; i < s->nslots; i++)
-		if (s->msgs[i]) {
-			s->msgs[i]->in_log = false;
-			msg_release(s, s->msgs[i]);
+			for (uint32_t k = 0; k < m->npieces; k++) {
+				m->piece[k]->queued = false;
+				m->piece[k]->on_disk = false;
+			}
+			msg_free(s, m);
 		}
-	while ((b = TAILQ_FIRST(&s->waiting))) {
-		TAILQ_REMOVE(&s->waiting, b, entry);
-		batch_free(b);
-	}
+	free_batches(&s->waiting);
+	free_batches(&s->flying);
 	if (s->open)
 		batch_free(s->open);
 	for (uint32_t i = 0; i < s->nspare; i++)
 		batch_free(s->spare[i]);
-	for (uint32_t i = 0; i < s->nsegs; i++)
-		if (s->seg[i].fd >= 0)
-			close(s->seg[i].fd);
-	if (s->fixed)
-		io_uring_unregister_buffers(&s->uring->ring);
-	if (s->lock_fd >= 0)
-		close(s->lock_fd);
-	if (s->dir_fd >= 0)
-		close(s->dir_fd);
+	moves_free(s);
+	readings_free(s);
+	checkpoint_free(s);
+	if (s->disk)
+		s->disk->ops->free(s->disk);
 	stores[s->id] = NULL;
-	map_free(s->by_id);
+	index_free(s->index);
 	free(s->seg);
-	free(s->msgs);
-	free(s->free_slots);
 	free(s->reader);
 	free(s->event);
 	free(s->zeros);
-	free(s->claim_block);
-	free(s->dir);
+	free(s->claim_block[STREAM_HOT]);
+	free(s->claim_block[STREAM_COLD]);
+	free((void *)(uintptr_t)s->cfg.dir);
 	free(s);
+}
+
+static enum status open_parts(struct store *s, struct uring *u)
+{
+	enum status st;
+
+	s->max_segs = (uint32_t)(s->cfg.max_bytes / s->cfg.segment_bytes);
+	if (s->max_segs < RESERVE_SEGMENTS + 3)
+		s->max_segs = RESERVE_SEGMENTS + 3;
+	s->seg = calloc(s->max_segs, sizeof(*s->seg));
+	if (!s->cfg.dir || !s->seg)
+		return ST_NOMEM;
+	if (!s->disk && (st = disk_files_new(u, s->cfg.dir, s->cfg.direct, &s->disk)) != ST_OK)
+		return st;
+	if ((st = s->disk->ops->lock(s->disk)) != ST_OK || (st = prepare_memory(s)) != ST_OK || (st = segment_open_all(s)) != ST_OK ||
+		(st = checkpoint_open(s)) != ST_OK || (st = recover(s)) != ST_OK)
+		return st;
+	while (st == ST_OK && segment_count(s, SEG_FREE) < 2 && s->nsegs < s->max_segs)
+		st = segment_create(s);
+	return s->nsegs >= 2 ? ST_OK : st;
 }
 
 enum status store_open(struct uring *u, struct arena *a, const struct store_config *cfg, struct store **ret)
 {
 	struct store *s = calloc(1, sizeof(*s));
 	uint64_t start = clock_mono_ns();
-	enum status st = ST_NOMEM;
+	enum status st;
 
 	if (!s)
 		return ST_NOMEM;
 	s->cfg = *cfg;
-	s->uring = u;
+	s->cfg.dir = strdup(cfg->dir);
+	s->disk = cfg->disk;
 	s->arena = a;
-	s->dir_fd = s->lock_fd = -1;
-	s->direct = cfg->direct;
 	TAILQ_INIT(&s->waiting);
 	TAILQ_INIT(&s->flying);
+	TAILQ_INIT(&s->waiting_put);
 	while (s->id < 63 && stores[s->id])
 		s->id++;
 	stores[s->id] = s;
+	s->victim = SLOT_NONE;
 	s->next_generation = s->next_seq = 1;
 	s->next_number = clock_wall_ns() / NS_PER_US & 0xffffffffffffffull;
-	s->max_segs = (uint32_t)(cfg->max_bytes / cfg->segment_bytes);
-	if (s->max_segs < 4)
-		s->max_segs = 4;
-	s->dir = strdup(cfg->dir);
-	s->seg = calloc(s->max_segs, sizeof(*s->seg));
-	uring_handle(u, URING_STORE, on_completion, NULL);
-	if (!s->dir || !s->seg || (st = open_dir(s)) != ST_OK || (st = prepare_memory(s)) != ST_OK ||
-		(st = segment_open_all(s)) != ST_OK || (st = recover(s)) != ST_OK)
-		goto fail;
-	while (st == ST_OK && segment_count(s, SEG_FREE) < 2 && s->nsegs < s->max_segs)
-		st = segment_create(s, false, NULL);
-	if (st != ST_OK && s->nsegs < 2)
-		goto fail;
+	if (u)
+		uring_handle(u, URING_STORE, store_completion, NULL);
+	st = open_parts(s, u);
+	if (st != ST_OK) {
+		store_destroy(s);
+		return st;
+	}
+	s->run_first_seq = s->next_seq;
+	s->run_told_ns = clock_mono_ns();
+	log_run(s);
 	segment_upkeep(s);
-	counter_set(C_SPOOL_DIRECT, s->direct);
-	counter_set(C_SPOOL_FIXED, s->fixed);
-	counter_set(C_SPOOL_RECOVERED, s->nmsgs);
+	counter_set(C_SPOOL_DIRECT, s->disk->direct);
+	counter_set(C_SPOOL_FIXED, s->disk->registered);
+	counter_set(C_SPOOL_RECOVERED, index_len(s->index));
 	counter_set(C_SPOOL_RECOVERY_NS, clock_mono_ns() - start);
 	*ret = s;
 	return ST_OK;
-fail:
-	store_destroy(s);
-	return st;
+}
+
+/* The kernel still has memory of ours. */
+static bool kernel_busy(const struct store *s)
+{
+	return s->filling || s->nreading || moves_reading(s) || checkpoint_running(s) || (s->next[STREAM_HOT] && s->next[STREAM_HOT]->state == SEG_CLAIMING) ||
+		(s->next[STREAM_COLD] && s->next[STREAM_COLD]->state == SEG_CLAIMING);
 }
 
 void store_close(struct store *s)
@@ -525,13 +534,14 @@ void store_close(struct store *s)
 
 	while (store_busy(s) && clock_mono_ns() < until) {
 		store_commit(s);
-		if (uring_wait(s->uring, 10 * NS_PER_MS) != ST_OK)
+		if (s->disk->ops->wait(s->disk, 10 * NS_PER_MS) != ST_OK)
 			break;
 	}
-	/* fills and claims under way end by themselves; their memory must stay until then */
-	while ((s->filling || (s->next && s->next->state == SEG_CLAIMING)) && !s->fenced && clock_mono_ns() < until)
-		if (uring_wait(s->uring, 10 * NS_PER_MS) != ST_OK)
+	while (kernel_busy(s) && !s->fenced && clock_mono_ns() < until) {
+		checkpoint_turn(s);
+		if (s->disk->ops->wait(s->disk, 10 * NS_PER_MS) != ST_OK)
 			break;
+	}
 	store_destroy(s);
 }
 
@@ -540,17 +550,19 @@ void store_describe(const struct store *s, struct logline *row)
 	uint64_t live = 0;
 
 	for (uint32_t i = 0; i < s->nsegs; i++)
-		live += s->seg[i].live;
+		live += s->seg[i].live_bytes;
 	log_u64(row, "partition", s->cfg.partition);
-	log_str(row, "dir", s->dir);
-	log_u64(row, "messages", s->nmsgs);
+	log_str(row, "dir", s->cfg.dir);
+	log_u64(row, "messages", index_len(s->index));
+	log_u64(row, "awake", s->nawake);
 	log_u64(row, "segments", s->nsegs);
 	log_u64(row, "segments_free", segment_count(s, SEG_FREE));
 	log_u64(row, "segments_max", s->max_segs);
 	log_u64(row, "segment_bytes", s->cfg.segment_bytes);
-	log_u64(row, "live_pieces", live);
-	log_str(row, "direct", s->direct ? "yes" : "no");
-	log_str(row, "registered", s->fixed ? "yes" : "no");
+	log_u64(row, "live_bytes", live);
+	log_u64(row, "checkpoint", checkpoint_number(s));
+	log_str(row, "direct", s->disk->direct ? "yes" : "no");
+	log_str(row, "registered", s->disk->registered ? "yes" : "no");
 	log_u64(row, "damaged", s->damaged);
 	log_str(row, "fenced", s->fenced ? s->fence_text : "no");
 }

@@ -29,6 +29,7 @@ struct store_config {
 	uint64_t max_bytes;    /* of all segments together; they are made as needed, kept and recycled */
 	uint64_t spill_bytes;  /* a body longer than this is written to the log while it comes in */
 	bool direct;           /* try O_DIRECT */
+	struct disk *disk;     /* instead of real files in dir: taken over. NULL: files */
 };
 
 /* ---- bodies ---- */
@@ -70,16 +71,16 @@ struct store_rcpt_state {
 	uint8_t state;            /* enum rcpt_state */
 	uint8_t busy;             /* the worker's: a delivery of it is under way; never stored */
 	uint16_t attempts;
-	uint64_t next_wall_ns;    /* deferred until */
+	uint64_t next_ns;         /* deferred until, spool time (clock_steady_ns) */
 	struct reply *last;       /* heap; NULL when there was no attempt */
 };
 
-/* The index entry. Read-only for the worker but for user, busy, and next_wall_ns (which it may bring forward; that is not stored). Valid until store_forget. */
+/* A message that is awake. Read-only for the worker but for user, busy, and next_ns (which it may bring forward; that is not stored). Valid until store_forget or
+ * store_park. */
 struct store_msg {
 	struct store *store;
 	uint64_t id;              /* unique for ever: <partition:8><number:56> */
 	uint8_t state;            /* enum msg_state */
-	bool recovered;           /* was found by recovery, not received by this process */
 	bool dot_lines;           /* a line of the body begins with a dot (else wire_stuff need not look) */
 	bool ends_crlf;
 	uint32_t open_rcpts;      /* recipients in RCPT_QUEUED */
@@ -95,15 +96,49 @@ struct store_msg {
 enum status store_put(struct store *s, const struct envelope *env, struct body *b, bool scanned, void *user, struct store_msg **ret);
 /* MSG_PENDING or MSG_HELD to another state: QUEUED (clean, released) or HELD. reason is kept for HELD (who, why). */
 void store_set_state(struct store_msg *m, enum msg_state state, struct span reason);
-/* A recipient's outcome. reply may be NULL (keeps the last). state RCPT_QUEUED is a deferral until next_wall_ns and counts an attempt. */
-void store_rcpt(struct store_msg *m, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_wall_ns);
+/* A recipient's outcome. reply may be NULL (keeps the last). state RCPT_QUEUED is a deferral until next_ns and counts an attempt. */
+void store_rcpt(struct store_msg *m, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns);
 /* Allowed when no recipient is open: m is gone; its space is reclaimed once its records are durable. Readers must be ended. */
 void store_forget(struct store_msg *m);
 /* Gives the body's arena memory back (the log has it); no-op while a reader or a scan pins it, or before it is durable. */
 void store_evict(struct store_msg *m);
-/* All messages: *pos starts at 0. store_forget of the one just given is allowed. */
-struct store_msg *store_next(struct store *s, size_t *pos);
+
+/* ---- parked messages: a hundred bytes of memory each, the rest is in the log ---- */
+
+/* What the index knows of any message. */
+struct store_row {
+	uint64_t id, body_len;
+	uint64_t due_ns;          /* parked: monotonic; UINT64_MAX: until somebody wakes it */
+	struct store_msg *awake;  /* NULL: parked */
+	uint32_t nrcpt, open, tag;
+	uint8_t state;            /* enum msg_state */
+	bool damaged;             /* its record cannot be read: it stays, for the postmaster */
+};
+
+/* The message goes out of memory until due_ns (monotonic; UINT64_MAX: until store_wake). tag comes back in its row. m is gone after this. Only when it is
+ * durable, and not read, scanned or under way: ST_AGAIN otherwise. */
+enum status store_park(struct store_msg *m, uint64_t due_ns, uint32_t tag);
+/* The parked message that is due first, if it is due at now_ns: it stays so until it is woken or put off. */
+bool store_due(struct store *s, uint64_t now_ns, struct store_row *ret);
+void store_put_off(struct store *s, uint64_t id, uint64_t due_ns);
+/* When the first is due; UINT64_MAX: none. */
+uint64_t store_next_due(const struct store *s);
+/* Brings a parked message back: STORE_WOKEN follows (or STORE_UNREADABLE). ST_EXISTS: it is awake, or on its way; ST_NOT_FOUND; ST_AGAIN: too many are on their way. */
+enum status store_wake(struct store *s, uint64_t id);
+/* A look at a parked message that stays parked: STORE_PEEKED with the cookie follows, whose msg (NULL: gone or unreadable) ends with store_peek_done, before the next
+ * store_event. ST_EXISTS: it is awake; ST_NOT_FOUND, ST_AGAIN. */
+enum status store_peek(struct store *s, uint64_t id, uint64_t cookie);
+void store_peek_done(struct store_msg *m);
+/* Ends a damaged message: an operator's order. ST_NOT_FOUND: there is no such damaged one. */
+enum status store_discard(struct store *s, uint64_t id);
+/* All messages: *pos starts at 0. */
+bool store_next(struct store *s, size_t *pos, struct store_row *ret);
+bool store_row(struct store *s, uint64_t id, struct store_row *ret);
+/* The message when it is awake, else NULL. */
 struct store_msg *store_find(struct store *s, uint64_t id);
+/* Messages in all, and those awake. */
+uint32_t store_count(const struct store *s, uint32_t *ret_awake);
+
 /* "01J5F8ZK9Q7XN": 13 characters of Crockford base 32, and back (any case). */
 enum { MSG_ID_TEXT = 13 };
 void msg_id_text(uint64_t id, char ret[MSG_ID_TEXT + 1]);
@@ -134,6 +169,9 @@ enum store_event_type {
 	STORE_DURABLE, /* msg is on stable storage */
 	STORE_FAILED,  /* msg could not be written; it is still there for the event and forgotten by the store after it: answer 451/421 */
 	STORE_READ,    /* cookie's reader can go on */
+	STORE_WOKEN,   /* msg is awake again */
+	STORE_PEEKED,  /* a look at msg */
+	STORE_UNREADABLE, /* the record of the parked message with the id in cookie is damaged: it is held */
 	STORE_ROOM,    /* there is room again: resume those that body_room paused */
 	STORE_FENCED,  /* the partition stopped; the trail's text is in reason */
 };

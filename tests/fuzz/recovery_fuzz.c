@@ -5,13 +5,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-static enum status on_record(void *ctx, const struct batch_header *b, const struct record_header *r, uint64_t off)
+static enum status on_record(void *ctx, const struct batch_header *b, const struct record_header *r, size_t rel)
 {
 	size_t *sum = ctx;
+	struct record_facts f;
 
 	CHECK(r->bytes >= sizeof(*r) && r->bytes % 8 == 0);
 	*sum += r->bytes;
-	CHECK(*sum <= b->record_bytes && off == 0);
+	CHECK(*sum <= b->record_bytes && rel + r->bytes == sizeof(*b) + *sum);
+	if (r->type == REC_MESSAGE && record_facts((const struct message_record *)(const void *)r, r->bytes, &f))
+		CHECK(f.head <= r->bytes && f.open <= f.nrcpt);
 	return ST_OK;
 }
 
@@ -36,10 +39,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		h.checksum = XXH3_64bits_withSeed(buf, sizeof(h) + h.record_bytes, 1);
 		memcpy(buf, &h, sizeof(h));
 	}
-	len = batch_parse(buf, size, 1, 0, on_record, &sum, &got);
+	len = batch_valid(buf, size, 1, &got);
 	CHECK(len <= size && len % BLOCK == 0);
 	if (len)
-		CHECK(sum == got.record_bytes);
+		CHECK(batch_records(buf, &got, on_record, &sum) == ST_OK && sum == got.record_bytes);
 out:
 	free(buf);
 	return 0;

@@ -104,8 +104,8 @@ class Sink:
                     for rcpt in rcpts if self.lmtp else rcpts[:1]:
                         replies.append(self._answer("end", rcpt, "250 2.0.0 taken"))
                     if any(x.startswith("2") for x in replies):
-                        self.count += 1
                         self.messages.append({"from": sender, "to": list(rcpts), "data": bytes(body)})
+                        self.count += 1
                     out = "\r\n".join(replies)
                 elif verb == "QUIT":
                     w.write(b"221 2.0.0 bye\r\n")

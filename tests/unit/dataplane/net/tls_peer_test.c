@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-#include "dataplane/net/transport.h"
+#include "dataplane/net/tls_session.h"
 
 struct made {
 	EVP_PKEY *key;

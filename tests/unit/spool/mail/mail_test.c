@@ -57,7 +57,7 @@ static void networks(void **state)
 static void envelopes_round_trip_and_survive_damage(void **state)
 {
 	struct env_rcpt rcpt[2] = { { SPAN("a@b.example"), SPAN("rfc822;A@b.example"), NOTIFY_FAILURE }, { SPAN("c@d.example"), SPAN(""), 0 } };
-	struct envelope e = { .arrived_wall_ns = 5, .sender = SPAN("s@x.example"), .helo = SPAN("h"), .client_port = 7, .body = BODY_8BITMIME,
+	struct envelope e = { .arrived_ns = 5, .sender = SPAN("s@x.example"), .helo = SPAN("h"), .client_port = 7, .body = BODY_8BITMIME,
 		.flags = ENV_TLS, .nrcpt = 2, .rcpt = rcpt }, got;
 	char buf[1024], bent[1024];
 	struct out o = out_of(buf, sizeof(buf));
