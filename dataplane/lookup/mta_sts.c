@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 #include "dataplane/lookup/rr.h"
+#include "dataplane/lookup/sts_answer.h"
 #include "dataplane/lookup/sts_link.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
@@ -37,13 +38,6 @@ struct entry {
 	char domain[];
 };
 
-/* An answer with a policy, in one piece. */
-struct with_policy {
-	struct sts_answer answer;
-	struct mta_sts_policy policy; /* borrows from text */
-	char text[];
-};
-
 struct sts {
 	struct dns *dns;
 	struct sts_link *link;
@@ -51,40 +45,7 @@ struct sts {
 	TAILQ_HEAD(, entry) busy;
 };
 
-/* ---- answers ---- */
-
-void sts_release(struct sts_answer *a)
-{
-	if (a && --a->refs == 0)
-		free(a);
-}
-
-static struct sts_answer *answer_new(enum sts_result result)
-{
-	struct sts_answer *a = calloc(1, sizeof(*a));
-
-	if (!a)
-		return NULL;
-	a->refs = 1;
-	a->result = result;
-	return a;
-}
-
-static struct sts_answer *answer_of_text(struct span text)
-{
-	struct with_policy *w = calloc(1, sizeof(*w) + text.n);
-
-	if (!w)
-		return NULL;
-	memcpy(w->text, text.p, text.n);
-	w->answer.refs = 1;
-	w->answer.result = STS_NONE;
-	if (mta_sts_parse(span_of(w->text, text.n), &w->policy) == ST_OK) {
-		w->answer.result = STS_POLICY;
-		w->answer.policy = &w->policy;
-	}
-	return &w->answer;
-}
+/* ---- entries and their answers ---- */
 
 static bool has_policy(const struct entry *e)
 {
@@ -131,39 +92,21 @@ static void finish_unknown(struct entry *e)
 	counter_add(C_STS_UNKNOWN, 1);
 	e->id[0] = '\0';
 	if (!has_policy(e))
-		replace_answer(e, answer_new(STS_UNKNOWN));
+		replace_answer(e, sts_answer_new(STS_UNKNOWN));
 	finish(e, FRESH_UNKNOWN_NS);
 }
 
 /* ---- weir-control ---- */
 
-static enum sts_fault fault_of(struct span word)
-{
-	return span_eq(word, SPAN("fetch")) ? STS_FAULT_FETCH : span_eq(word, SPAN("invalid")) ? STS_FAULT_INVALID :
-		span_eq(word, SPAN("webpki")) ? STS_FAULT_WEBPKI : STS_FAULT_NONE;
-}
-
-/* A packet of sts_ask.h; it may come when nobody waits any more. */
+/* It may come when nobody waits any more. */
 static void on_answer(void *ctx, struct span packet)
 {
 	struct sts *s = ctx;
-	struct span row = span_cut(&packet, '\n'), k, v;
-	struct sts_answer *a;
-	struct entry *e = NULL;
-	uint64_t left_s = 0;
-	char buf[512];
+	char domain[ADDRESS_DOMAIN_MAX + 1];
+	uint64_t left_s;
+	struct sts_answer *a = sts_answer_read(packet, domain, sizeof(domain), &left_s);
+	struct entry *e = a ? map_get(s->by_domain, span_str(domain)) : NULL;
 
-	a = packet.n ? answer_of_text(packet) : answer_new(STS_NONE);
-	while (a && row_next(&row, &k, &v, buf, sizeof(buf))) {
-		if (span_eq(k, SPAN("domain")))
-			e = map_get(s->by_domain, v);
-		else if (span_eq(k, SPAN("left_s")) && !span_u64(v, MTA_STS_AGE_MAX_S, &left_s))
-			left_s = 0;
-		else if (span_eq(k, SPAN("fault")))
-			a->fault = fault_of(v);
-		else if (span_eq(k, SPAN("detail")))
-			snprintf(a->detail, sizeof(a->detail), "%.*s", SPAN_FMT(v));
-	}
 	if (!e || (e->phase != STS_ASKING && e->phase != STS_IDLE)) {
 		sts_release(a);
 		return;
@@ -288,7 +231,7 @@ static void begin(struct entry *e, const struct sts_ask *ask)
 		ask_control(e, NULL);
 }
 
-/* ---- entries ---- */
+/* ---- making and forgetting ---- */
 
 static void entry_free(struct entry *e)
 {

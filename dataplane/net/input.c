@@ -252,6 +252,9 @@ const char *net_tls_text(const struct net_conn *c)
 
 enum tls_fault net_tls_fault(const struct net_conn *c, const char **ret_text)
 {
-	*ret_text = c->reason;
-	return c->tls ? tls_session_fault(c->tls, ret_text) : TLS_FAULT_HANDSHAKE;
+	enum tls_fault fault = c->tls ? tls_session_fault(c->tls, ret_text) : TLS_FAULT_HANDSHAKE;
+
+	if (fault == TLS_FAULT_HANDSHAKE)
+		*ret_text = c->tls && *tls_session_error(c->tls) ? tls_session_error(c->tls) : c->reason;
+	return fault;
 }
