@@ -25,6 +25,7 @@ POLICIES = {
     "wild.plain.example": policy("enforce", "*.plain.example"),
     "badcert.plain.example": policy("enforce", "mx-self.plain.example"),
     "othermx.plain.example": policy("enforce", "mx.elsewhere.example"),
+    "othername.plain.example": policy("enforce", "mx-alias.plain.example"),
     "clear.plain.example": policy("enforce", "mx-clear.plain.example"),
     "testing.plain.example": policy("testing", "mx-self.plain.example"),
     "off.plain.example": policy("none", "mx.elsewhere.example"),
@@ -93,6 +94,9 @@ class World:
             mx-clear A {CLEAR}
             {at}.mx-self TLSA 3 1 1 {zeros}
             insecure MX 10 mx-self
+            crossed MX 10 mx-wrong.signed.example.
+            mx-alias A {PKI}
+            othername MX 10 mx-alias
             good MX 10 mx-pki
             wild MX 10 mx-pki
             badcert MX 10 mx-self
@@ -236,6 +240,11 @@ def test_tlsa_of_an_unsigned_zone_means_nothing(node, world):
     delivered(node, world, "insecure.plain.example", SELF, "may")
 
 
+def test_tlsa_behind_an_unsigned_mx_means_nothing(node, world):
+    """Who can forge the MX has no use for a TLSA record of its own host."""
+    delivered(node, world, "crossed.plain.example", SELF, "may")
+
+
 def test_records_at_the_end_of_an_alias(node, world):
     delivered(node, world, "alias.signed.example", SELF, "dane")
     assert world.sinks[SELF].sni == "mx-right.signed.example"
@@ -272,6 +281,10 @@ def test_enforce_with_a_wrong_certificate_is_deferred(node, world):
 
 def test_enforce_with_an_exchanger_that_it_lacks_is_deferred(node, world):
     deferred(node, world, "othermx.plain.example", "does not have its mail exchanger mx-pki.plain.example")
+
+
+def test_enforce_with_a_good_certificate_of_another_name_is_deferred(node, world):
+    deferred(node, world, "othername.plain.example", "ostname mismatch")
 
 
 def test_enforce_without_tls_is_deferred(node, world):
