@@ -46,8 +46,9 @@ programs: $(PROGRAMS:%=$(B)/%) $(B)/signatures/weir-test.ndb $(MAN)
 
 # What Debian 12 must have; asked of apt only when something is missing, and only as root.
 DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ares-dev libclamav-dev libjemalloc-dev libyaml-dev \
-	libjansson-dev libmicrohttpd-dev libseccomp-dev libidn2-dev libxxhash-dev libcrypt-dev scdoc redis-server procps
-DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc
+	libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libseccomp-dev libidn2-dev libxxhash-dev libcrypt-dev scdoc redis-server procps
+DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc unbound ldnsutils \
+	nginx openssl
 deps-run:
 	@deploy/apt-missing $(DEPS_BUILD)
 deps:

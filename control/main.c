@@ -1,7 +1,6 @@
-/* weir-control: checks and publishes the configuration, compiles tables, serves metrics. See weir-control(8). */
+/* weir-control: checks and publishes the configuration, compiles tables, serves metrics, fetches MTA-STS policies, makes TLS reports. See weir-control(8). */
 #include <errno.h>
 #include <getopt.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,8 @@
 #include "control/generations.h"
 #include "control/metrics.h"
 #include "control/schema.h"
+#include "control/sts_server.h"
+#include "control/tls_reports.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/base/daemon.h"
@@ -232,11 +233,10 @@ static void log_errors(const char *text)
 static void serve(const char *config, const char *run_dir, int listener)
 {
 	while (!stopping) {
-		struct pollfd p = { .fd = listener, .events = POLLIN };
-
-		if (poll(&p, 1, 1000) > 0)
+		if (sts_server_wait(listener, 1000))
 			answer(listener, config, run_dir);
 		atomic_store(&counters_self->beat_ns, clock_mono_ns());
+		tls_reports_turn(run_dir);
 		if (reload) {
 			char *text = NULL;
 			size_t len = 0;
@@ -285,6 +285,12 @@ int main(int argc, char **argv)
 		log_flush();
 		return 1;
 	}
+	/* before workers may begin: a question that comes early waits in the socket */
+	if (sts_server_start(run_dir) != ST_OK) {
+		log_msg(LOG_LVL_ERROR, "start-failed", "%s", trail_text());
+		log_flush();
+		return 1;
+	}
 	if (!publish(config, run_dir, true, stderr) && !published_generation(run_dir)) {
 		log_flush();
 		return 1;
@@ -293,6 +299,7 @@ int main(int argc, char **argv)
 	log_flush();
 	serve(config, run_dir, listener);
 	metrics_stop();
+	sts_server_stop();
 	counters_close();
 	log_msg(LOG_LVL_INFO, "stopped", "in order");
 	log_flush();

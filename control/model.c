@@ -472,7 +472,7 @@ static bool route_target(struct reader *r, const yaml_node_t *at, uint32_t *kind
 
 void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t)
 {
-	static const char *const words[] = { "never", "may", "must", NULL };
+	static const char *const words[] = { "never", "may", "must", "verify", NULL };
 	const yaml_node_t *to = member(r, item, "to");
 	const char *tls = scalar(member(r, item, "tls"));
 	struct snap_host h[16];
@@ -484,7 +484,7 @@ void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_rout
 	if (tls && (w = find_word(words, tls)) >= 0)
 		t->tls = (uint32_t)w;
 	else if (tls)
-		complain(r->m, item, "routes: tls \"%s\" is not possible; write never, may or must", tls);
+		complain(r->m, item, "routes: tls \"%s\" is not possible; write never, may, must or verify", tls);
 	if (!to) {
 		complain(r->m, item, "routes: \"to\" is missing; write smtp:HOST:PORT, lmtp:HOST:PORT or mx");
 	} else if (to->type == YAML_SEQUENCE_NODE) {
@@ -849,6 +849,8 @@ static void check_together(struct model *m)
 		complain(m, NULL, "hostname: \"%s\" is not a host name", host);
 	if (s->tls_cert.len != 0 && s->tls_key.len == 0)
 		complain(m, NULL, "tls.certificate is there without tls.key");
+	if (s->ca_file.len && access(m->bytes + s->ca_file.off, R_OK) < 0)
+		complain(m, NULL, "tls.ca_file: %s: %s", m->bytes + s->ca_file.off, strerror(errno));
 	if (!s->listeners.n)
 		complain(m, NULL, "listen: at least one address is needed");
 	check_auth(m);

@@ -2,7 +2,7 @@
 
 static const char *const mode_words[] = { "off", "monitor", "defer", NULL };
 static const char *const scan_down_words[] = { "tempfail", "hold", NULL };
-static const char *const tls_words[] = { "never", "may", "must", NULL };
+static const char *const tls_words[] = { "never", "may", "must", "verify", NULL };
 static const char *const engine_words[] = { "clamav", "trivial", NULL };
 static const char *const level_words[] = { "debug", "info", "warn", "error", NULL };
 static const char *const transport_words[] = { "io_uring", NULL };
@@ -29,15 +29,19 @@ const struct schema_row schema[] = {
 		"Networks whose clients may send to anywhere: NETWORK, or {network: NETWORK, class: robust|fragile, rate: NUMBER|none, name: TEXT}. The most specific one counts." },
 	{ "local_domains", T_TABLE, AT(domains), "[]", 0, 1000000, NULL, RELOAD_LIVE, "Domains to which everybody may send." },
 	{ "routes", T_TABLE, AT(routes), "[]", 0, 1000000, NULL, RELOAD_LIVE,
-		"Where domains go: {domain: NAME, to: \"smtp:HOST:PORT\" | \"lmtp:HOST:PORT\" | mx | a list of the same kind, tls: never|may|must}. A name that begins with a dot stands for all sub-domains, \"*\" for everything else." },
+		"Where domains go: {domain: NAME, to: \"smtp:HOST:PORT\" | \"lmtp:HOST:PORT\" | mx | a list of the same kind, tls: never|may|must|verify}. A name that begins with a dot stands for all sub-domains, \"*\" for everything else." },
 	{ "mail_domains", T_TABLE, AT(mail_domains), "[]", 0, 1000000, NULL, RELOAD_LIVE,
 		"Managed mail domains, compiled into tables; everybody may send to them. {domain: NAME} with one of: aliases: FILE (with forwarding: FILE and unlisted: refuse|deliver); retired: TEXT; long_form_of: DOMAIN; forward: ADDRESS; to: NEXT-HOP as in routes; backup_mx: yes. Rules C6, C7, C8, B1." },
 	{ "tables.keep", T_U32, AT(tables_keep), "10", 2, 1000, NULL, RELOAD_LIVE, "Generations of compiled tables that are kept for a rollback. Rule C1." },
 	{ "dns.servers", T_TABLE, AT(dns_servers), "[]", 0, 8, NULL, RELOAD_RESTART, "Resolvers, \"ADDRESS:PORT\"; empty: those of /etc/resolv.conf." },
 	{ "dns.timeout", T_DURATION, AT(dns_timeout_ns), "10s", S / 10, 60 * S, NULL, RELOAD_RESTART, "Time for a DNS question, all tries together." },
+	{ "dns.validates", T_BOOL, AT(dns_validates), "no", 0, 0, NULL, RELOAD_RESTART,
+		"The resolvers validate DNSSEC, and nobody can forge answers on the way from them (best on the loopback): their AD bit is believed. DANE needs it." },
 	{ "tls.certificate", T_STRING, AT(tls_cert), "", 0, 0, NULL, RELOAD_LIVE,
 		"PEM file with the certificate and its chain. Default: a self-signed one, which weir run makes in the run directory." },
 	{ "tls.key", T_STRING, AT(tls_key), "", 0, 0, NULL, RELOAD_LIVE, "PEM file with the private key." },
+	{ "tls.ca_file", T_STRING, AT(ca_file), "", 0, 0, NULL, RELOAD_LIVE,
+		"PEM file of the authorities by which certificates of mail exchangers and MTA-STS policy hosts are verified. Default: those of the system." },
 	{ "spool.directory", T_STRING, AT(spool_dir), "", 0, 0, NULL, RELOAD_RESTART, "Where the log of each partition lives. Default: RUN/spool." },
 	{ "spool.partitions", T_U32, AT(partitions), "0", 0, 64, NULL, RELOAD_RESTART, "Partitions; 0: one per worker. Never fewer than there are on the disk." },
 	{ "spool.segment", T_SIZE, AT(segment_bytes), "64M", 4 * MIB, 1024 * MIB, NULL, RELOAD_RESTART, "Size of new log segments." },
@@ -91,7 +95,15 @@ const struct schema_row schema[] = {
 	{ "delivery.queue_life", T_DURATION, AT(queue_life_ns), "5d", S, 0, NULL, RELOAD_LIVE, "After this time a message is returned." },
 	{ "delivery.bounce_life", T_DURATION, AT(bounce_life_ns), "2d", S, 0, NULL, RELOAD_LIVE, "The same for messages without a sender." },
 	{ "delivery.delay_notice", T_DURATION, AT(delay_notice_ns), "4h", 0, 0, NULL, RELOAD_LIVE, "After this time the sender is told once; 0s: never." },
-	{ "delivery.tls", T_ENUM, AT(outbound_tls), "may", 0, 0, tls_words, RELOAD_LIVE, "TLS to mail exchangers: opportunistic by default." },
+	{ "delivery.tls", T_ENUM, AT(outbound_tls), "may", 0, 0, tls_words, RELOAD_LIVE, "TLS to mail exchangers: never, opportunistic (may), mandatory without a look at the certificate (must), or with one that is valid for the host's name (verify). DANE and MTA-STS make may and must stricter, never looser." },
+	{ "delivery.dane", T_BOOL, AT(dane), "yes", 0, 0, NULL, RELOAD_LIVE,
+		"Obey TLSA records of mail exchangers (RFC 7672). Only with dns.validates; takes precedence over MTA-STS." },
+	{ "delivery.mta_sts", T_BOOL, AT(mta_sts), "yes", 0, 0, NULL, RELOAD_LIVE, "Look for MTA-STS policies of recipients' domains and obey them (RFC 8461)." },
+	{ "delivery.mta_sts_port", T_U32, AT(mta_sts_port), "443", 1, 65535, NULL, RELOAD_LIVE, "Port of https on policy hosts." },
+	{ "delivery.mta_sts_timeout", T_DURATION, AT(mta_sts_timeout_ns), "20s", S / 10, 300 * S, NULL, RELOAD_LIVE,
+		"The first delivery to a domain waits no longer for its MTA-STS policy, and then goes without." },
+	{ "delivery.tls_reports", T_BOOL, AT(tls_reports), "yes", 0, 0, NULL, RELOAD_LIVE,
+		"Count how TLS went by policy domain, and write a report a day (RFC 8460) to RUN/tls-reports." },
 	{ "delivery.port", T_U32, AT(smtp_port), "25", 1, 65535, NULL, RELOAD_LIVE, "Port of mail exchangers." },
 	{ "delivery.connections_per_destination", T_U32, AT(dest_conns_max), "20", 1, 1000, NULL, RELOAD_LIVE, "Of one worker." },
 	{ "delivery.connections", T_U32, AT(outbound_conns_max), "1000", 1, 20000, NULL, RELOAD_RESTART, "Delivery connections of a worker in all." },

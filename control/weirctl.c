@@ -212,6 +212,24 @@ static void print_degraded(const struct totals *t)
 		printf("  nothing\n");
 }
 
+/* F4: which policies can hold. */
+static void print_tls(const struct totals *t)
+{
+	bool dane = t->v[C_DNS_VALIDATES];
+
+	printf("Outbound TLS\n  connections with TLS %llu, TLS failed %llu; by DANE %llu, by MTA-STS %llu, hosts refused %llu\n",
+		(unsigned long long)t->v[C_TLS_OUT], (unsigned long long)t->v[C_TLS_OUT_FAILED], (unsigned long long)t->v[C_TLS_OUT_DANE],
+		(unsigned long long)t->v[C_TLS_OUT_STS], (unsigned long long)t->v[C_TLS_OUT_REFUSED]);
+	if (!dane)
+		printf("  no DANE: the resolver is not known to validate DNSSEC (dns.validates)\n");
+	else
+		printf("  DANE: %llu DNS answers were validated%s\n", (unsigned long long)t->v[C_DNS_SECURE],
+			t->v[C_DNS_SECURE] ? "" : ": does the resolver validate as dns.validates says?");
+	if (t->v[C_STS_UNKNOWN])
+		printf("  MTA-STS: %llu look-ups that weir-control did not answer went on without a policy\n",
+			(unsigned long long)t->v[C_STS_UNKNOWN]);
+}
+
 static int cmd_status(void)
 {
 	struct totals t = { .processes = as_json ? json_array() : NULL };
@@ -243,6 +261,7 @@ static int cmd_status(void)
 		(unsigned long long)t.v[C_QUEUE_RCPTS], (unsigned long long)t.v[C_QUEUE_MSGS], (unsigned long long)t.v[C_HELD_MSGS]);
 	printf("  sessions open %llu, refused %llu; over the rate limit %llu, deferred for it %llu\n", (unsigned long long)t.v[C_SESSIONS_OPEN],
 		(unsigned long long)t.v[C_SESSIONS_REFUSED], (unsigned long long)t.v[C_RATE_OVER], (unsigned long long)t.v[C_RATE_DEFERRED]);
+	print_tls(&t);
 	printf("Degraded\n");
 	print_degraded(&t);
 	printf("Workers\n");

@@ -26,7 +26,7 @@ static void settle_all(struct bounce *b, enum rcpt_state state)
 
 	for (uint32_t k = 0; k < b->nrcpt; k++) {
 		mail->m->rcpt[b->rcpt[k].index].busy = 0;
-		mail_settle(mail, b->rcpt[k].index, state, &b->rcpt[k].reply, state == RCPT_QUEUED ? next : 0, span_str(b->remote));
+		mail_settle(mail, b->rcpt[k].index, state, &b->rcpt[k].reply, state == RCPT_QUEUED ? next : 0, (struct remote){ .host = span_str(b->remote) });
 	}
 }
 

@@ -27,7 +27,7 @@ static enum status config_tls(struct config *c)
 {
 	const char *cert = snap_cstr(&c->snap, c->set->tls_cert);
 	const char *key = snap_cstr(&c->snap, c->set->tls_key);
-	enum status st = tls_client_new(false, NULL, &c->tls_client);
+	enum status st = tls_client_new(snap_cstr(&c->snap, c->set->ca_file), &c->tls_client);
 
 	if (st == ST_OK && *cert)
 		st = tls_server_new(cert, key, &c->tls_server);

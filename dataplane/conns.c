@@ -3,7 +3,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "dataplane/smtp/client.h"
+#include "dataplane/peer.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/mail/header.h"
@@ -33,6 +33,8 @@ struct out_conn {
 	uint64_t deadline_ns;
 	struct dns_query *query;
 	struct dns_answer *mx, *addr;
+	struct peer peer;    /* whom it may talk to */
+	bool host_asked;     /* peer_host has the say; else peer_domain */
 	uint32_t next_host, next_addr;
 	uint16_t port;
 	char host[256];      /* being tried or connected */
@@ -54,6 +56,7 @@ struct out_conn {
 static void next_host(struct out_conn *c);
 static void next_addr(struct out_conn *c);
 static void conn_talk(struct out_conn *c, struct net_event *ev);
+static void on_peer(void *ctx);
 
 static void deadline(struct out_conn *c, uint64_t after_ns)
 {
@@ -81,6 +84,7 @@ void conn_open(struct dest *d)
 	c->timer.kind = TIMER_CONN;
 	d->nconnecting++;
 	outbound_count_conn(d, 1);
+	peer_init(&c->peer, c->w, c->cfg, d, on_peer, c);
 	reply_set(&c->failure, 451, "4.4.1", "No host of %s answers", d->key);
 	next_host(c);
 }
@@ -100,6 +104,7 @@ static void conn_free(struct out_conn *c)
 	struct dest *d = c->dest;
 
 	release_answers(c);
+	peer_done(&c->peer);
 	if (c->mx)
 		dns_answer_release(c->mx);
 	if (c->phase == CONN_RESOLVING || c->phase == CONN_CONNECTING)
@@ -128,6 +133,7 @@ static void give_up(struct out_conn *c)
 	log_begin(&l, LOG_LVL_INFO, "unreachable");
 	log_str(&l, "dest", d->key);
 	log_span(&l, "reply", out_span(&o));
+	log_str(&l, "tls_policy", c->peer.decision.name);
 	log_emit(&l);
 	conn_free(c);
 	if (d->nconns == d->nconnecting)
@@ -136,17 +142,50 @@ static void give_up(struct out_conn *c)
 
 /* ---- finding a host ---- */
 
+/* What the connection to c->host must be is known: connects, or goes on with the next host. */
+static void judge_host(struct out_conn *c)
+{
+	if (c->peer.decision.refuse) {
+		c->failure = c->peer.decision.reply;
+		next_host(c);
+		return;
+	}
+	next_addr(c);
+}
+
+static void on_peer(void *ctx)
+{
+	struct out_conn *c = ctx;
+
+	if (c->host_asked)
+		judge_host(c);
+	else
+		next_host(c);
+}
+
+/* RFC 7672 2.2.1: the names of mail exchangers must be as trustworthy as their addresses; those of routes are the operator's. */
+static void ask_peer(struct out_conn *c)
+{
+	bool secure = c->dest->kind != ROUTE_MX || (c->mx && c->mx->secure);
+
+	c->host_asked = true;
+	if (peer_host(&c->peer, c->host, c->port, secure, c->addr) == ST_OK)
+		judge_host(c);
+}
+
 static void take_addresses(struct out_conn *c, struct dns_answer *a)
 {
 	c->addr = a;
 	c->next_addr = 0;
 	if (a->result != DNS_FOUND) {
-		reply_set(&c->failure, a->result == DNS_TEMPFAIL ? 451 : 550, a->result == DNS_TEMPFAIL ? "4.4.3" : "5.4.4",
-			"Address of %s: %s", c->host, a->text);
+		bool later = a->result == DNS_TEMPFAIL, earlier = c->next_host > 1 && reply_is_temporary(&c->failure);
+
+		if (later || !earlier) /* a host that may be there later keeps one that does not exist from being the end of it */
+			reply_set(&c->failure, later ? 451 : 550, later ? "4.4.3" : "5.4.4", "Address of %s: %s", c->host, a->text);
 		next_host(c);
 		return;
 	}
-	next_addr(c);
+	ask_peer(c);
 }
 
 static void on_addresses(void *ctx, struct dns_answer *a)
@@ -165,7 +204,7 @@ static void resolve_host(struct out_conn *c)
 
 	if (ip_parse(span_str(c->host), c->ip) == ST_OK) {
 		c->next_addr = UINT32_MAX; /* next_addr tries c->ip, once */
-		next_addr(c);
+		ask_peer(c);
 		return;
 	}
 	st = dns_addr(c->w->dns, span_str(c->host), on_addresses, c, &a, &c->query);
@@ -259,7 +298,7 @@ static void next_mx(struct out_conn *c)
 	}
 	if ((c->next_host == 0 && !mx_usable(c)) || c->next_host >= mx_better(c))
 		give_up(c);
-	else
+	else if (peer_domain(&c->peer) == ST_OK)
 		set_host(c, span_str(c->mx->mx[c->next_host].name), port);
 }
 
@@ -270,6 +309,7 @@ static void next_host(struct out_conn *c)
 	uint32_t n = 0;
 
 	c->phase = CONN_RESOLVING;
+	c->host_asked = false;
 	release_answers(c);
 	if (c->dest->kind == ROUTE_MX) {
 		next_mx(c);
@@ -447,7 +487,7 @@ static void delivery_end(struct out_conn *c)
 {
 	struct delivery *dl = c->dl;
 	struct reply lost;
-	struct span remote = span_str(c->host);
+	struct remote remote = peer_remote(&c->peer, c->conn);
 	bool unheard = true;
 
 	if (c->reader)
@@ -571,9 +611,11 @@ static bool conn_act(struct out_conn *c, enum client_action act)
 	case CLI_STARTTLS:
 		conn_flush(c);
 		c->starting_tls = true;
-		net_start_tls(c->conn, c->cfg->tls_client, span_str(c->host));
+		peer_start_tls(&c->peer, c->conn);
 		return false;
 	case CLI_READY:
+		if (c->client.tls_missing)
+			peer_tls_missing(&c->peer, c->conn);
 		return conn_ready(c);
 	case CLI_BODY:
 		if (!conn_flush(c))
@@ -640,7 +682,7 @@ static void on_connected(struct out_conn *c)
 	counter_add(C_OUT_CONNS, 1);
 	c->client_cfg = (struct smtp_client_config){
 		.hostname = snap_span(&c->cfg->snap, c->cfg->set->hostname),
-		.tls = c->no_tls ? CLIENT_TLS_NEVER : (enum client_tls)c->dest->tls,
+		.tls = peer_connected(&c->peer, c->ip, c->no_tls),
 		.lmtp = c->dest->kind == ROUTE_LMTP,
 	};
 	smtp_client_init(&c->client, &c->client_cfg);
@@ -653,7 +695,7 @@ static void try_next(struct out_conn *c)
 	c->conn = NULL;
 	if (c->phase == CONN_TALKING)
 		c->dest->nconnecting++;
-	if (c->tls_failed && c->dest->tls == SNAP_TLS_MAY && !c->no_tls) {
+	if (c->tls_failed && c->peer.decision.level == TLS_LEVEL_MAY && !c->no_tls) {
 		c->no_tls = true;
 		connect_to(c);
 		return;
@@ -676,7 +718,10 @@ static void on_closed(struct out_conn *c, const struct net_event *ev)
 	if (!useful && (c->phase == CONN_TALKING || c->client.failure.code)) {
 		if (c->starting_tls) {
 			c->tls_failed = true;
-			reply_set(&c->failure, 451, "4.7.5", "TLS with %s: %s", c->host, ev->reason);
+			peer_tls_failed(&c->peer, ev->conn, &c->failure);
+		} else if (c->client.tls_missing && !reply_is_ok(&c->client.failure)) {
+			peer_tls_missing(&c->peer, ev->conn);
+			c->failure = c->client.failure;
 		} else if (c->client.failure.code) {
 			reply_set(&c->failure, 451, "4.4.2", "%s refused the session: %u %.*s", c->host, c->client.failure.code,
 				SPAN_FMT(reply_text(&c->client.failure)));
@@ -719,7 +764,7 @@ void conn_net_event(struct worker *w, struct net_event *ev)
 		break;
 	case NET_TLS_ON:
 		c->starting_tls = false;
-		counter_add(C_TLS_OUT, 1);
+		peer_tls_on(&c->peer, c->conn);
 		smtp_client_tls_done(&c->client, true);
 		conn_talk(c, NULL);
 		net_resume(c->conn);

@@ -156,7 +156,7 @@ static void begin_tls(struct session *s)
 {
 	s->waits = WAITS_TLS;
 	if (s->cfg->tls_server)
-		net_start_tls(s->conn, s->cfg->tls_server, SPAN_NONE);
+		net_start_tls(s->conn, s->cfg->tls_server, NULL);
 	else
 		net_abort(s->conn); /* the certificate was taken out of the configuration since the start */
 }

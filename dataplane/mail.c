@@ -321,7 +321,7 @@ bool mail_park(struct mail *mail, uint64_t due_ns, uint32_t tag)
 	return true;
 }
 
-void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns, struct span remote)
+void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns, struct remote remote)
 {
 	static const char *const event[] = { [RCPT_QUEUED] = "deferred", [RCPT_DELIVERED] = "delivered", [RCPT_BOUNCED] = "bounced",
 		[RCPT_DELETED] = "deleted", [RCPT_DROPPED] = "dropped" };
@@ -337,8 +337,12 @@ void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const str
 		counter_sub(C_QUEUE_RCPTS, 1);
 	mail_log_begin(&l, LOG_LVL_INFO, event[state], mail);
 	log_span(&l, "to", mail->m->env.rcpt[i].addr);
-	if (remote.n)
-		log_span(&l, "remote", remote);
+	if (remote.host.n)
+		log_span(&l, "remote", remote.host);
+	if (remote.policy.n) {
+		log_span(&l, "tls_policy", remote.policy);
+		log_span(&l, "tls", remote.tls);
+	}
 	if (reply) {
 		reply_line(reply, &o);
 		log_span(&l, "reply", out_span(&o));
@@ -392,7 +396,7 @@ uint32_t mail_delete(struct mail *mail, struct span who)
 	reply_set(&r, 554, "5.7.0", "deleted by %.*s", SPAN_FMT(who));
 	for (uint32_t i = 0; i < m->env.nrcpt; i++)
 		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy) {
-			mail_settle(mail, i, RCPT_DELETED, &r, 0, SPAN_NONE);
+			mail_settle(mail, i, RCPT_DELETED, &r, 0, REMOTE_NONE);
 			n++;
 		}
 	mail_finish(mail);

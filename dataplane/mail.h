@@ -13,6 +13,14 @@
 
 struct session;
 
+/* Who answered a delivery, for the log: empty when nobody did. */
+struct remote {
+	struct span host;
+	struct span policy; /* the TLS policy that held, as in policy/tls_policy.h */
+	struct span tls;    /* version and cipher; "none" */
+};
+#define REMOTE_NONE ((struct remote){ 0 })
+
 enum mail_verdict {
 	VERDICT_NONE,
 	VERDICT_CLEAN,
@@ -57,7 +65,7 @@ void mail_go_on(struct mail *mail);
 /* Out of memory until due_ns (monotonic). False: something is under way, or the spool cannot now. The mail is gone when true. */
 bool mail_park(struct mail *mail, uint64_t due_ns, uint32_t tag);
 /* One recipient's outcome, in the log before anything is done about it. final states end it; RCPT_QUEUED defers until next_ns. */
-void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns, struct span remote);
+void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns, struct remote remote);
 /* Ends it when nothing is left to do. The mail may be gone after this. */
 void mail_finish(struct mail *mail);
 /* Operator's hand. */

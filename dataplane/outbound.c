@@ -237,7 +237,7 @@ static bool wants_delay_notice(const struct mail *mail, uint32_t i, uint64_t now
 }
 
 /* A temporary failure: later again, or never again when the message is too old. */
-static void rcpt_temporary(struct mail *mail, uint32_t i, const struct reply *why, struct span remote, struct outcome *oc)
+static void rcpt_temporary(struct mail *mail, uint32_t i, const struct reply *why, struct remote remote, struct outcome *oc)
 {
 	const struct snap_settings *set = mail->w->cfg->set;
 	struct store_msg *m = mail->m;
@@ -275,7 +275,7 @@ static void outcome_finish(struct mail *mail, struct outcome *oc, struct span re
 	outbound_rest(mail);
 }
 
-void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct span remote)
+void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct remote remote)
 {
 	struct mail *mail = dl->mail;
 	struct outbound *o = mail->w->outbound;
@@ -296,7 +296,7 @@ void outbound_result(struct delivery *dl, const struct reply *result, const stru
 	}
 	o->nbusy--;
 	delivery_free(dl);
-	outcome_finish(mail, &oc, remote);
+	outcome_finish(mail, &oc, remote.host);
 }
 
 void outbound_dest_failed(struct dest *d, const struct reply *why)
@@ -314,7 +314,7 @@ void outbound_dest_failed(struct dest *d, const struct reply *why)
 			d->down_until_ns = 0;
 	}
 	while ((dl = outbound_pick(d)))
-		outbound_result(dl, NULL, why, SPAN_NONE);
+		outbound_result(dl, NULL, why, REMOTE_NONE);
 }
 
 /* ---- putting and picking ---- */
@@ -411,12 +411,12 @@ static void put_rcpt(struct mail *mail, uint32_t i, struct outcome *oc, struct d
 		return;
 	}
 	if (d && d->down_until_ns > w->now_ns) {
-		rcpt_temporary(mail, i, d->down_reply, SPAN_NONE, oc);
+		rcpt_temporary(mail, i, d->down_reply, REMOTE_NONE, oc);
 		return;
 	}
 	if (!d || !fill(mail, d, i)) {
 		reply_set(&r, 451, "4.3.0", "Out of memory");
-		rcpt_temporary(mail, i, &r, SPAN_NONE, oc);
+		rcpt_temporary(mail, i, &r, REMOTE_NONE, oc);
 		return;
 	}
 	if (d->filling_for != mail) {

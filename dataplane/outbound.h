@@ -68,7 +68,7 @@ struct delivery *outbound_pick(struct dest *d);
 /* Puts it back at the front: nothing was said about it. */
 void outbound_unpick(struct delivery *dl);
 /* What became of each recipient: result[i] for dl->rcpt[i]; code 0: no answer, failure says why. The delivery is gone after this. */
-void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct span remote);
+void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct remote remote);
 /* The destination cannot be reached (temporary) or does not exist (permanent): everything that waits gets this. */
 void outbound_dest_failed(struct dest *d, const struct reply *why);
 /* A connection of it ended or became idle: before the turn ends its queue is looked at. */

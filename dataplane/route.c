@@ -9,8 +9,11 @@ struct span route_address(const struct snapshot *snap, struct span rcpt)
 	return span_eq_nocase(rcpt, SPAN("postmaster")) && postmaster.n ? postmaster : rcpt;
 }
 
+/* Routes to the same hosts with another demand for TLS do not share connections. */
 static void key_hosts(const struct snapshot *snap, const struct snap_route *r, struct out *key)
 {
+	static const char *const tls[] = { [SNAP_TLS_NEVER] = " tls=never", [SNAP_TLS_MAY] = "", [SNAP_TLS_MUST] = " tls=must",
+		[SNAP_TLS_VERIFY] = " tls=verify" };
 	uint32_t n;
 	const struct snap_host *h = snap_hosts(snap, r->hosts, &n);
 
@@ -22,6 +25,7 @@ static void key_hosts(const struct snapshot *snap, const struct snap_route *r, s
 		out_char(key, ':');
 		out_u64(key, h[i].port);
 	}
+	out_str(key, tls[r->tls]);
 }
 
 enum status route_rcpt(const struct snapshot *snap, struct span rcpt, char *buf, struct next_hop *ret)

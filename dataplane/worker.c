@@ -13,10 +13,11 @@
 #include "dataplane/mail.h"
 #include "dataplane/outbound.h"
 #include "dataplane/scan.h"
+#include "dataplane/tls_report.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
-enum { URING_ENTRIES = 4096, STOP_GRACE_S = 8 };
+enum { URING_ENTRIES = 4096, STOP_GRACE_S = 8, TLS_REPORT_S = 5 };
 
 /* ---- events ---- */
 
@@ -119,6 +120,8 @@ static void tick(struct worker *w, struct timer *t)
 	auth_tick(w);
 	scan_tick(w->scan);
 	outbound_tick(w);
+	if (++w->ticks % TLS_REPORT_S == 0)
+		tls_report_flush(w->tls_report);
 	counter_set(C_REDIS_UP, shared_is_up(w->shared));
 	counter_set(C_ARENA_USED, arena_used(w->arena));
 }
@@ -135,18 +138,20 @@ static timer_fn *const on_timer[TIMER_NKIND] = {
 
 static uint64_t timers(struct worker *w)
 {
-	uint64_t wait, dns, redis, dovecot = UINT64_MAX;
+	uint64_t wait, dns, redis, sts, dovecot = UINT64_MAX;
 	struct timer *t;
 
 	while ((t = wheel_expire(w->wheel, w->now_ns)))
 		on_timer[t->kind](w, t);
 	dns_turn(w->dns, w->now_ns, &dns);
 	shared_turn(w->shared, w->now_ns, &redis);
+	sts_turn(w->sts, w->now_ns, &sts);
 	if (w->dovecot)
 		dovecot_turn(w->dovecot, w->now_ns, &dovecot);
 	wait = wheel_wait_ns(w->wheel, w->now_ns);
 	wait = dns < wait ? dns : wait;
 	wait = dovecot < wait ? dovecot : wait;
+	wait = sts < wait ? sts : wait;
 	for (uint32_t i = 0; i < w->nstore; i++) {
 		uint64_t due = store_next_due(w->store[i]);
 
@@ -264,8 +269,10 @@ static enum status open_lookups(struct worker *w)
 		out_fmt(&o, "%s%s%.*s%s:%u", i ? "," : "", v6 ? "[" : "", SPAN_FMT(name), v6 ? "]" : "", h[i].port);
 	}
 	servers[o.n] = '\0';
-	st = dns_new(&w->uring, &(struct dns_config){ .servers = servers, .timeout_ns = set->dns_timeout_ns, .cache_max = 100000 }, &w->dns);
-	if (st != ST_OK)
+	st = dns_new(&w->uring, &(struct dns_config){ .servers = servers, .timeout_ns = set->dns_timeout_ns, .cache_max = 100000,
+		.validates = set->dns_validates }, &w->dns);
+	if (st != ST_OK || (st = sts_new(&w->uring, w->dns, w->opt->run_dir, &w->sts)) != ST_OK ||
+		(st = tls_report_new(w->opt->run_dir, w->opt->index, &w->tls_report)) != ST_OK)
 		return st;
 	return shared_new(&w->uring, &(struct shared_config){ .redis = snap_cstr(&w->cfg->snap, set->redis), .budget_ns = set->redis_budget_ns,
 		.local_max = 100000 }, &w->shared);
@@ -343,7 +350,9 @@ void worker_done(struct worker *w)
 	dovecot_free(w->dovecot);
 	shared_free(w->shared);
 	dns_free(w->dns);
+	tls_report_free(w->tls_report);
 	counters_close();
 	uring_done(&w->uring);
+	sts_free(w->sts);
 	log_flush();
 }

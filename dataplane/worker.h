@@ -11,6 +11,7 @@
 #include "dataplane/lookup/dns.h"
 #include "dataplane/lookup/dovecot.h"
 #include "dataplane/lookup/passwords.h"
+#include "dataplane/lookup/mta_sts.h"
 #include "dataplane/lookup/shared.h"
 #include "dataplane/net/net.h"
 #include "dataplane/smtp/server.h"
@@ -79,11 +80,14 @@ struct worker {
 	struct passwords *passwords; /* NULL: no submission service, or Dovecot's */
 	struct dovecot *dovecot;     /* NULL: no submission service, or the password file's */
 	struct snap_listener listener[WORKER_LISTENERS_MAX]; /* what the sockets are, whatever a later configuration says */
+	struct sts *sts;
+	struct tls_report *tls_report;
 	struct inbound *inbound;
 	struct scan *scan;
 	struct outbound *outbound;
 	struct command *command;
 	struct timer tick;
+	uint64_t ticks;
 	uint64_t now_ns; /* monotonic, of this turn */
 	struct tables tables; /* those in use; nothing points into them from one turn to the next */
 	struct generation *generation;

@@ -9,11 +9,17 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 #include <unistd.h>
+#include "dataplane/lookup/answer.h"
+#include "dataplane/lookup/rr.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/base/map.h"
 
-enum { MX_USED = 20, ADDR_USED = 32, SOCKS = 64, TTL_MAX_S = 86400, TTL_NEGATIVE_S = 60, TTL_MIN_S = 1 };
+enum { EDNS_SIZE = 1232, SOCKS = 64, TTL_MAX_S = 86400, TTL_NEGATIVE_S = 60 };
+
+/* What is asked for; also the first letter of the cache's key. */
+enum kind { KIND_MX = 'm', KIND_ADDR = 'a', KIND_TXT = 't', KIND_TLSA = 'l' };
+enum { TYPE_TLSA = 52 };
 
 struct dns_query {
 	TAILQ_ENTRY(dns_query) entry; /* among the finished */
@@ -22,7 +28,9 @@ struct dns_query {
 	void *ctx;
 	struct dns_answer *answer;
 	uint32_t pending, ttl_s;
-	bool is_mx, temporary, nxdomain;
+	enum kind kind;
+	bool temporary, nxdomain;
+	bool secure; /* every message so far had the AD bit */
 	char name[256];
 };
 
@@ -34,6 +42,7 @@ struct cached {
 struct sock {
 	int fd;
 	uint32_t gen;
+	uint64_t poll; /* user_data of the poll under way */
 	bool used, in, out, polling;
 };
 
@@ -61,6 +70,21 @@ static void sock_arm(struct dns *d, struct sock *k)
 	sqe = uring_sqe(d->uring);
 	io_uring_prep_poll_add(sqe, k->fd, (k->in ? POLLIN : 0) | (k->out ? POLLOUT : 0));
 	uring_tag(sqe, URING_DNS, 0, (uint32_t)(k - d->sock), k->gen);
+	k->poll = sqe->user_data;
+}
+
+/* Takes a poll back: it would keep a socket that c-ares closes, and does not know what is waited for now. A completion that comes yet dies by its generation. */
+static void sock_disarm(struct dns *d, struct sock *k)
+{
+	struct io_uring_sqe *sqe;
+
+	if (k->polling && !d->freeing) {
+		sqe = uring_sqe(d->uring);
+		io_uring_prep_cancel64(sqe, k->poll, 0);
+		uring_tag(sqe, URING_NONE, 0, 0, 0);
+	}
+	k->polling = false;
+	k->gen = ++d->next_gen & 0xffffff;
 }
 
 static void on_sock_state(void *data, ares_socket_t fd, int readable, int writable)
@@ -71,9 +95,11 @@ static void on_sock_state(void *data, ares_socket_t fd, int readable, int writab
 	for (int i = 0; i < SOCKS; i++)
 		if (d->sock[i].used && d->sock[i].fd == fd)
 			k = &d->sock[i];
-	if (!readable && !writable) { /* it is being closed: a poll under way belongs to an old generation now */
-		if (k)
-			*k = (struct sock){ .gen = ++d->next_gen & 0xffffff };
+	if (!readable && !writable) { /* it is being closed */
+		if (k) {
+			sock_disarm(d, k);
+			*k = (struct sock){ .gen = k->gen };
+		}
 		return;
 	}
 	for (int i = 0; i < SOCKS && !k; i++)
@@ -83,6 +109,8 @@ static void on_sock_state(void *data, ares_socket_t fd, int readable, int writab
 		}
 	if (!k)
 		return; /* more sockets than servers: those queries end by their time */
+	if (k->in != (bool)readable || k->out != (bool)writable)
+		sock_disarm(d, k); /* TCP: first for what comes, then also for when the question can go */
 	k->in = readable;
 	k->out = writable;
 	sock_arm(d, k);
@@ -103,173 +131,12 @@ static void on_completion(void *ctx, const struct uring_event *ev)
 		sock_arm(d, k);
 }
 
-/* ---- answers ---- */
-
-void dns_answer_release(struct dns_answer *a)
-{
-	if (!a || --a->refs)
-		return;
-	free(a->mx);
-	free(a->addr);
-	free(a);
-}
-
-/* The smallest TTL of the answer section; c-ares does not give that of MX records. Bounded by the packet. */
-static uint32_t answer_ttl(const unsigned char *buf, int len)
-{
-	const unsigned char *p = buf + HFIXEDSZ;
-	uint32_t ttl = TTL_MAX_S;
-	unsigned count;
-	char *name;
-	long n;
-
-	if (len < HFIXEDSZ)
-		return TTL_MIN_S;
-	if (ares_expand_name(p, buf, len, &name, &n) != ARES_SUCCESS)
-		return TTL_MIN_S;
-	ares_free_string(name);
-	p += n + QFIXEDSZ;
-	for (count = (unsigned)(buf[6] << 8 | buf[7]); count; count--) {
-		uint32_t t;
-
-		if (p >= buf + len || ares_expand_name(p, buf, len, &name, &n) != ARES_SUCCESS)
-			break;
-		ares_free_string(name);
-		p += n;
-		if (p + RRFIXEDSZ > buf + len)
-			break;
-		t = (uint32_t)p[4] << 24 | (uint32_t)p[5] << 16 | (uint32_t)p[6] << 8 | p[7];
-		ttl = t < ttl ? t : ttl;
-		p += RRFIXEDSZ + (p[8] << 8 | p[9]);
-	}
-	return ttl < TTL_MIN_S ? TTL_MIN_S : ttl;
-}
-
-static int by_preference(const void *a, const void *b)
-{
-	const struct dns_mx_host *x = a, *y = b;
-
-	return (int)x->preference - (int)y->preference;
-}
-
-/* Equal preferences in random order (RFC 5321 5.1). */
-static void shuffle_equal(struct dns_answer *a)
-{
-	for (uint32_t i = a->nmx; i > 1; i--) {
-		uint32_t k = (uint32_t)random() % i;
-		struct dns_mx_host t = a->mx[i - 1];
-
-		a->mx[i - 1] = a->mx[k];
-		a->mx[k] = t;
-	}
-	/* a stable sort is not needed: the order among equals is random anyway */
-	qsort(a->mx, a->nmx, sizeof(*a->mx), by_preference);
-	if (a->nmx > MX_USED)
-		a->nmx = MX_USED;
-}
-
-static void take_mx(struct dns_query *q, const unsigned char *buf, int len)
-{
-	struct ares_mx_reply *list = NULL, *m;
-	struct dns_answer *a = q->answer;
-	uint32_t n = 0;
-
-	if (ares_parse_mx_reply(buf, len, &list) != ARES_SUCCESS)
-		return;
-	for (m = list; m; m = m->next)
-		n++;
-	a->mx = calloc(n ? n : 1, sizeof(*a->mx));
-	for (m = list; m && a->mx; m = m->next) {
-		if (!m->host[0] || strcmp(m->host, ".") == 0) { /* RFC 7505 when it is the only one; else it is nothing */
-			a->result = n == 1 ? DNS_NULL_MX : a->result;
-			continue;
-		}
-		snprintf(a->mx[a->nmx].name, sizeof(a->mx[0].name), "%s", m->host);
-		a->mx[a->nmx++].preference = m->priority;
-	}
-	ares_free_data(list);
-	if (a->nmx)
-		shuffle_equal(a);
-}
-
-static void add_addr(struct dns_answer *a, const uint8_t ip[16])
-{
-	uint8_t(*bigger)[16];
-
-	if (a->naddr == ADDR_USED)
-		return;
-	bigger = realloc(a->addr, (a->naddr + 1) * sizeof(*bigger));
-	if (!bigger)
-		return;
-	a->addr = bigger;
-	memcpy(a->addr[a->naddr++], ip, 16);
-}
-
-static void take_addr(struct dns_query *q, const unsigned char *buf, int len, bool v6)
-{
-	struct hostent *h = NULL;
-	int st = v6 ? ares_parse_aaaa_reply(buf, len, &h, NULL, NULL) : ares_parse_a_reply(buf, len, &h, NULL, NULL);
-
-	if (st != ARES_SUCCESS)
-		return;
-	for (char **p = h->h_addr_list; *p; p++) {
-		uint8_t ip[16] = { [10] = 0xff, [11] = 0xff };
-
-		memcpy(v6 ? ip : ip + 12, *p, v6 ? 16 : 4);
-		add_addr(q->answer, ip);
-	}
-	ares_free_hostent(h);
-}
-
-static bool is_v6(const uint8_t ip[16])
-{
-	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-
-	return memcmp(ip, mapped, sizeof(mapped)) != 0;
-}
-
-/* The family that the node can reach first, then one of each in turn. */
-static void interleave(struct dns_answer *a, bool v6_first)
-{
-	uint8_t(*out)[16] = calloc(a->naddr ? a->naddr : 1, 16);
-	bool want = v6_first;
-	uint32_t n = 0, i;
-
-	if (!out)
-		return;
-	while (n < a->naddr) {
-		bool found = false;
-
-		for (i = 0; i < a->naddr && !found; i++) {
-			bool taken = a->addr[i][0] == 0xff && a->addr[i][1] == 0xff; /* multicast: never a host; used as the mark */
-
-			if (taken || is_v6(a->addr[i]) != want)
-				continue;
-			memcpy(out[n++], a->addr[i], 16);
-			a->addr[i][0] = a->addr[i][1] = 0xff;
-			found = true;
-		}
-		if (!found) {
-			bool any = false;
-
-			for (i = 0; i < a->naddr; i++)
-				any = any || !(a->addr[i][0] == 0xff && a->addr[i][1] == 0xff);
-			if (!any)
-				break;
-		}
-		want = !want;
-	}
-	free(a->addr);
-	a->addr = out;
-	a->naddr = n;
-}
-
 /* ---- queries ---- */
 
 static void cache_put(struct dns *d, struct dns_query *q)
 {
 	char key[260];
-	int n = snprintf(key, sizeof(key), "%c:%s", q->is_mx ? 'm' : 'a', q->name);
+	int n = snprintf(key, sizeof(key), "%c:%s", (char)q->kind, q->name);
 	uint32_t ttl = q->answer->result == DNS_FOUND ? q->ttl_s : TTL_NEGATIVE_S;
 	struct cached *c, *old;
 
@@ -327,10 +194,12 @@ static bool cache_get(struct dns *d, char kind, const char *name, struct dns_ans
 static void finish(struct dns_query *q)
 {
 	struct dns_answer *a = q->answer;
-	bool found = q->is_mx ? a->nmx > 0 : a->naddr > 0;
+	bool is_mx = q->kind == KIND_MX, found = is_mx ? a->nmx > 0 : q->kind == KIND_ADDR ? a->naddr > 0 : a->nrr > 0;
 
-	if (!q->is_mx)
-		interleave(a, q->dns->has_v6);
+	a->secure = q->secure && q->dns->cfg.validates;
+	counter_add(C_DNS_SECURE, a->secure);
+	if (q->kind == KIND_ADDR)
+		answer_interleave(a, q->dns->has_v6);
 	if (found) {
 		a->result = DNS_FOUND;
 	} else if (a->result == DNS_NULL_MX) {
@@ -341,7 +210,7 @@ static void finish(struct dns_query *q)
 	} else if (q->nxdomain) {
 		a->result = DNS_NXDOMAIN;
 		snprintf(a->text, sizeof(a->text), "the domain does not exist");
-	} else if (q->is_mx && (a->mx = realloc(a->mx, sizeof(*a->mx)))) {
+	} else if (is_mx && (a->mx = realloc(a->mx, sizeof(*a->mx)))) {
 		a->result = DNS_FOUND; /* implicit MX: whether it has an address shows when that is looked up */
 		snprintf(a->mx[0].name, sizeof(a->mx[0].name), "%s", q->name);
 		a->mx[0].preference = 0;
@@ -349,60 +218,105 @@ static void finish(struct dns_query *q)
 		q->ttl_s = TTL_NEGATIVE_S;
 	} else {
 		a->result = DNS_NODATA;
-		snprintf(a->text, sizeof(a->text), "no address record");
+		snprintf(a->text, sizeof(a->text), q->kind == KIND_ADDR ? "no address record" : "no such record");
 	}
 	if (!q->dns->freeing)
 		cache_put(q->dns, q);
 	TAILQ_INSERT_TAIL(&q->dns->finished, q, entry);
 }
 
-static void part_done(struct dns_query *q, int status, const unsigned char *buf, int len, int type)
+static void part_failed(struct dns_query *q, int status)
 {
+	q->temporary = true;
+	snprintf(q->answer->text, sizeof(q->answer->text), "%s", ares_strerror(status));
+}
+
+/* A message came. The AD bit is about its absences too. */
+static void part_taken(struct dns_query *q, const unsigned char *buf, int len, int type)
+{
+	struct span m = span_of(buf, (size_t)len);
 	uint32_t ttl;
 
-	switch (status) {
-	case ARES_SUCCESS:
-		ttl = answer_ttl(buf, len);
-		q->ttl_s = ttl < q->ttl_s ? ttl : q->ttl_s;
-		if (type == ns_t_mx)
-			take_mx(q, buf, len);
-		else
-			take_addr(q, buf, len, type == ns_t_aaaa);
-		break;
-	case ARES_ENODATA:
-		break;
-	case ARES_ENOTFOUND:
-	case ARES_EBADNAME:
+	q->secure = q->secure && rr_authentic(m);
+	if (rr_rcode(m) == ns_r_nxdomain) {
 		q->nxdomain = true;
-		break;
-	default:
-		q->temporary = true;
-		snprintf(q->answer->text, sizeof(q->answer->text), "%s", ares_strerror(status));
-		break;
+		return;
 	}
+	if (rr_rcode(m) != ns_r_noerror) {
+		part_failed(q, rr_rcode(m) == ns_r_refused ? ARES_EREFUSED : ARES_ESERVFAIL);
+		return;
+	}
+	if (!rr_count(m))
+		return;
+	ttl = answer_ttl_s(m, TTL_MAX_S);
+	q->ttl_s = ttl < q->ttl_s ? ttl : q->ttl_s;
+	if (type == ns_t_mx)
+		answer_take_mx(q->answer, m);
+	else if (q->kind == KIND_ADDR)
+		answer_take_addr(q->answer, m, q->name, type == ns_t_aaaa);
+	else
+		answer_take_rr(q->answer, m, (uint16_t)type);
+}
+
+static void part_done(struct dns_query *q, int status, const unsigned char *buf, int len, int type)
+{
+	if (status == ARES_SUCCESS)
+		part_taken(q, buf, len, type);
+	else if (status == ARES_ENOTFOUND || status == ARES_EBADNAME)
+		q->nxdomain = true;
+	else
+		part_failed(q, status);
 	if (--q->pending == 0)
 		finish(q);
 }
 
 static void on_mx(void *arg, int status, int timeouts, unsigned char *buf, int len)
 {
-	(void)timeouts;
 	part_done(arg, status, buf, len, ns_t_mx);
 }
 
 static void on_a(void *arg, int status, int timeouts, unsigned char *buf, int len)
 {
-	(void)timeouts;
 	part_done(arg, status, buf, len, ns_t_a);
 }
 
 static void on_aaaa(void *arg, int status, int timeouts, unsigned char *buf, int len)
 {
-	(void)timeouts;
 	part_done(arg, status, buf, len, ns_t_aaaa);
 }
 
-static enum status ask(struct dns *d, bool is_mx, struct span name, dns_fn *fn, void *ctx, struct dns_answer **ret_answer,
+static void on_txt(void *arg, int status, int timeouts, unsigned char *buf, int len)
+{
+	part_done(arg, status, buf, len, ns_t_txt);
+}
+
+static void on_tlsa(void *arg, int status, int timeouts, unsigned char *buf, int len)
+{
+	part_done(arg, status, buf, len, TYPE_TLSA);
+}
+
+/* Sends one question. c-ares's own ares_query would hide the header of the answer; and to a validating resolver AD (RFC 6840 5.7) and DO are set
+ * by hand: the library knows neither. */
+static void send_question(struct dns_query *q, int type, ares_callback fn)
+{
+	struct dns *d = q->dns;
+	unsigned char *buf = NULL;
+	int len = 0, r;
+
+	r = ares_create_query(q->name, ns_c_in, type, (unsigned short)arc4random(), 1, &buf, &len, d->cfg.validates ? EDNS_SIZE : 0);
+	if (r != ARES_SUCCESS) {
+		fn(q, r, 0, NULL, 0);
+		return;
+	}
+	if (d->cfg.validates) {
+		buf[3] |= 0x20;
+		buf[len - 4] |= 0x80; /* OPT is last: the upper half of its TTL's flags (RFC 6891 6.1.3) */
+	}
+	ares_send(d->channel, buf, len, fn, q);
+	ares_free_string(buf);
+}
+
+static enum status ask(struct dns *d, enum kind kind, struct span name, dns_fn *fn, void *ctx, struct dns_answer **ret_answer,
 	struct dns_query **ret_query)
 {
 	struct dns_query *q;
@@ -414,7 +328,7 @@ static enum status ask(struct dns *d, bool is_mx, struct span name, dns_fn *fn, 
 		return trail(ST_INVALID, "the name is too long");
 	memcpy(z, name.p, name.n);
 	z[name.n] = '\0';
-	if (cache_get(d, is_mx ? 'm' : 'a', z, ret_answer))
+	if (cache_get(d, (char)kind, z, ret_answer))
 		return ST_OK;
 	q = calloc(1, sizeof(*q));
 	if (!q || !(q->answer = calloc(1, sizeof(*q->answer)))) {
@@ -425,30 +339,55 @@ static enum status ask(struct dns *d, bool is_mx, struct span name, dns_fn *fn, 
 	q->dns = d;
 	q->fn = fn;
 	q->ctx = ctx;
-	q->is_mx = is_mx;
+	q->kind = kind;
+	q->secure = true;
 	q->ttl_s = TTL_MAX_S;
 	q->answer->refs = 1;
-	q->pending = is_mx ? 1 : 2;
+	q->pending = kind == KIND_ADDR ? 2 : 1;
 	d->running++;
 	counter_add(C_DNS_QUERIES, q->pending);
 	*ret_query = q; /* before asking: the answer may come at once, into the list of the finished */
-	if (is_mx) {
-		ares_query(d->channel, z, ns_c_in, ns_t_mx, on_mx, q);
-	} else {
-		ares_query(d->channel, z, ns_c_in, ns_t_aaaa, on_aaaa, q);
-		ares_query(d->channel, z, ns_c_in, ns_t_a, on_a, q);
+	switch (kind) {
+	case KIND_MX:
+		send_question(q, ns_t_mx, on_mx);
+		break;
+	case KIND_ADDR:
+		send_question(q, ns_t_aaaa, on_aaaa);
+		send_question(q, ns_t_a, on_a);
+		break;
+	case KIND_TXT:
+		send_question(q, ns_t_txt, on_txt);
+		break;
+	case KIND_TLSA:
+		send_question(q, TYPE_TLSA, on_tlsa);
+		break;
 	}
 	return ST_AGAIN;
 }
 
 enum status dns_mx(struct dns *d, struct span domain, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query)
 {
-	return ask(d, true, domain, fn, ctx, ret_answer, ret_query);
+	return ask(d, KIND_MX, domain, fn, ctx, ret_answer, ret_query);
 }
 
 enum status dns_addr(struct dns *d, struct span host, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query)
 {
-	return ask(d, false, host, fn, ctx, ret_answer, ret_query);
+	return ask(d, KIND_ADDR, host, fn, ctx, ret_answer, ret_query);
+}
+
+enum status dns_txt(struct dns *d, struct span name, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query)
+{
+	return ask(d, KIND_TXT, name, fn, ctx, ret_answer, ret_query);
+}
+
+enum status dns_tlsa(struct dns *d, struct span name, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query)
+{
+	return ask(d, KIND_TLSA, name, fn, ctx, ret_answer, ret_query);
+}
+
+bool dns_validates(const struct dns *d)
+{
+	return d->cfg.validates;
 }
 
 void dns_cancel(struct dns_query *q)
@@ -522,7 +461,12 @@ enum status dns_new(struct uring *u, const struct dns_config *cfg, struct dns **
 		free(d);
 		return ST_NOMEM;
 	}
-	r = ares_init_options(&d->channel, &o, ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_TIMEOUTMS | ARES_OPT_SOCK_STATE_CB);
+	if (cfg->validates) { /* lets c-ares take answers of that size by UDP */
+		o.flags |= ARES_FLAG_EDNS;
+		o.ednspsz = EDNS_SIZE;
+	}
+	r = ares_init_options(&d->channel, &o, ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_TIMEOUTMS | ARES_OPT_SOCK_STATE_CB |
+		(cfg->validates ? ARES_OPT_EDNSPSZ : 0));
 	if (r == ARES_SUCCESS && cfg->servers && *cfg->servers)
 		r = ares_set_servers_ports_csv(d->channel, cfg->servers);
 	if (r != ARES_SUCCESS) {
@@ -530,6 +474,7 @@ enum status dns_new(struct uring *u, const struct dns_config *cfg, struct dns **
 		free(d);
 		return trail(ST_INVALID, "DNS servers \"%s\": %s", cfg->servers ? cfg->servers : "", ares_strerror(r));
 	}
+	counter_set(C_DNS_VALIDATES, cfg->validates);
 	uring_handle(u, URING_DNS, on_completion, d);
 	*ret = d;
 	return ST_OK;

@@ -1,4 +1,4 @@
-/* DNS for the data plane: MX, addresses and PTR, asynchronous on the worker's loop (c-ares), with a cache that keeps to TTLs.
+/* DNS for the data plane: MX, addresses, TXT and TLSA, asynchronous on the worker's loop (c-ares), with a cache that keeps to TTLs.
  *
  * DNS is hostile (P15): answers are bounded (CNAME chain 8, MX 100 records of which the best 20 are used), SERVFAIL and time-outs are always temporary,
  * NXDOMAIN and no data are permanent.
@@ -35,6 +35,10 @@ struct dns_answer {
 	uint32_t nmx;
 	struct dns_mx_host *mx;  /* by preference, equal ones shuffled at each answer taken from the network */
 	uint32_t naddr;
+	bool secure;             /* the resolver has validated all of it (AD), and is one that we believe */
+	char *canonical;         /* of addresses: the name at the end of the CNAMEs; NULL: the name itself */
+	uint32_t nrr;
+	struct span *rr;         /* of TXT and TLSA: the data of each record */
 	uint8_t (*addr)[16];     /* IPv4 as ::ffff:a.b.c.d; IPv6 and IPv4 interleaved, IPv6 first when the node has it */
 };
 
@@ -44,6 +48,7 @@ struct dns_config {
 	const char *servers;   /* "192.0.2.53:5353,[2001:db8::1]:53"; NULL or "": /etc/resolv.conf */
 	uint64_t timeout_ns;   /* of a whole query, all tries */
 	uint32_t cache_max;    /* entries */
+	bool validates;        /* the servers validate DNSSEC and their AD bit is believed */
 };
 
 enum status dns_new(struct uring *u, const struct dns_config *cfg, struct dns **ret);
@@ -54,6 +59,10 @@ void dns_free(struct dns *d);
 enum status dns_mx(struct dns *d, struct span domain, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query);
 /* AAAA and A of a host name. */
 enum status dns_addr(struct dns *d, struct span host, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query);
+/* TXT records of a name; TLSA records of a name like "_25._tcp.mx.cam.example". */
+enum status dns_txt(struct dns *d, struct span name, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query);
+enum status dns_tlsa(struct dns *d, struct span name, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query);
+bool dns_validates(const struct dns *d);
 /* fn will not be called any more. */
 void dns_cancel(struct dns_query *q);
 void dns_answer_release(struct dns_answer *a);

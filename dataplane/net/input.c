@@ -225,24 +225,19 @@ void input_resume(struct net_conn *c)
 	tell_eof(c);
 }
 
-void net_start_tls(struct net_conn *c, struct tls_context *t, struct span name)
+void net_start_tls(struct net_conn *c, struct tls_context *t, const struct tls_peer *peer)
 {
-	char host[256];
-	struct out o = out_of(host, sizeof(host) - 1);
-
 	if (c->closing || c->dead)
 		return;
 	CHECK(!c->tls && !c->sent_wanted);
-	out_add(&o, name);
-	host[o.n] = '\0';
 	if (c->rest_len && !c->delivering) {
 		conn_fail(c, ST_DENIED, "data was sent behind STARTTLS");
 		return;
 	}
-	c->tls = tls_session_new(t, c->inbound, host);
+	c->tls = tls_session_new(t, peer);
 	/* What was written before goes in the clear and first; all that is written from now on waits for the handshake. */
 	if (!c->tls || !tls_session_prefix(c->tls, span_of(c->out, c->out_len))) {
-		conn_fail(c, ST_NOMEM, "out of memory");
+		conn_fail(c, ST_NOMEM, c->tls ? "out of memory" : "no memory for TLS, or no way to check the peer");
 		return;
 	}
 	c->out_len = 0;
@@ -253,4 +248,13 @@ void net_start_tls(struct net_conn *c, struct tls_context *t, struct span name)
 const char *net_tls_text(const struct net_conn *c)
 {
 	return c->tls_on ? tls_session_text(c->tls) : NULL;
+}
+
+enum tls_fault net_tls_fault(const struct net_conn *c, const char **ret_text)
+{
+	enum tls_fault fault = c->tls ? tls_session_fault(c->tls, ret_text) : TLS_FAULT_HANDSHAKE;
+
+	if (fault == TLS_FAULT_HANDSHAKE)
+		*ret_text = c->tls && *tls_session_error(c->tls) ? tls_session_error(c->tls) : c->reason;
+	return fault;
 }

@@ -86,10 +86,12 @@ void net_pause(struct net_conn *c);
 void net_resume(struct net_conn *c);
 /* Server: call when the reply before the handshake was written. What was written before goes in the clear, what is written after never does; no
  * slices may be outstanding. Input that was left or is already buffered is thrown away and counts as an injection: the connection is closed
- * with ST_DENIED (P4). Client likewise. name: server name for SNI and verification (client; may be empty). */
-void net_start_tls(struct net_conn *c, struct tls_context *t, struct span name);
+ * with ST_DENIED (P4). Client likewise. peer: whom a client expects; NULL for a server. */
+void net_start_tls(struct net_conn *c, struct tls_context *t, const struct tls_peer *peer);
 /* NULL before NET_TLS_ON: "TLSv1.3 TLS_AES_256_GCM_SHA384". */
 const char *net_tls_text(const struct net_conn *c);
+/* Of a client's handshake, from NET_TLS_ON or at the NET_CLOSED of one that failed: what was wrong with the peer. *ret_text is good for the event. */
+enum tls_fault net_tls_fault(const struct net_conn *c, const char **ret_text);
 /* Sends what is written (after the handshake, when that is under way), then closes in order: close_notify, FIN, and lingers until the peer's FIN
  * so that a last reply is not lost to a RST. Both have a limit, see net_config; ST_TIMEOUT when the output did not get out. No event but
  * NET_CLOSED follows. */

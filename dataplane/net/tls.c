@@ -4,11 +4,11 @@
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "dataplane/net/tls_peer.h"
 #include "dataplane/net/tls_session.h"
 
 struct tls_context {
 	SSL_CTX *ctx;
-	bool verify;
 };
 
 struct tls_session {
@@ -68,19 +68,19 @@ enum status tls_server_new(const char *cert_file, const char *key_file, struct t
 	return st;
 }
 
-enum status tls_client_new(bool verify, const char *ca_file, struct tls_context **ret)
+enum status tls_client_new(const char *ca_file, struct tls_context **ret)
 {
 	struct tls_context *t = context_new(TLS_client_method());
-	int ok = 1;
+	bool ok;
 
 	if (!t)
 		return ST_NOMEM;
-	t->verify = verify;
-	if (verify) {
-		SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
-		ok = ca_file ? SSL_CTX_load_verify_locations(t->ctx, ca_file, NULL) : SSL_CTX_set_default_verify_paths(t->ctx);
-	}
-	if (ok != 1) {
+	ok = SSL_CTX_dane_enable(t->ctx) == 1;
+	if (ca_file && *ca_file)
+		ok = ok && SSL_CTX_load_verify_locations(t->ctx, ca_file, NULL) == 1;
+	else
+		ok = ok && SSL_CTX_set_default_verify_paths(t->ctx) == 1;
+	if (!ok) {
 		tls_context_free(t);
 		return ssl_trail("certificate authorities", ca_file);
 	}
@@ -96,7 +96,7 @@ void tls_context_free(struct tls_context *t)
 	free(t);
 }
 
-struct tls_session *tls_session_new(struct tls_context *t, bool server, const char *name)
+struct tls_session *tls_session_new(struct tls_context *t, const struct tls_peer *peer)
 {
 	struct tls_session *s = calloc(1, sizeof(*s));
 
@@ -114,15 +114,15 @@ struct tls_session *tls_session_new(struct tls_context *t, bool server, const ch
 	}
 	BIO_set_mem_eof_return(s->in, -1);
 	SSL_set_bio(s->ssl, s->in, s->out);
-	if (server) {
+	if (!peer) {
 		SSL_set_accept_state(s->ssl);
-	} else {
-		SSL_set_connect_state(s->ssl);
-		if (name && *name) {
-			SSL_set_tlsext_host_name(s->ssl, name);
-			if (t->verify)
-				SSL_set1_host(s->ssl, name);
-		}
+		return s;
+	}
+	SSL_set_connect_state(s->ssl);
+	if (!tls_peer_apply(s->ssl, peer)) {
+		ERR_clear_error();
+		tls_session_free(s);
+		return NULL;
 	}
 	return s;
 }
@@ -229,6 +229,11 @@ size_t tls_session_take(struct tls_session *s, char *buf, size_t cap)
 const char *tls_session_text(const struct tls_session *s)
 {
 	return s->text;
+}
+
+enum tls_fault tls_session_fault(const struct tls_session *s, const char **ret_text)
+{
+	return tls_peer_fault(s->ssl, s->on, ret_text);
 }
 
 const char *tls_session_error(const struct tls_session *s)

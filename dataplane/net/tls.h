@@ -5,14 +5,42 @@
 #define WEIR_DATAPLANE_NET_TLS_H
 
 #include <stdbool.h>
+#include "spool/base/span.h"
 #include "spool/base/status.h"
+#include "spool/mail/tlsa.h"
 
 struct tls_context;
 
+enum tls_check {
+	TLS_CHECK_NONE, /* opportunistic: whoever answers */
+	TLS_CHECK_TRIAL, /* like TLS_CHECK_NAME, but what is wrong is only noted */
+	TLS_CHECK_NAME, /* a certificate for that name, from an authority of the context */
+	TLS_CHECK_TLSA, /* a certificate that a TLSA record knows */
+};
+
+/* Whom a client expects. Borrowed for the call. */
+struct tls_peer {
+	enum tls_check check;
+	struct span name;        /* also for SNI; host name, or an address */
+	struct span also;        /* TLS_CHECK_TLSA: another name that will do (RFC 7672 3.2.2), or none */
+	const struct tlsa *tlsa; /* TLS_CHECK_TLSA: usable ones */
+	uint32_t ntlsa;
+};
+
+/* What was wrong with a peer, as far as reports tell it apart (RFC 8460 4.3). */
+enum tls_fault {
+	TLS_FAULT_NONE,
+	TLS_FAULT_HANDSHAKE,
+	TLS_FAULT_NAME,
+	TLS_FAULT_EXPIRED,
+	TLS_FAULT_NOT_TRUSTED,
+	TLS_FAULT_TLSA,
+};
+
 /* A server context from a PEM chain and key. TLS 1.2 and later, no renegotiation. */
 enum status tls_server_new(const char *cert_file, const char *key_file, struct tls_context **ret);
-/* A client context: opportunistic (verify false) or verified against ca_file (NULL: the system's). */
-enum status tls_client_new(bool verify, const char *ca_file, struct tls_context **ret);
+/* A client context with the authorities of ca_file (NULL or "": the system's); what of a peer is checked is said for each session. */
+enum status tls_client_new(const char *ca_file, struct tls_context **ret);
 void tls_context_free(struct tls_context *t);
 
 #endif

@@ -9,7 +9,8 @@ struct tls_session;
 
 enum tls_result { TLS_DATA, TLS_MORE, TLS_ON, TLS_END, TLS_ERROR };
 
-struct tls_session *tls_session_new(struct tls_context *t, bool server, const char *name);
+/* peer: whom a client expects; NULL for a server. NULL: no memory, or what is expected of the peer cannot be checked. */
+struct tls_session *tls_session_new(struct tls_context *t, const struct tls_peer *peer);
 void tls_session_free(struct tls_session *s);
 /* Ciphertext from the peer. False: no memory. */
 bool tls_session_feed(struct tls_session *s, struct span cipher);
@@ -27,5 +28,7 @@ size_t tls_session_pending(const struct tls_session *s);
 size_t tls_session_take(struct tls_session *s, char *buf, size_t cap);
 const char *tls_session_text(const struct tls_session *s);
 const char *tls_session_error(const struct tls_session *s);
+/* What was wrong with a client's peer; *ret_text is a static text. */
+enum tls_fault tls_session_fault(const struct tls_session *s, const char **ret_text);
 
 #endif

@@ -134,6 +134,7 @@ static enum client_action on_ehlo(struct smtp_client *c, const struct reply *r)
 	if (!reply_is_ok(r)) {
 		if (c->state.phase == PHASE_HELO || c->cfg->lmtp || !reply_is_permanent(r))
 			return fail(c, r);
+		c->tls_missing = c->cfg->tls != CLIENT_TLS_NEVER;
 		if (c->cfg->tls == CLIENT_TLS_MUST)
 			return fail_text(c, "4.7.5", "TLS is required, and the server knows no EHLO");
 		say_ehlo(c, "HELO", PHASE_HELO);
@@ -144,6 +145,7 @@ static enum client_action on_ehlo(struct smtp_client *c, const struct reply *r)
 		c->state.phase = PHASE_STARTTLS;
 		return CLI_MORE;
 	}
+	c->tls_missing = !c->tls && c->cfg->tls != CLIENT_TLS_NEVER;
 	if (!c->tls && c->cfg->tls == CLIENT_TLS_MUST)
 		return fail_text(c, "4.7.5", "TLS is required, and the server does not offer it");
 	c->state.phase = PHASE_READY;
@@ -156,6 +158,7 @@ static enum client_action on_starttls(struct smtp_client *c, const struct reply 
 		c->state.phase = PHASE_TLS;
 		return CLI_STARTTLS;
 	}
+	c->tls_missing = true;
 	if (c->cfg->tls == CLIENT_TLS_MUST)
 		return fail_text(c, "4.7.5", "TLS is required, and the server refuses it");
 	c->state.phase = PHASE_READY;

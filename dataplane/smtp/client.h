@@ -58,6 +58,7 @@ struct smtp_client {
 	uint32_t ext;       /* enum client_ext of the last EHLO */
 	uint64_t size_max;  /* of the server's SIZE; 0: none given */
 	bool tls, use_bdat;
+	bool tls_missing;   /* it was wanted, and the server does not offer it, or refuses it */
 	bool accepted_any;  /* a recipient was accepted in this transaction */
 	struct smtp_txn *txn;
 	struct reply failure; /* CLI_CLOSE */

@@ -158,12 +158,27 @@ void *map_del(struct map *m, struct span key)
 	return value;
 }
 
+enum { POS_BITS = 32 };
+#define POS_MASK (((size_t)1 << POS_BITS) - 1)
+
+static size_t empty_slot(const struct map *m)
+{
+	size_t i = 0;
+
+	while (m->slot[i])
+		i++; /* a map is never full */
+	return i;
+}
+
 bool map_next(const struct map *m, size_t *pos, struct span *ret_key, void **ret_value)
 {
-	/* from the end to the start: a deletion moves only entries behind the one just given, which were given already
-	 * (but for those that wrap round the end: they may be given twice, never left out) */
-	while (*pos < m->cap) {
-		struct entry *e = m->slot[m->cap - 1 - (*pos)++];
+	/* Backwards, beginning below a slot that is empty (its number is the upper half of *pos): a deletion moves only entries behind the one just given,
+	 * as far as the next empty slot, and those were given already. Without that slot entries that wrap round the end would be left out. */
+	if (!*pos)
+		*pos = empty_slot(m) << POS_BITS;
+	while ((*pos & POS_MASK) < m->cap) {
+		size_t empty = *pos >> POS_BITS, done = (*pos)++ & POS_MASK;
+		struct entry *e = m->slot[(empty - 1 - done) & (m->cap - 1)];
 
 		if (e) {
 			*ret_key = span_of(e->key, e->key_len);

@@ -23,6 +23,7 @@ enum uring_class {
 	URING_PASSWORDS, /* the helper thread for passwords has something */
 	URING_DOVECOT, /* authentication socket */
 	URING_CTL,    /* command socket, signals */
+	URING_STS,    /* link to weir-control, for MTA-STS policies */
 	URING_NCLASS,
 };
 

@@ -42,7 +42,7 @@ static bool settings_strings_ok(const struct snapshot *s)
 {
 	const struct snap_settings *set = &s->h->settings;
 	const struct snap_str all[] = { set->hostname, set->node, set->postmaster, set->run_dir, set->spool_dir, set->tls_cert, set->tls_key,
-		set->redis, set->user, set->signatures, set->engine, set->metrics, set->auth_file, set->auth_dovecot, set->auth_secret };
+		set->redis, set->user, set->signatures, set->engine, set->metrics, set->auth_file, set->auth_dovecot, set->auth_secret, set->ca_file };
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (!str_ok(s, all[i]))
@@ -95,7 +95,7 @@ static bool tables_ok(const struct snapshot *s)
 		if (!str_ok(s, m[i].name) || !str_ok(s, m[i].value) || !str_ok(s, m[i].forwarding) || m[i].kind >= DOMAIN_NKIND)
 			return false;
 	for (uint32_t i = 0; i < set->routes.n; i++)
-		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_MUST ||
+		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_VERIFY ||
 			(r[i].kind != ROUTE_MX && !r[i].hosts.n))
 			return false;
 	return set->workers && set->partitions && set->listeners.n <= 64 && auth_ok(s);

@@ -11,7 +11,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 
-enum { SNAPSHOT_VERSION = 3 };
+enum { SNAPSHOT_VERSION = 4 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -25,7 +25,7 @@ enum snap_class { CLASS_MX, CLASS_ROBUST, CLASS_FRAGILE, CLASS_SUBMISSION };
 enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
-enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST };
+enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST, SNAP_TLS_VERIFY };
 enum snap_role { ROLE_MX, ROLE_SUBMISSION, ROLE_SUBMISSIONS, ROLE_NROLE };
 enum snap_mech { MECH_PLAIN = 1, MECH_LOGIN = 2, MECH_SCRAM_SHA_256 = 4 }; /* bits */
 
@@ -95,7 +95,7 @@ struct snap_senders {
 /* Everything with one value. Times in ns unless the name says otherwise. */
 struct snap_settings {
 	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics,
-		auth_file, auth_dovecot, auth_secret;
+		auth_file, auth_dovecot, auth_secret, ca_file;
 	uint32_t workers, partitions, scanners, conns_max, conns_per_client, rcpt_max, errors_max, commands_max;
 	uint32_t transport; /* 0 io_uring */
 	uint32_t log_level; /* enum log_level */
@@ -119,6 +119,10 @@ struct snap_settings {
 	double auth_client_limit, auth_user_limit; /* failed logins in auth_period; 0: no limit */
 	uint64_t auth_period_ns, auth_timeout_ns;
 	uint32_t spool_direct;
+	uint32_t dns_validates;   /* the AD bit of the resolvers is believed */
+	uint32_t dane, mta_sts, tls_reports; /* 0 or 1 */
+	uint32_t mta_sts_port;    /* of policy hosts: 443 but for tests */
+	uint64_t mta_sts_timeout_ns;
 	uint32_t tables_keep; /* generations kept for rollback */
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;

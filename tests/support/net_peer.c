@@ -135,7 +135,7 @@ const struct peer_ops peer_kernel = {
 
 void peer_tls(struct peer *p, struct tls_context *t, bool server)
 {
-	p->tls = tls_session_new(t, server, "");
+	p->tls = tls_session_new(t, server ? NULL : &(struct tls_peer){ 0 });
 	CHECK(p->tls);
 }
 

@@ -130,7 +130,7 @@ static void make_contexts(struct rig *r)
 	snprintf(key, sizeof(key), "%s/key", dir);
 	make_certificate(cert, key);
 	assert_ok(tls_server_new(cert, key, &r->tls_server));
-	assert_ok(tls_client_new(false, NULL, &r->tls_client));
+	assert_ok(tls_client_new(NULL, &r->tls_client));
 	unlink(cert);
 	unlink(key);
 	rmdir(dir);

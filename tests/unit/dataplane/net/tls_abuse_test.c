@@ -21,7 +21,7 @@ static void starttls(struct rig *r, struct rig_conn *c, struct net_event *ev)
 		return;
 	ev->used = ev->data.n < 8 ? ev->data.n : 8;
 	assert_ok(net_write(c->conn, SPAN("220")));
-	net_start_tls(c->conn, r->tls_server, SPAN_NONE);
+	net_start_tls(c->conn, r->tls_server, NULL);
 	r->hook = NULL;
 }
 

@@ -41,7 +41,7 @@ static void we_are_the_client(void **state)
 	char got[16];
 
 	peer_tls(&r->peer, r->tls_server, true);
-	net_start_tls(c->conn, r->tls_client, SPAN("weir.test"));
+	net_start_tls(c->conn, r->tls_client, &(struct tls_peer){ .name = SPAN("weir.test") });
 	assert_null(net_tls_text(c->conn));
 	RIG_UNTIL(r, (assert_int_equal(peer_tls_turn(&r->peer, got, sizeof(got)), 0), c->tls_on));
 	assert_ok(net_write(c->conn, SPAN("EHLO")));
@@ -58,9 +58,9 @@ static void a_certificate_that_is_not_trusted_ends_a_verified_client(void **stat
 	struct tls_context *strict;
 	char none[16];
 
-	assert_ok(tls_client_new(true, NULL, &strict));
+	assert_ok(tls_client_new(NULL, &strict));
 	peer_tls(&r->peer, r->tls_server, true);
-	net_start_tls(c->conn, strict, SPAN("weir.test"));
+	net_start_tls(c->conn, strict, &(struct tls_peer){ .check = TLS_CHECK_NAME, .name = SPAN("weir.test") });
 	RIG_UNTIL(r, (peer_tls_turn(&r->peer, none, sizeof(none)), c->closed));
 	assert_false(c->tls_on);
 	assert_int_equal(c->status, ST_DENIED);
@@ -72,7 +72,7 @@ static void starttls(struct rig *r, struct rig_conn *c, struct net_event *ev)
 	if (ev->type != NET_DATA)
 		return;
 	assert_ok(net_write(c->conn, SPAN("220")));
-	net_start_tls(c->conn, r->tls_server, SPAN_NONE);
+	net_start_tls(c->conn, r->tls_server, NULL);
 	ev->used = ev->data.n < 8 ? ev->data.n : 8;
 	r->hook = NULL;
 }

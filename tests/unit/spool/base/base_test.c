@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "spool/base/clock.h"
@@ -266,12 +267,35 @@ static void helper_threads_take_no_signals(void **state)
 	assert_false(sigismember(&ours, SIGTERM));
 }
 
+static void a_map_is_emptied_by_a_loop(void **state)
+{
+	for (unsigned round = 0; round < 3000; round++) {
+		struct map *m;
+		struct span key;
+		size_t pos = 0, given = 0;
+		char name[32];
+		void *v;
+
+		assert_ok(map_new(&m));
+		for (unsigned i = 0; i < 12 + round % 50; i++) {
+			int n = snprintf(name, sizeof(name), "%u/%u", round, i);
+
+			assert_ok(map_set(m, span_of(name, (size_t)n), m));
+		}
+		for (; map_next(m, &pos, &key, &v); given++)
+			map_del(m, key);
+		assert_int_equal(given, 12 + round % 50);
+		assert_int_equal(map_len(m), 0);
+		map_free(m);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(spans), cmocka_unit_test(reading_never_passes_the_end),
 		cmocka_unit_test(pool_has_a_ceiling), cmocka_unit_test(map_holds_many), cmocka_unit_test(wheel_is_never_early),
 		cmocka_unit_test(ring_keeps_order_between_threads), cmocka_unit_test(ring_never_sleeps_through_an_entry),
-		cmocka_unit_test(ring_survives_a_lying_peer), cmocka_unit_test(rows_cannot_be_forged),
+		cmocka_unit_test(ring_survives_a_lying_peer), cmocka_unit_test(a_map_is_emptied_by_a_loop), cmocka_unit_test(rows_cannot_be_forged),
 		cmocka_unit_test(files_are_read_whole_or_not_at_all), cmocka_unit_test(helper_threads_take_no_signals) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,279 @@
+/* What a client takes for its peer: handshakes in memory with certificates made here, of every fault. */
+#include "tests/support/unit.h"
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/sha.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "dataplane/net/tls_session.h"
+
+struct made {
+	EVP_PKEY *key;
+	X509 *cert;
+};
+
+static struct made ca;
+static struct tls_context *client;
+static char dir[64];
+
+/* ---- certificates ---- */
+
+static void add_extension(X509 *x, X509 *issuer, int nid, const char *value)
+{
+	X509V3_CTX v;
+	X509_EXTENSION *e;
+
+	X509V3_set_ctx(&v, issuer, x, NULL, NULL, 0);
+	e = X509V3_EXT_conf_nid(NULL, &v, nid, value);
+	assert_non_null(e);
+	X509_add_ext(x, e, -1);
+	X509_EXTENSION_free(e);
+}
+
+/* by NULL: signs itself. from, to: in seconds from now. */
+static struct made make(const char *name, const char *alt, const struct made *by, long from, long to)
+{
+	struct made m = { EVP_EC_gen("P-256"), X509_new() };
+	X509 *issuer = by ? by->cert : m.cert;
+	static long serial;
+
+	X509_set_version(m.cert, 2);
+	ASN1_INTEGER_set(X509_get_serialNumber(m.cert), ++serial);
+	X509_gmtime_adj(X509_getm_notBefore(m.cert), from);
+	X509_gmtime_adj(X509_getm_notAfter(m.cert), to);
+	X509_set_pubkey(m.cert, m.key);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(m.cert), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+	X509_set_issuer_name(m.cert, X509_get_subject_name(issuer));
+	add_extension(m.cert, issuer, NID_basic_constraints, alt ? "CA:FALSE" : "critical,CA:TRUE");
+	if (alt)
+		add_extension(m.cert, issuer, NID_subject_alt_name, alt);
+	assert_true(X509_sign(m.cert, by ? by->key : m.key, EVP_sha256()) > 0);
+	return m;
+}
+
+static void unmake(struct made *m)
+{
+	EVP_PKEY_free(m->key);
+	X509_free(m->cert);
+}
+
+/* A server with this certificate; with the authority's behind it when chain is set. */
+static struct tls_context *server_of(const struct made *m, bool chain)
+{
+	char cert[128], key[128];
+	struct tls_context *t = NULL;
+	FILE *f;
+
+	snprintf(cert, sizeof(cert), "%s/cert", dir);
+	snprintf(key, sizeof(key), "%s/key", dir);
+	f = fopen(cert, "w");
+	assert_non_null(f);
+	PEM_write_X509(f, m->cert);
+	if (chain)
+		PEM_write_X509(f, ca.cert);
+	fclose(f);
+	f = fopen(key, "w");
+	assert_non_null(f);
+	PEM_write_PrivateKey(f, m->key, NULL, NULL, 0, NULL, NULL);
+	fclose(f);
+	assert_ok(tls_server_new(cert, key, &t));
+	return t;
+}
+
+/* ---- handshakes ---- */
+
+static void carry(struct tls_session *from, struct tls_session *to)
+{
+	char buf[16384];
+	size_t n;
+
+	while ((n = tls_session_take(from, buf, sizeof(buf))) > 0)
+		assert_true(tls_session_feed(to, span_of(buf, n)));
+}
+
+/* True when the client takes the server. */
+static bool shake(const struct made *m, bool chain, const struct tls_peer *peer, enum tls_fault *ret_fault)
+{
+	struct tls_context *st = server_of(m, chain);
+	struct tls_session *c = tls_session_new(client, peer), *s = tls_session_new(st, NULL);
+	enum tls_result r = TLS_MORE;
+	const char *text;
+	char buf[64];
+	size_t n;
+
+	assert_non_null(s);
+	assert_non_null(c);
+	for (int i = 0; i < 10 && r == TLS_MORE; i++) {
+		r = tls_session_read(c, buf, sizeof(buf), &n);
+		carry(c, s);
+		(void)tls_session_read(s, buf, sizeof(buf), &n);
+		carry(s, c);
+	}
+	*ret_fault = tls_session_fault(c, &text);
+	assert_non_null(text);
+	tls_session_free(c);
+	tls_session_free(s);
+	tls_context_free(st);
+	return r == TLS_ON;
+}
+
+#define DAY 86400L
+
+static void expect(const char *alt, const struct made *by, long to, const char *name, enum tls_fault fault)
+{
+	struct made m = make("server", alt, by, -2 * DAY, to);
+	struct tls_peer peer = { .check = TLS_CHECK_NAME, .name = span_str(name) };
+	enum tls_fault got;
+
+	assert_int_equal(shake(&m, false, &peer, &got), fault == TLS_FAULT_NONE);
+	assert_int_equal(got, fault);
+	peer.check = TLS_CHECK_TRIAL; /* notes the same and goes on */
+	assert_true(shake(&m, false, &peer, &got));
+	assert_int_equal(got, fault);
+	peer.check = TLS_CHECK_NONE;
+	assert_true(shake(&m, false, &peer, &got));
+	unmake(&m);
+}
+
+static void names(void **state)
+{
+	expect("DNS:mx.cam.example", &ca, DAY, "mx.cam.example", TLS_FAULT_NONE);
+	expect("DNS:MX.cam.example", &ca, DAY, "mx.CAM.example", TLS_FAULT_NONE);
+	expect("DNS:*.cam.example", &ca, DAY, "mx.cam.example", TLS_FAULT_NONE);
+	expect("DNS:*.cam.example", &ca, DAY, "a.mx.cam.example", TLS_FAULT_NAME);
+	expect("DNS:m*.cam.example", &ca, DAY, "mx.cam.example", TLS_FAULT_NAME);
+	expect("DNS:mx.cam.example.evil.example", &ca, DAY, "mx.cam.example", TLS_FAULT_NAME);
+	expect("DNS:other.example", &ca, DAY, "server", TLS_FAULT_NAME); /* the common name does not count beside alternative ones */
+	expect("IP:192.0.2.1", &ca, DAY, "[192.0.2.1]", TLS_FAULT_NONE);
+	expect("IP:192.0.2.1", &ca, DAY, "192.0.2.2", TLS_FAULT_NAME);
+	expect("DNS:192.0.2.1", &ca, DAY, "192.0.2.1", TLS_FAULT_NAME);
+}
+
+static void dates_and_authorities(void **state)
+{
+	struct made other = make("Other Authority", NULL, NULL, -DAY, DAY);
+
+	expect("DNS:mx.cam.example", &ca, -DAY, "mx.cam.example", TLS_FAULT_EXPIRED);
+	expect("DNS:mx.cam.example", &other, DAY, "mx.cam.example", TLS_FAULT_NOT_TRUSTED);
+	expect("DNS:mx.cam.example", NULL, DAY, "mx.cam.example", TLS_FAULT_NOT_TRUSTED);
+	unmake(&other);
+}
+
+/* ---- DANE ---- */
+
+static unsigned char full[4096], digest[64];
+
+static struct tlsa tlsa_of(X509 *x, uint8_t usage, uint8_t selector, uint8_t matching)
+{
+	unsigned char *p = full;
+	int n = selector ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &p) : i2d_X509(x, &p);
+
+	assert_true(n > 0);
+	if (matching == 1)
+		SHA256(full, (size_t)n, digest);
+	else if (matching == 2)
+		SHA512(full, (size_t)n, digest);
+	return (struct tlsa){ usage, selector, matching, matching ? span_of(digest, matching == 1 ? 32 : 64) : span_of(full, (size_t)n) };
+}
+
+static void dane(const struct made *m, bool chain, const struct tlsa *t, const char *also, enum tls_fault fault)
+{
+	struct tls_peer peer = { .check = TLS_CHECK_TLSA, .name = SPAN("mx.cam.example"), .also = span_str(also), .tlsa = t, .ntlsa = 1 };
+	enum tls_fault got;
+
+	assert_int_equal(shake(m, chain, &peer, &got), fault == TLS_FAULT_NONE);
+	assert_int_equal(got, fault);
+}
+
+static void dane_ee_wants_the_key_and_nothing_else(void **state)
+{
+	struct made old = make("elsewhere", "DNS:elsewhere.example", NULL, -2 * DAY, -DAY), other = make("x", "DNS:mx.cam.example", &ca, -DAY, DAY);
+
+	for (uint8_t selector = 0; selector < 2; selector++)
+		for (uint8_t matching = 0; matching < 3; matching++) {
+			struct tlsa t = tlsa_of(old.cert, TLSA_DANE_EE, selector, matching);
+
+			dane(&old, false, &t, NULL, TLS_FAULT_NONE);
+			dane(&other, false, &t, NULL, TLS_FAULT_TLSA);
+			dane(&other, true, &t, NULL, TLS_FAULT_TLSA); /* an authority's word is nothing here */
+		}
+	unmake(&old);
+	unmake(&other);
+}
+
+static void dane_ta_wants_chain_name_and_dates(void **state)
+{
+	struct made good = make("m", "DNS:mx.cam.example", &ca, -DAY, DAY), name = make("m", "DNS:other.example", &ca, -DAY, DAY),
+		    late = make("m", "DNS:mx.cam.example", &ca, -2 * DAY, -DAY), self = make("m", "DNS:mx.cam.example", NULL, -DAY, DAY);
+	struct tlsa t = tlsa_of(ca.cert, TLSA_DANE_TA, 1, 1);
+
+	dane(&good, true, &t, NULL, TLS_FAULT_NONE);
+	dane(&name, true, &t, NULL, TLS_FAULT_NAME);
+	dane(&name, true, &t, "other.example", TLS_FAULT_NONE); /* the next-hop domain will do (RFC 7672 3.2.2) */
+	dane(&late, true, &t, NULL, TLS_FAULT_EXPIRED);
+	{
+		struct tls_peer peer = { .check = TLS_CHECK_TLSA, .name = SPAN("mx.cam.example"), .tlsa = &t, .ntlsa = 1 };
+		enum tls_fault got;
+
+		assert_false(shake(&self, true, &peer, &got));
+	}
+	unmake(&good);
+	unmake(&name);
+	unmake(&late);
+	unmake(&self);
+}
+
+static void what_cannot_be_checked_is_not_begun(void **state)
+{
+	struct tls_peer peer = { .check = TLS_CHECK_TLSA, .name = SPAN("mx.cam.example") };
+
+	assert_null(tls_session_new(client, &peer)); /* no record */
+	peer = (struct tls_peer){ .check = TLS_CHECK_NAME };
+	assert_null(tls_session_new(client, &peer)); /* no name */
+	peer.name = SPAN("mx\0.cam.example");
+	assert_null(tls_session_new(client, &peer));
+}
+
+static int begin(void **state)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(dir, sizeof(dir), "/tmp/weir-tls-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	ca = make("Test Authority", NULL, NULL, -DAY, DAY);
+	snprintf(path, sizeof(path), "%s/ca", dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	PEM_write_X509(f, ca.cert);
+	fclose(f);
+	assert_ok(tls_client_new(path, &client));
+	return 0;
+}
+
+static int end(void **state)
+{
+	static const char *const file[] = { "ca", "cert", "key" };
+	char path[128];
+
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, file[i]);
+		unlink(path);
+	}
+	rmdir(dir);
+	tls_context_free(client);
+	unmake(&ca);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(names), cmocka_unit_test(dates_and_authorities),
+		cmocka_unit_test(dane_ee_wants_the_key_and_nothing_else), cmocka_unit_test(dane_ta_wants_chain_name_and_dates),
+		cmocka_unit_test(what_cannot_be_checked_is_not_begun) };
+
+	return cmocka_run_group_tests(tests, begin, end);
+}
