@@ -19,7 +19,7 @@
 enum { LINKS = 64, SPIN_US = 30 };
 
 struct link {
-	int sock, wake_scanner, wake_worker, spool_fd;
+	int sock, spool_fd;
 	const char *arena;
 	uint64_t arena_bytes;
 	struct scan_link *shared;
@@ -79,8 +79,6 @@ static bool link_map(struct link *l, const struct scan_hello *h, const int fds[S
 	l->shared = mem;
 	ring_init(&l->jobs, (char *)mem + scan_jobs_off(), SCAN_RING, sizeof(struct scan_job));
 	ring_init(&l->results, (char *)mem + scan_results_off(), SCAN_RING, sizeof(struct scan_result));
-	l->wake_scanner = fds[SCAN_FD_WAKE_SCANNER];
-	l->wake_worker = fds[SCAN_FD_WAKE_WORKER];
 	l->spool_fd = fds[SCAN_FD_SPOOL];
 	return true;
 }
@@ -151,11 +149,12 @@ bad:
 static void scan_one(const struct pool_config *cfg, struct link *l, const struct scan_job *j)
 {
 	struct scan_result r = { .job = j->job, .verdict = SCAN_ERROR };
-	uint64_t start = clock_mono_ns(), one = 1;
-	struct scan_piece *p = copy_list(l, j);
+	uint64_t start = clock_mono_ns();
+	struct scan_piece *p;
 	bool wake;
 
 	atomic_store(&l->shared->working, j->job);
+	p = copy_list(l, j);
 	alarm(cfg->max_seconds + 5); /* an engine that does not keep to its own limit ends with its process */
 	if (!p) {
 		snprintf(r.name, sizeof(r.name), "bad-job");
@@ -169,7 +168,7 @@ static void scan_one(const struct pool_config *cfg, struct link *l, const struct
 	r.micros = (uint32_t)((clock_mono_ns() - start) / NS_PER_US);
 	counter_add(C_SCANNER_JOBS, 1);
 	counter_add(C_SCANNER_BUSY_NS, clock_mono_ns() - start);
-	if (ring_push(&l->results, &r, &wake) == ST_OK && wake && write(l->wake_worker, &one, sizeof(one)) < 0)
+	if (ring_push(&l->results, &r, &wake) == ST_OK && wake && write(l->sock, "", 1) < 0)
 		stop = 1;
 	atomic_store(&l->shared->working, 0);
 }
@@ -193,25 +192,31 @@ static bool serve(const struct pool_config *cfg)
 	return any;
 }
 
+/* Takes the wakeups off a socket. False: that dataplane worker is gone. */
+static bool take_wakes(int sock)
+{
+	char wakes[64];
+	ssize_t n;
+
+	while ((n = recv(sock, wakes, sizeof(wakes), MSG_DONTWAIT)) > 0)
+		;
+	return n < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
 /* Waits until a job comes. Returns when one may be there, or a link broke (stop). */
 static void wait_for_work(void)
 {
-	struct pollfd p[LINKS * 2];
-	uint64_t v;
+	struct pollfd p[LINKS];
 	bool may = true;
 
 	for (unsigned i = 0; i < nlinks; i++) {
 		may = ring_sleep(&link_of[i].jobs) && may;
-		p[2 * i] = (struct pollfd){ .fd = link_of[i].wake_scanner, .events = POLLIN };
-		p[2 * i + 1] = (struct pollfd){ .fd = link_of[i].sock, .events = POLLIN | POLLRDHUP };
+		p[i] = (struct pollfd){ .fd = link_of[i].sock, .events = POLLIN | POLLRDHUP };
 	}
-	if (may && poll(p, nlinks * 2, 1000) > 0)
-		for (unsigned i = 0; i < nlinks; i++) {
-			if ((p[2 * i].revents & POLLIN) && read(link_of[i].wake_scanner, &v, sizeof(v)) < 0)
-				continue;
-			if (p[2 * i + 1].revents)
-				stop = 1; /* that dataplane worker is gone: a fresh process links to its successor */
-		}
+	if (may && poll(p, nlinks, 1000) > 0)
+		for (unsigned i = 0; i < nlinks; i++)
+			if (p[i].revents && !take_wakes(p[i].fd))
+				stop = 1; /* a fresh process links to its successor */
 	for (unsigned i = 0; i < nlinks; i++)
 		ring_awake(&link_of[i].jobs);
 }
