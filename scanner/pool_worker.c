@@ -38,6 +38,13 @@ static void on_stop(int sig)
 
 /* ---- linking ---- */
 
+static void close_all(const int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		close(fds[i]);
+}
+
+/* On false no descriptor is left over: a worker of another version is asked again and again. */
 static bool receive_hello(int sock, struct scan_hello *h, int fds[SCAN_NFDS])
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * SCAN_NFDS)];
@@ -45,15 +52,22 @@ static bool receive_hello(int sock, struct scan_hello *h, int fds[SCAN_NFDS])
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
 	struct timeval limit = { .tv_sec = 2 };
 	struct cmsghdr *c;
+	ssize_t len;
+	size_t n;
 
 	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (recvmsg(sock, &msg, MSG_CMSG_CLOEXEC) != sizeof(*h))
+	len = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+	c = len < 0 ? NULL : CMSG_FIRSTHDR(&msg);
+	if (!c || c->cmsg_type != SCM_RIGHTS)
 		return false;
-	c = CMSG_FIRSTHDR(&msg);
-	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int) * SCAN_NFDS))
-		return false;
-	memcpy(fds, CMSG_DATA(c), sizeof(int) * SCAN_NFDS);
-	return h->magic == SCAN_MAGIC && h->version == SCAN_VERSION && h->link_bytes == scan_link_bytes();
+	n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	n = n < SCAN_NFDS ? n : SCAN_NFDS;
+	memcpy(fds, CMSG_DATA(c), n * sizeof(int));
+	if (n == SCAN_NFDS && !(msg.msg_flags & MSG_CTRUNC) && len == sizeof(*h) && h->magic == SCAN_MAGIC && h->version == SCAN_VERSION &&
+		h->link_bytes == scan_link_bytes())
+		return true;
+	close_all(fds, n);
+	return false;
 }
 
 static bool file_has(int fd, uint64_t bytes)
@@ -63,19 +77,28 @@ static bool file_has(int fd, uint64_t bytes)
 	return fstat(fd, &st) == 0 && (uint64_t)st.st_size >= bytes;
 }
 
+/* Takes the descriptors. */
 static bool link_map(struct link *l, const struct scan_hello *h, const int fds[SCAN_NFDS])
 {
-	void *mem;
+	const char *arena = MAP_FAILED;
+	void *mem = MAP_FAILED;
 
-	if (!file_has(fds[SCAN_FD_ARENA], h->arena_bytes) || !file_has(fds[SCAN_FD_LINK], h->link_bytes))
-		return false;
-	l->arena_bytes = h->arena_bytes;
-	l->arena = mmap(NULL, h->arena_bytes, PROT_READ, MAP_SHARED, fds[SCAN_FD_ARENA], 0);
-	mem = mmap(NULL, h->link_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[SCAN_FD_LINK], 0);
+	if (file_has(fds[SCAN_FD_ARENA], h->arena_bytes) && file_has(fds[SCAN_FD_LINK], h->link_bytes)) {
+		arena = mmap(NULL, h->arena_bytes, PROT_READ, MAP_SHARED, fds[SCAN_FD_ARENA], 0);
+		mem = mmap(NULL, h->link_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[SCAN_FD_LINK], 0);
+	}
 	close(fds[SCAN_FD_ARENA]);
 	close(fds[SCAN_FD_LINK]);
-	if (l->arena == MAP_FAILED || mem == MAP_FAILED)
+	if (arena == MAP_FAILED || mem == MAP_FAILED) {
+		if (arena != MAP_FAILED)
+			munmap((void *)(uintptr_t)arena, h->arena_bytes);
+		if (mem != MAP_FAILED)
+			munmap(mem, h->link_bytes);
+		close(fds[SCAN_FD_SPOOL]);
 		return false;
+	}
+	l->arena = arena;
+	l->arena_bytes = h->arena_bytes;
 	l->shared = mem;
 	ring_init(&l->jobs, (char *)mem + scan_jobs_off(), SCAN_RING, sizeof(struct scan_job));
 	ring_init(&l->results, (char *)mem + scan_results_off(), SCAN_RING, sizeof(struct scan_result));

@@ -2,13 +2,15 @@
 import os
 import pathlib
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
-from node import Smtp, wait_for
+from node import BIN, Smtp, wait_for
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "support" / "scripted_scanner.py"
 HEAD = b"From: a@cam.example\r\nSubject: test\r\n\r\n"
@@ -199,3 +201,27 @@ def test_a_real_scanner_killed_in_the_middle(one, sink):
     os.kill(victim, signal.SIGKILL)
     assert all(reply_of(c).startswith("250") for c in clients)
     assert wait_for(lambda: sink.count == 40) and one.counters()["scan_requeued_total"] >= 1
+
+
+def test_a_worker_of_another_version_costs_no_descriptors(tmp_path):
+    """During an upgrade a scanner asks a worker that it does not understand, again and again."""
+    run = tmp_path / "run"
+    run.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(run / "scan-0"))
+        listener.listen()
+        listener.settimeout(20)
+        scanner = subprocess.Popen([BIN / "weir-scanner", "--run", run, "--spool", tmp_path, "--engine", "trivial", "--processes", "1"],
+                                   stderr=subprocess.DEVNULL)
+        try:
+            for i in range(15):
+                peer, _ = listener.accept()
+                hello = struct.pack("<QIIQQ", 0x4e41435352494557, 1, 0, 4096, 4096)
+                socket.send_fds(peer, [hello], [listener.fileno()] * (1 + i % 5))
+                pid = struct.unpack("iii", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+                peer.close()
+            listener.accept()[0].close()
+            assert len(os.listdir(f"/proc/{pid}/fd")) < 12
+        finally:
+            scanner.terminate()
+            scanner.wait(20)
