@@ -107,6 +107,11 @@ $(eval $(call archive_rule,tests/support))
 $(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(TESTS_A) $(ALL_A)
 	$(link) -lcmocka $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
 
+# What threads or processes share; ThreadSanitizer sees these, and they need nothing above spool/base.
+THREADS := $(B)/tests/unit/spool/base/threads_test
+$(THREADS): $(B)/tests/unit/spool/base/threads_test.o $(call archive,spool/base)
+	$(link) -lcmocka $(LIBS_spool)
+
 unit: $(UNIT)
 	@tests/support/run-unit $(UNIT)
 
@@ -129,12 +134,14 @@ $(CRASH)/spool_%: $(B)/tests/crash/spool_%.o $(B)/tests/crash/ledger.o $(B)/test
 	@mkdir -p $(@D)
 	$(link) $(LIBS_spool)
 
-# Everything: builds both ways, unit tests and corpora under sanitizers, whole-system tests on the release build.
+# Everything: builds each way, unit tests and corpora under sanitizers, whole-system tests on the release build.
 check: deps
 	@$(MAKE) --no-print-directory -s -j2 programs crash-programs
 	@$(MAKE) --no-print-directory -s -j2 V=asan tests-built
-	@tests/support/run-all build/asan build/release
+	@$(MAKE) --no-print-directory -s -j2 V=tsan threads-built
+	@tests/support/run-all build/asan build/release build/tsan
 tests-built: $(UNIT) $(FUZZ)
+threads-built: $(THREADS)
 
 # The long kill storm: a thousand kills.
 check-crash: deps programs

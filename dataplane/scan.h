@@ -1,7 +1,7 @@
 /* The worker's side of the links to scanner processes: jobs out, verdicts in. See spool/store/scan.h for the protocol.
  *
  * A scanner that dies is noticed by its socket; its jobs go to another one. The job that it was working on is blamed: at the second death the message
- * is suspect. Nothing a scanner says is trusted: numbers are checked, names sanitised. */
+ * is suspect. Nothing a scanner says is trusted: names are sanitised, and one that says what it cannot know, or hangs, is killed. */
 #ifndef WEIR_DATAPLANE_SCAN_H
 #define WEIR_DATAPLANE_SCAN_H
 

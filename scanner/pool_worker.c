@@ -19,7 +19,7 @@
 enum { LINKS = 64, SPIN_US = 30 };
 
 struct link {
-	int sock, wake_scanner, wake_worker, spool_fd;
+	int sock, spool_fd;
 	const char *arena;
 	uint64_t arena_bytes;
 	struct scan_link *shared;
@@ -38,6 +38,13 @@ static void on_stop(int sig)
 
 /* ---- linking ---- */
 
+static void close_all(const int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		close(fds[i]);
+}
+
+/* On false no descriptor is left over: a worker of another version is asked again and again. */
 static bool receive_hello(int sock, struct scan_hello *h, int fds[SCAN_NFDS])
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * SCAN_NFDS)];
@@ -45,15 +52,22 @@ static bool receive_hello(int sock, struct scan_hello *h, int fds[SCAN_NFDS])
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
 	struct timeval limit = { .tv_sec = 2 };
 	struct cmsghdr *c;
+	ssize_t len;
+	size_t n;
 
 	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (recvmsg(sock, &msg, MSG_CMSG_CLOEXEC) != sizeof(*h))
+	len = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+	c = len < 0 ? NULL : CMSG_FIRSTHDR(&msg);
+	if (!c || c->cmsg_type != SCM_RIGHTS)
 		return false;
-	c = CMSG_FIRSTHDR(&msg);
-	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int) * SCAN_NFDS))
-		return false;
-	memcpy(fds, CMSG_DATA(c), sizeof(int) * SCAN_NFDS);
-	return h->magic == SCAN_MAGIC && h->version == SCAN_VERSION && h->link_bytes == scan_link_bytes();
+	n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	n = n < SCAN_NFDS ? n : SCAN_NFDS;
+	memcpy(fds, CMSG_DATA(c), n * sizeof(int));
+	if (n == SCAN_NFDS && !(msg.msg_flags & MSG_CTRUNC) && len == sizeof(*h) && h->magic == SCAN_MAGIC && h->version == SCAN_VERSION &&
+		h->link_bytes == scan_link_bytes())
+		return true;
+	close_all(fds, n);
+	return false;
 }
 
 static bool file_has(int fd, uint64_t bytes)
@@ -63,24 +77,31 @@ static bool file_has(int fd, uint64_t bytes)
 	return fstat(fd, &st) == 0 && (uint64_t)st.st_size >= bytes;
 }
 
+/* Takes the descriptors. */
 static bool link_map(struct link *l, const struct scan_hello *h, const int fds[SCAN_NFDS])
 {
-	void *mem;
+	const char *arena = MAP_FAILED;
+	void *mem = MAP_FAILED;
 
-	if (!file_has(fds[SCAN_FD_ARENA], h->arena_bytes) || !file_has(fds[SCAN_FD_LINK], h->link_bytes))
-		return false;
-	l->arena_bytes = h->arena_bytes;
-	l->arena = mmap(NULL, h->arena_bytes, PROT_READ, MAP_SHARED, fds[SCAN_FD_ARENA], 0);
-	mem = mmap(NULL, h->link_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[SCAN_FD_LINK], 0);
+	if (file_has(fds[SCAN_FD_ARENA], h->arena_bytes) && file_has(fds[SCAN_FD_LINK], h->link_bytes)) {
+		arena = mmap(NULL, h->arena_bytes, PROT_READ, MAP_SHARED, fds[SCAN_FD_ARENA], 0);
+		mem = mmap(NULL, h->link_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[SCAN_FD_LINK], 0);
+	}
 	close(fds[SCAN_FD_ARENA]);
 	close(fds[SCAN_FD_LINK]);
-	if (l->arena == MAP_FAILED || mem == MAP_FAILED)
+	if (arena == MAP_FAILED || mem == MAP_FAILED) {
+		if (arena != MAP_FAILED)
+			munmap((void *)(uintptr_t)arena, h->arena_bytes);
+		if (mem != MAP_FAILED)
+			munmap(mem, h->link_bytes);
+		close(fds[SCAN_FD_SPOOL]);
 		return false;
+	}
+	l->arena = arena;
+	l->arena_bytes = h->arena_bytes;
 	l->shared = mem;
 	ring_init(&l->jobs, (char *)mem + scan_jobs_off(), SCAN_RING, sizeof(struct scan_job));
 	ring_init(&l->results, (char *)mem + scan_results_off(), SCAN_RING, sizeof(struct scan_result));
-	l->wake_scanner = fds[SCAN_FD_WAKE_SCANNER];
-	l->wake_worker = fds[SCAN_FD_WAKE_WORKER];
 	l->spool_fd = fds[SCAN_FD_SPOOL];
 	return true;
 }
@@ -151,11 +172,12 @@ bad:
 static void scan_one(const struct pool_config *cfg, struct link *l, const struct scan_job *j)
 {
 	struct scan_result r = { .job = j->job, .verdict = SCAN_ERROR };
-	uint64_t start = clock_mono_ns(), one = 1;
-	struct scan_piece *p = copy_list(l, j);
+	uint64_t start = clock_mono_ns();
+	struct scan_piece *p;
 	bool wake;
 
 	atomic_store(&l->shared->working, j->job);
+	p = copy_list(l, j);
 	alarm(cfg->max_seconds + 5); /* an engine that does not keep to its own limit ends with its process */
 	if (!p) {
 		snprintf(r.name, sizeof(r.name), "bad-job");
@@ -169,7 +191,7 @@ static void scan_one(const struct pool_config *cfg, struct link *l, const struct
 	r.micros = (uint32_t)((clock_mono_ns() - start) / NS_PER_US);
 	counter_add(C_SCANNER_JOBS, 1);
 	counter_add(C_SCANNER_BUSY_NS, clock_mono_ns() - start);
-	if (ring_push(&l->results, &r, &wake) == ST_OK && wake && write(l->wake_worker, &one, sizeof(one)) < 0)
+	if (ring_push(&l->results, &r, &wake) == ST_OK && wake && write(l->sock, "", 1) < 0)
 		stop = 1;
 	atomic_store(&l->shared->working, 0);
 }
@@ -193,25 +215,31 @@ static bool serve(const struct pool_config *cfg)
 	return any;
 }
 
+/* Takes the wakeups off a socket. False: that dataplane worker is gone. */
+static bool take_wakes(int sock)
+{
+	char wakes[64];
+	ssize_t n;
+
+	while ((n = recv(sock, wakes, sizeof(wakes), MSG_DONTWAIT)) > 0)
+		;
+	return n < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
 /* Waits until a job comes. Returns when one may be there, or a link broke (stop). */
 static void wait_for_work(void)
 {
-	struct pollfd p[LINKS * 2];
-	uint64_t v;
+	struct pollfd p[LINKS];
 	bool may = true;
 
 	for (unsigned i = 0; i < nlinks; i++) {
 		may = ring_sleep(&link_of[i].jobs) && may;
-		p[2 * i] = (struct pollfd){ .fd = link_of[i].wake_scanner, .events = POLLIN };
-		p[2 * i + 1] = (struct pollfd){ .fd = link_of[i].sock, .events = POLLIN | POLLRDHUP };
+		p[i] = (struct pollfd){ .fd = link_of[i].sock, .events = POLLIN | POLLRDHUP };
 	}
-	if (may && poll(p, nlinks * 2, 1000) > 0)
-		for (unsigned i = 0; i < nlinks; i++) {
-			if ((p[2 * i].revents & POLLIN) && read(link_of[i].wake_scanner, &v, sizeof(v)) < 0)
-				continue;
-			if (p[2 * i + 1].revents)
-				stop = 1; /* that dataplane worker is gone: a fresh process links to its successor */
-		}
+	if (may && poll(p, nlinks, 1000) > 0)
+		for (unsigned i = 0; i < nlinks; i++)
+			if (p[i].revents && !take_wakes(p[i].fd))
+				stop = 1; /* a fresh process links to its successor */
 	for (unsigned i = 0; i < nlinks; i++)
 		ring_awake(&link_of[i].jobs);
 }

@@ -39,6 +39,7 @@ enum status counters_open(const char *dir, const char *role, int n)
 {
 	char path[4096];
 	struct counters_page *p;
+	struct stat sb;
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s-%d", dir, role, n);
@@ -47,7 +48,8 @@ enum status counters_open(const char *dir, const char *role, int n)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
 	if (fd < 0)
 		return trail_errno(errno, "%s", path);
-	if (ftruncate(fd, sizeof(*p)) < 0) {
+	/* never shorter: a reader of another version may have it mapped */
+	if (fstat(fd, &sb) < 0 || (sb.st_size < (off_t)sizeof(*p) && ftruncate(fd, sizeof(*p)) < 0)) {
 		enum status st = trail_errno(errno, "%s", path);
 
 		close(fd);

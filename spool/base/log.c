@@ -1,14 +1,17 @@
 #include "spool/base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include "spool/base/clock.h"
 
-enum { BUFFER = 64 * 1024 };
+enum { BUFFER = 64 * 1024, AT_ONCE = 4096 /* PIPE_BUF: whole or not at all, also when others write there */, PATIENCE_MS = 100 };
 
 static const char *const level_name[] = { "debug", "info", "warn", "error" };
 
@@ -16,15 +19,42 @@ static struct {
 	int fd;
 	enum log_level least;
 	char who[48];
+	int own_of;   /* fd was opened here, in the place of this one; -1: it was not */
+	bool socket;
+	bool stuck;   /* nobody reads: not waited for again before it goes on */
+	bool torn;    /* a line was cut in the middle */
+	uint64_t lost;
 	size_t n;
 	char buf[BUFFER];
-} logger = { .fd = 2, .least = LOG_LVL_INFO };
+} logger = { .fd = 2, .own_of = -1, .least = LOG_LVL_INFO };
+
+/* A pipe is opened anew, so that it can be made non-blocking for us and nobody else who has it. */
+static int own_pipe(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+}
 
 void log_init(int fd, const char *program, int instance, enum log_level least)
 {
-	logger.fd = fd;
+	struct stat st = { 0 };
+
 	logger.least = least;
 	snprintf(logger.who, sizeof(logger.who), "%s/%d", program, instance);
+	if (logger.own_of == fd) /* a child that may not open it any more goes on with its parent's */
+		return;
+	if (logger.own_of >= 0)
+		close(logger.fd);
+	logger.fd = fd;
+	logger.own_of = -1;
+	logger.stuck = false;
+	if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) && (logger.fd = own_pipe(fd)) >= 0)
+		logger.own_of = fd;
+	else
+		logger.fd = fd;
+	logger.socket = S_ISSOCK(st.st_mode);
 }
 
 /* "2026-11-21T05:00:00.123456Z"; the seconds are formatted once a second. */
@@ -170,21 +200,91 @@ struct span row_text(struct logline *l)
 	return out_span(&l->o);
 }
 
-void log_flush(void)
+static ssize_t write_some(const char *p, size_t n)
+{
+	if (logger.socket)
+		return send(logger.fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return write(logger.fd, p, n);
+}
+
+/* Whether it takes more within a short time. A log that nobody reads must not stop the mail, so that is waited for once. */
+static bool wait_writable(void)
+{
+	struct pollfd p = { .fd = logger.fd, .events = POLLOUT };
+
+	logger.stuck = poll(&p, 1, logger.stuck ? 0 : PATIENCE_MS) <= 0;
+	return !logger.stuck;
+}
+
+/* Writes n bytes, at most AT_ONCE; gives how many of them went out. */
+static size_t write_out(const char *p, size_t n)
 {
 	size_t done = 0;
 
-	while (done < logger.n) {
-		ssize_t w = write(logger.fd, logger.buf + done, logger.n - done);
+	while (done < n) {
+		ssize_t w = write_some(p + done, n - done);
 
-		if (w > 0) {
+		if (w > 0)
 			done += (size_t)w;
-		} else if (w < 0 && errno == EAGAIN) {
-			struct pollfd p = { .fd = logger.fd, .events = POLLOUT };
+		else if (w == 0 || (errno != EINTR && (errno != EAGAIN || !wait_writable())))
+			break;
+	}
+	logger.stuck = logger.stuck && done < n;
+	return done;
+}
 
-			if (poll(&p, 1, 100) <= 0)
-				break; /* a log that nobody reads must not stop the mail: these lines are lost */
-		} else if (w == 0 || errno != EINTR) {
+/* Whole lines of p, as many as can be written at once. */
+static size_t lines_at_once(const char *p, size_t n)
+{
+	const char *end;
+
+	if (n <= AT_ONCE)
+		return n;
+	end = memrchr(p, '\n', AT_ONCE);
+	return end ? (size_t)(end - p) + 1 : AT_ONCE;
+}
+
+static uint64_t count_lines(const char *p, size_t n)
+{
+	uint64_t lines = 0;
+
+	for (size_t i = 0; i < n; i++)
+		lines += p[i] == '\n';
+	return lines;
+}
+
+/* Says how many lines are missing, and ends one that was cut. False: still nobody reads. */
+static bool tell_lost(void)
+{
+	struct logline l;
+	size_t n;
+
+	if (logger.torn && write_out("\n", 1) != 1)
+		return false;
+	logger.torn = false;
+	if (!logger.lost)
+		return true;
+	log_begin(&l, LOG_LVL_ERROR, "log-lost");
+	log_u64(&l, "lines", logger.lost);
+	out_char(&l.o, '\n');
+	n = write_out(l.buf, l.o.n);
+	logger.torn = n && n < l.o.n;
+	if (n)
+		logger.lost = 0;
+	return n == l.o.n;
+}
+
+void log_flush(void)
+{
+	size_t at = 0;
+
+	while (at < logger.n) {
+		size_t n = lines_at_once(logger.buf + at, logger.n - at), done = tell_lost() ? write_out(logger.buf + at, n) : 0;
+
+		at += done;
+		if (done < n) {
+			logger.torn = logger.torn || (done && logger.buf[at - 1] != '\n');
+			logger.lost += count_lines(logger.buf + at, logger.n - at);
 			break;
 		}
 	}

@@ -3,7 +3,8 @@
  * The same writer and reader serve the log, the answers of a worker on its command socket and weirctl. Values are quoted when they need to
  * be; control characters and bytes above 0x7e are written as \xNN, so that no input can forge a line
  * (P24). Lines are buffered and written by log_flush, which an agent calls once per turn of its loop
- * (and log_emit itself when the buffer is full, and at once for level error).
+ * (and log_emit itself when the buffer is full, and at once for level error). Lines go out whole, also beside other processes on the same pipe. A
+ * reader that sleeps is waited for a tenth of a second, once; then lines are lost, and event=log-lost says how many as soon as it reads again.
  *
  * Thread: one per process. */
 #ifndef WEIR_SPOOL_BASE_LOG_H

@@ -1,6 +1,7 @@
 /* Open addressing with linear probing over an array of entry pointers; deletion shifts back, so there are no tombstones. */
 #include "spool/base/map.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <xxhash.h>
@@ -11,6 +12,8 @@ struct entry {
 	uint32_t key_len;
 	char key[];
 };
+
+static_assert(sizeof(size_t) == 8); /* map_next keeps two numbers in one */
 
 struct map {
 	struct entry **slot;
@@ -158,33 +161,28 @@ void *map_del(struct map *m, struct span key)
 	return value;
 }
 
-enum { POS_BITS = 32 };
-#define POS_MASK (((size_t)1 << POS_BITS) - 1)
-
-static size_t empty_slot(const struct map *m)
-{
-	size_t i = 0;
-
-	while (m->slot[i])
-		i++; /* a map is never full */
-	return i;
-}
-
+/* *pos is where the round began and how far it came. It begins below an empty slot and goes downwards, so that no run of neighbours spans its ends:
+ * a deletion then moves only entries that were given already, and the empty slot stays empty. */
 bool map_next(const struct map *m, size_t *pos, struct span *ret_key, void **ret_value)
 {
-	/* Backwards, beginning below a slot that is empty (its number is the upper half of *pos): a deletion moves only entries behind the one just given,
-	 * as far as the next empty slot, and those were given already. Without that slot entries that wrap round the end would be left out. */
-	if (!*pos)
-		*pos = empty_slot(m) << POS_BITS;
-	while ((*pos & POS_MASK) < m->cap) {
-		size_t empty = *pos >> POS_BITS, done = (*pos)++ & POS_MASK;
-		struct entry *e = m->slot[(empty - 1 - done) & (m->cap - 1)];
+	size_t mask = m->cap - 1, begin = *pos >> 32, step = *pos & UINT32_MAX;
+
+	CHECK(m->cap <= UINT32_MAX / 2);
+	if (!*pos) {
+		while (m->slot[begin])
+			begin++;
+		begin += m->cap; /* never 0: *pos is 0 before the first call only */
+	}
+	while (step < mask) {
+		struct entry *e = m->slot[(begin - ++step) & mask];
 
 		if (e) {
+			*pos = begin << 32 | step;
 			*ret_key = span_of(e->key, e->key_len);
 			*ret_value = e->value;
 			return true;
 		}
 	}
+	*pos = begin << 32 | mask;
 	return false;
 }

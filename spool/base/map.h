@@ -18,7 +18,7 @@ void *map_get(const struct map *m, struct span key);
 enum status map_set(struct map *m, struct span key, void *value);
 /* Removes; gives the old value or NULL. */
 void *map_del(struct map *m, struct span key);
-/* Iterates: *pos starts at 0; false at the end. map_del of the key just given is allowed in the loop. */
+/* Iterates: *pos starts at 0; false at the end. map_del of the key just given is allowed in the loop, map_set of a new key is not. */
 bool map_next(const struct map *m, size_t *pos, struct span *ret_key, void **ret_value);
 
 #endif

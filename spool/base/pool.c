@@ -33,9 +33,11 @@ void *pool_alloc(struct pool *p, size_t n)
 	size_t cap;
 	void *at;
 
-	if (n > p->ceiling || p->used > p->ceiling - n)
+	if (n > PTRDIFF_MAX - sizeof(*c) - ALIGN) /* nothing is that large, and rounding must not wrap */
 		return NULL;
 	n = (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+	if (n > p->ceiling || p->used > p->ceiling - n)
+		return NULL;
 	if (!c || c->cap - c->used < n) {
 		cap = c ? c->cap * 2 : CHUNK_MIN;
 		if (cap > 64 * 1024)

@@ -37,7 +37,7 @@ size_t ring_bytes(uint32_t entries, uint32_t entry_size);
 /* Attaches one side to shared memory that is zeroed (both sides at position 0). entries must be a power of two. */
 void ring_init(struct ring *r, void *shared, uint32_t entries, uint32_t entry_size);
 /* Copies one entry in. ST_FULL when there is no room. *ret_wake says that the consumer sleeps and must
- * be woken by the caller (eventfd). */
+ * be woken by the caller. */
 enum status ring_push(struct ring *r, const void *entry, bool *ret_wake);
 /* Copies one entry out. ST_AGAIN when empty; ST_CORRUPT when the producer's position is impossible. */
 enum status ring_pop(struct ring *r, void *ret_entry);

@@ -39,12 +39,26 @@ void uring_handle(struct uring *u, enum uring_class c, uring_fn *fn, void *ctx)
 	u->handler[c].ctx = ctx;
 }
 
+/* What another try may mend. */
+static bool goes_on(int r)
+{
+	return r >= 0 || r == -ETIME || r == -EINTR || r == -EAGAIN || r == -EBUSY;
+}
+
 struct io_uring_sqe *uring_sqe(struct uring *u)
 {
 	struct io_uring_sqe *sqe;
 
-	while (!(sqe = io_uring_get_sqe(&u->ring)))
-		io_uring_submit(&u->ring);
+	while (!(sqe = io_uring_get_sqe(&u->ring))) {
+		int r = io_uring_submit(&u->ring);
+
+		if (r < 0 && goes_on(r))
+			r = io_uring_get_events(&u->ring); /* completions that are due may be what is in the way */
+		if (!goes_on(r)) {
+			CHECK(r == -EBADR); /* the system had no memory for a completion: told once, and the end (uring_wait) */
+			u->lost = true;
+		}
+	}
 	return sqe;
 }
 
@@ -91,8 +105,8 @@ enum status uring_wait(struct uring *u, uint64_t timeout_ns)
 		r = u->defer_taskrun ? io_uring_submit_and_get_events(&u->ring) : io_uring_submit(&u->ring);
 	else
 		r = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, timeout_ns == UINT64_MAX ? NULL : &ts, NULL);
-	if (r < 0 && r != -ETIME && r != -EINTR && r != -EAGAIN && r != -EBUSY)
-		return trail_errno(-r, "io_uring_enter");
+	if (!goes_on(r) || u->lost)
+		return trail_errno(u->lost ? EBADR : -r, "io_uring_enter");
 	while (dispatch(u) == 64)
 		;
 	return ST_OK;

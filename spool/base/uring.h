@@ -44,6 +44,7 @@ struct uring {
 		void *ctx;
 	} handler[URING_NCLASS];
 	bool defer_taskrun; /* what the kernel gave; shown in status */
+	bool lost;          /* the kernel dropped a completion: somebody would wait for ever */
 };
 
 /* Sets up with SINGLE_ISSUER|DEFER_TASKRUN|COOP_TASKRUN, or with less on an older kernel. */
@@ -56,7 +57,7 @@ void uring_handle(struct uring *u, enum uring_class c, uring_fn *fn, void *ctx);
 struct io_uring_sqe *uring_sqe(struct uring *u);
 void uring_tag(struct io_uring_sqe *sqe, enum uring_class c, uint8_t op, uint32_t slot, uint32_t gen);
 /* Submits, waits until a completion is there or timeout_ns is over (0: does not wait), and hands every
- * completion to its class's handler. */
+ * completion to its class's handler. ST_IO is the end: a completion may be lost, and only a new start knows what is so. */
 enum status uring_wait(struct uring *u, uint64_t timeout_ns);
 
 #endif

@@ -258,6 +258,7 @@ bool is_inline(const struct store_msg *m);
 /* ---- store.c ---- */
 struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes);
 void msg_free(struct store *s, struct msg *m);
+void msg_let_go(struct store *s, struct msg *m);
 void msg_maybe_evict(struct msg *m);
 struct entry *msg_entry(const struct msg *m);
 /* What the record at e uses of its segment, in bytes. */

@@ -279,8 +279,7 @@ static void msg_durable(struct store *s, struct batch *b, struct batch_msg *bm)
 		return;
 	m->nbatch--;
 	if (slot == SLOT_NONE) {
-		if (!m->nbatch)
-			msg_free(s, m);
+		msg_let_go(s, m);
 		return;
 	}
 	event_push(s, (struct store_event){ .type = STORE_DURABLE, .msg = &m->pub });

@@ -1,12 +1,15 @@
 /* How a dataplane worker and a scanner process talk: one link per pair, made on a Unix socket.
  *
  * The worker listens on <run>/scan-<worker> (SOCK_SEQPACKET). A scanner connects and gets one packet: struct scan_hello with the descriptors
- * in enum scan_fd order: the arena (sealed: can only be mapped read-only), the link memory (struct scan_link: two rings),
- * an eventfd that wakes the scanner, an eventfd that wakes the worker, and the worker's spool directory (O_PATH) for pieces that are only in the log. Then the socket is silent; its end is how each side learns of the
- * other's death, and the link is the lease: a new process makes a new link with new memory.
+ * in enum scan_fd order: the arena (sealed: can only be mapped read-only), the link memory (struct scan_link: two rings; sealed, so that nobody
+ * can cut it), and the worker's spool directory (O_PATH) for pieces that are only in the log. Then a packet on the socket, whatever it says, is a
+ * wakeup of a side that said that it sleeps; its end is how each side learns of the other's death.
  *
- * The worker trusts nothing that comes from a scanner: job numbers and verdict values are range-checked, text is sanitised.
- * The scanner checks every offset against the arena's size. */
+ * A job is a lease: what it names stays where it is until its result has come or its scanner's process has ended, also when nobody waits for the verdict any
+ * more. A new process makes a new link with new memory, so that nothing a dead one wrote counts.
+ *
+ * The worker trusts nothing that comes from a scanner: text is sanitised, and a result that is not the answer to a job of its link, or a verdict that there
+ * is not, ends the scanner's process; so does a lease without end. The scanner checks every offset against the arena's size. */
 #ifndef WEIR_SPOOL_STORE_SCAN_H
 #define WEIR_SPOOL_STORE_SCAN_H
 
@@ -15,10 +18,10 @@
 #include <stdint.h>
 #include "spool/base/ring.h"
 
-enum { SCAN_VERSION = 1, SCAN_RING = 256, SCAN_NAME_MAX = 64 };
+enum { SCAN_VERSION = 2, SCAN_RING = 256, SCAN_NAME_MAX = 64 };
 #define SCAN_MAGIC 0x4e41435352494557ull /* "WEIRSCAN" */
 
-enum scan_fd { SCAN_FD_ARENA, SCAN_FD_LINK, SCAN_FD_WAKE_SCANNER, SCAN_FD_WAKE_WORKER, SCAN_FD_SPOOL, SCAN_NFDS };
+enum scan_fd { SCAN_FD_ARENA, SCAN_FD_LINK, SCAN_FD_SPOOL, SCAN_NFDS };
 
 struct scan_hello {
 	uint64_t magic;

@@ -205,7 +205,7 @@ void store_forget(struct store_msg *pub)
 	struct store *s = pub->store;
 	struct entry *e = msg_entry(m);
 
-	CHECK(!m->pins || s->fenced);
+	CHECK(m->pins == (m->scan_list.cap != 0) || s->fenced); /* a scanner may still read, nobody else */
 	if (m->move)
 		move_cancel(s, m);
 	if (!s->fenced)
@@ -213,7 +213,13 @@ void store_forget(struct store_msg *pub)
 	index_del(s->index, m->slot);
 	m->slot = SLOT_NONE;
 	s->nawake--;
-	if (!m->nbatch) /* else the batch that names it frees it */
+	msg_let_go(s, m);
+}
+
+/* One that is forgotten stays until no batch names it and no scanner reads it. */
+void msg_let_go(struct store *s, struct msg *m)
+{
+	if (m->slot == SLOT_NONE && !m->nbatch && !m->scan_list.cap)
 		msg_free(s, m);
 }
 
@@ -273,6 +279,8 @@ enum status store_scan_begin(struct store_msg *pub, uint64_t *ret_list_off, uint
 	uint32_t n = m->npieces ? m->npieces : 1;
 	struct scan_piece *list;
 
+	if (m->scan_list.cap)
+		return trail(ST_AGAIN, "a scanner still reads it");
 	if (n > EXTENT_MAX / sizeof(*list))
 		return trail(ST_TOO_BIG, "the message has too many pieces");
 	if (extent_alloc(s->arena, n * sizeof(*list), &m->scan_list) != ST_OK)
@@ -310,6 +318,7 @@ void store_scan_done(struct store_msg *pub)
 	scan_reads(m, -1);
 	m->pins--;
 	msg_maybe_evict(m);
+	msg_let_go(pub->store, m);
 }
 
 /* ---- ids ---- */
