@@ -138,6 +138,17 @@ static bool session_refusal(struct session *s, struct reply *r)
 	return true;
 }
 
+static void session_refuse(struct session *s, const struct reply *r)
+{
+	smtp_server_refuse(&s->smtp, r);
+	if (net_awaits_tls(s->conn)) { /* a handshake is more than a refusal is worth */
+		s->waits = WAITS_CLOSE;
+		net_abort(s->conn);
+		return;
+	}
+	session_close(s);
+}
+
 static void session_accept(struct worker *w, struct net_event *ev)
 {
 	struct session *s = calloc(1, sizeof(*s));
@@ -165,11 +176,13 @@ static void session_accept(struct worker *w, struct net_event *ev)
 	smtp_server_init(&s->smtp, &s->cfg->smtp);
 	if (session_refusal(s, &r)) {
 		counter_add(C_SESSIONS_REFUSED, 1);
-		smtp_server_refuse(&s->smtp, &r);
-		session_close(s);
+		session_refuse(s, &r);
 		return;
 	}
-	session_flush(s);
+	if (net_awaits_tls(s->conn))
+		s->waits = WAITS_TLS; /* the greeting comes after the handshake */
+	else
+		session_flush(s);
 	session_deadline(s);
 }
 
@@ -501,7 +514,7 @@ static void on_tls(struct session *s)
 static void on_eof(struct session *s)
 {
 	s->eof = true;
-	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_CLOSE)
+	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
 		return;
 	body_end(s);
 	session_close(s);

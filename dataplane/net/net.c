@@ -216,10 +216,14 @@ void up_data(struct net_conn *c, struct span data)
 		deliver(c, data);
 		return;
 	}
-	if (!tls_session_feed(c->tls, data))
+	if (!tls_session_feed(c->tls, data)) {
 		fail(c, ST_NOMEM, "out of memory");
-	else
-		tls_turn(c);
+		return;
+	}
+	tls_turn(c);
+	/* what the handler does not take now must not pile up in TLS either (P7) */
+	if (!c->dead && tls_session_unread(c->tls) > REST_HIGH)
+		c->net->ops->recv(c, false);
 }
 
 void up_eof(struct net_conn *c)
@@ -525,6 +529,11 @@ void net_start_tls(struct net_conn *c, struct tls_context *t, struct span name)
 	}
 	c->resume_wanted = true; /* the handshake begins at net_poll */
 	mark(c);
+}
+
+bool net_awaits_tls(const struct net_conn *c)
+{
+	return c->tls && !c->tls_on;
 }
 
 const char *net_tls_text(const struct net_conn *c)

@@ -84,6 +84,8 @@ void net_resume(struct net_conn *c);
 /* Server: call when the reply before the handshake was written. Input that was left or is already buffered is thrown away and counts as an
  * injection: the connection is closed with ST_DENIED (P4). Client likewise. name: server name for SNI and verification (client; may be empty). */
 void net_start_tls(struct net_conn *c, struct tls_context *t, struct span name);
+/* At NET_ACCEPTED: nothing may be said before NET_TLS_ON. */
+bool net_awaits_tls(const struct net_conn *c);
 /* NULL before NET_TLS_ON: "TLSv1.3 TLS_AES_256_GCM_SHA384". */
 const char *net_tls_text(const struct net_conn *c);
 /* Sends what is written, then closes in order (close_notify, FIN; lingers until the peer's FIN or 2 s so that a last reply is not lost to a RST). No event but

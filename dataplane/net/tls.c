@@ -204,6 +204,11 @@ void tls_session_close(struct tls_session *s)
 	}
 }
 
+size_t tls_session_unread(const struct tls_session *s)
+{
+	return BIO_ctrl_pending(s->in);
+}
+
 size_t tls_session_pending(const struct tls_session *s)
 {
 	return BIO_ctrl_pending(s->out);

@@ -106,6 +106,8 @@ struct tls_session *tls_session_new(struct tls_context *t, bool server, const ch
 void tls_session_free(struct tls_session *s);
 /* Ciphertext from the peer. False: no memory. */
 bool tls_session_feed(struct tls_session *s, struct span cipher);
+/* Ciphertext that was fed and not read yet. */
+size_t tls_session_unread(const struct tls_session *s);
 /* Goes on: TLS_ON once when the handshake is done; TLS_DATA with plaintext in buf; TLS_END after close_notify; TLS_ERROR. */
 enum tls_result tls_session_read(struct tls_session *s, char *buf, size_t cap, size_t *ret_n);
 /* Encrypts. False: error. */
