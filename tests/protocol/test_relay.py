@@ -223,7 +223,7 @@ def test_operator_holds_releases_and_deletes(make_node, make_sink):
 
 def test_protocol_refusals(node):
     c = Smtp(node.port)
-    for text, want in [("MAIL FROM:<a@b.example>", "503 5.5.1"), ("EHLO", "501 5.5.4"), ("FOO", "500 5.5.2"), ("EHLO x.test", "250"),
+    for text, want in [("MAIL FROM:<a@b.example>", "503 5.5.1"), ("EHLO", "501 Say"), ("FOO", "500 5.5.2"), ("EHLO x.test", "250"),
                        ("RCPT TO:<b@example.org>", "503 5.5.1"), ("DATA", "503 5.5.1"), ("MAIL FROM:a@b.example", "501"),
                        ("MAIL FROM:<a@b.example> SIZE=999999999999", "552 5.3.4"), ("MAIL FROM:<a@b.example> FOO=1", "555 5.5.4"),
                        ("MAIL FROM:<a@b.example>", "250 2.1.0"), ("MAIL FROM:<a@b.example>", "503"), ("DATA", "554 5.5.1"), ("RSET", "250"),
