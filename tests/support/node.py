@@ -73,7 +73,7 @@ class Sink:
                 if verb in ("EHLO", "LHLO"):
                     out = self._answer("ehlo", text, "250-sink.test" + "".join("\r\n250-" + e for e in self.extensions) + "\r\n250 HELP")
                 elif verb == "MAIL":
-                    sender, rcpts = text[10:].split(">")[0].lstrip("<"), []
+                    sender, rcpts, mail, rcpt_lines = text[10:].split(">")[0].lstrip("<"), [], text, []
                     out = self._answer("mail", text, "250 2.1.0 ok")
                     begun = out.startswith("2")
                 elif verb == "RCPT" and not begun:
@@ -82,6 +82,7 @@ class Sink:
                     out = self._answer("rcpt", text, "250 2.1.5 ok")
                     if out.startswith("2"):
                         rcpts.append(re.search(r"<(.*?)>", text).group(1))
+                        rcpt_lines.append(text)
                 elif verb == "DATA":
                     if not rcpts:
                         w.write(b"554 5.5.1 no valid recipients\r\n")
@@ -105,7 +106,7 @@ class Sink:
                         replies.append(self._answer("end", rcpt, "250 2.0.0 taken"))
                     if any(x.startswith("2") for x in replies):
                         self.count += 1
-                        self.messages.append({"from": sender, "to": list(rcpts), "data": bytes(body)})
+                        self.messages.append({"from": sender, "to": list(rcpts), "data": bytes(body), "mail": mail, "rcpt": rcpt_lines})
                     out = "\r\n".join(replies)
                 elif verb == "QUIT":
                     w.write(b"221 2.0.0 bye\r\n")
@@ -141,13 +142,14 @@ class Node:
         self.dir = pathlib.Path(tmp) / name
         self.dir.mkdir(parents=True)
         self.run = self.dir / "run"
-        self.port, self.metrics = free_port(), free_port()
+        self.port, self.smtps, self.metrics = free_port(), free_port(), free_port()
         if routes is None:
             routes = '[{domain: "*", to: "smtp:[127.0.0.1]:%d", tls: never}]' % (sink_port or 1)
         self.config = self.dir / "weir.yaml"
         self.config.write_text(
             f"hostname: relay.cam.example\nmetrics: 127.0.0.1:{self.metrics}\nworkers: {workers}\n"
-            f'listen: ["127.0.0.1:{self.port}"]\nlocal_domains: [cam.example]\npostmaster: postmaster@cam.example\n'
+            f'listen: ["127.0.0.1:{self.port}", {{address: "127.0.0.1:{self.smtps}", tls: implicit}}]\n'
+            f'local_domains: [cam.example]\npostmaster: postmaster@cam.example\n'
             + ("" if "spool:" in extra else "spool: {segment: 8M, max: 512M, arena: 48M}\n")
             + ("" if "scan:" in extra else f"scan: {{processes: 2, engine: {engine}}}\n")
             + ("" if "relay_clients:" in extra else "relay_clients: [{network: 127.0.0.0/8, rate: none}]\n")
