@@ -1,5 +1,5 @@
 """Cases: content by DATA and BDAT, its ends and what pretends to be one, sizes; TLS; ends of connections."""
-from suite import CLOSED, DATA, GONE, HALF, HEAD, HELLO, MAIL, NOTIFY, OPEN, PAUSE, PLAIN, QUIET, RCPT, RESET, SENT, TAKEN, TEXT, TLS, Case
+from suite import CLOSED, DATA, GONE, HALF, HEAD, HELLO, MAIL, NOTIFY, OPEN, PAUSE, PLAIN, QUIET, RCPT, RESET, SENT, TAKEN, TEXT, TLS, TRUNCATE, Case, Notified, Past
 
 REFUSED = "554 5.6.0"
 CHUNK = "250 2.0.0 Chunk"
@@ -201,5 +201,15 @@ CASES = [
     Case("tls-close-notify-in-data", [*OPEN, DATA, (TEXT,), NOTIFY, CLOSED], ways=TLS_WAYS),
     Case("tls-close-notify-in-a-chunk", [*OPEN, (b"BDAT %d LAST\r\n" % (len(TEXT) + 1) + TEXT,), NOTIFY, CLOSED], ways=TLS_WAYS),
     Case("tls-close-notify-after-the-dot", [*OPEN, DATA, (TEXT + b".\r\n",), NOTIFY, (b"", TAKEN), CLOSED], gets=(TEXT,), ways=TLS_WAYS),
+    *[Case(f"tls-plaintext-{how}-{where}", [*steps, *([(Notified(plain),)] if how == "with-close-notify" else [NOTIFY, PAUSE, (Past(plain),)]
+                                                      if how == "after-close-notify" else [(Past(plain),)]), CLOSED], ways=TLS_WAYS)
+      for how in ("with-close-notify", "after-close-notify", "between-records")
+      for where, steps, plain in (
+          ("at-a-command", OPEN, b"DATA\r\n" + TEXT + b".\r\n"),
+          ("in-data", [*OPEN, DATA, (TEXT,)], b".\r\nQUIT\r\n"),
+          ("in-the-dot", [*OPEN, DATA, (TEXT + b".\r",)], b"\nQUIT\r\n"),
+          ("in-a-chunk", [*OPEN, (b"BDAT %d LAST\r\n" % (len(TEXT) + 5) + TEXT,)], b"text\r\n"))],
+    Case("tls-forged-record", [*OPEN, DATA, (TEXT,), (Past(b"\x17\x03\x03\x00\x20" + b"f" * 32),), CLOSED], ways=TLS_WAYS),
+    Case("tls-truncated", [*OPEN, DATA, (TEXT,), TRUNCATE, CLOSED], ways=TLS_WAYS),
     Case("tls-half-close-after-quit", [HELLO, (b"QUIT\r\n",), HALF, (b"", "221 2.0.0"), CLOSED], ways=TLS_WAYS),
 ]

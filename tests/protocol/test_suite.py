@@ -27,7 +27,11 @@ class Suite:
         self.node = Node(tmp, self.sink.port, engine="trivial", extra=LIMITS + "relay_clients: [{network: 127.0.0.0/16, rate: none}]\nscan: {processes: 2, engine: trivial}\n")
         self.names = itertools.count()
         self.failed = {}
+        self.pids_before = self.pids()
         self.name = {}
+
+    def pids(self):
+        return [sorted(self.node.pids(name)) for name in ("weir-dataplane", "weir-scanner", "weir-control")]
 
     def run(self, key, function, *args):
         """Runs function(..., me) with a name of its own and remembers how it ended."""
@@ -63,13 +67,13 @@ class Suite:
 
 BEGIN = b"EHLO @ME@\r\nMAIL FROM:<a@cam.example>\r\nRCPT TO:<b@example.org>\r\n"
 WHOLE = {"data": BEGIN + b"DATA\r\n" + TEXT + b".\r\n", "bdat": BEGIN + b"BDAT 20\r\n" + TEXT[:20] + b"BDAT %d LAST\r\n" % (len(TEXT) - 20) + TEXT[20:]}
-CUTS = ("half-close", "close", "reset", "close_notify")
+CUTS = ("half-close", "truncate", "close", "reset", "close_notify")
 CUT_WAYS = ("plain", "starttls")
 
 
 def cuts():
     for method, how, way in itertools.product(WHOLE, CUTS, CUT_WAYS):
-        if how == "close_notify" and way == "plain":
+        if how in ("close_notify", "truncate") and way == "plain":
             continue
         for at in range(len(WHOLE[method]) + 3):
             yield method, how, way, at
@@ -81,7 +85,7 @@ def run_cut(node, method, how, way, at, me):
         # the name stands for one byte that is not cut
         c.send((WHOLE[method] + b"NOO").replace(b"@ME@", b"\xff")[:at].replace(b"\xff", me.encode()))
         act(c, how)
-        if how in ("half-close", "close_notify"):
+        if how in ("half-close", "close_notify", "truncate"):
             expect_closed(c, False)
     finally:
         c.close()
@@ -170,6 +174,11 @@ def test_nothing_is_left_and_nothing_else_arrived(suite):
     known = set(suite.name.values())
     for name, messages in suite.arrived.items():
         assert name in known or all(b"multipart/report" in m["data"] for m in messages), (name, messages[:1])
+
+
+def test_no_process_died(suite):
+    assert suite.pids() == suite.pids_before
+    assert "Sanitizer" not in suite.node.log_text() and "runtime error" not in suite.node.log_text()
 
 
 def test_strangers_reach_only_our_domains(suite):

@@ -13,6 +13,7 @@ import time
 
 HALF = "half-close"      # no more from us: FIN, or close_notify and FIN
 NOTIFY = "close_notify"  # of TLS only: TCP stays open
+TRUNCATE = "truncate"    # FIN, TLS or not
 CUT = "close"            # both directions, in order
 RESET = "reset"          # RST
 CLOSED = "closed"        # the server ends the connection without another reply
@@ -24,7 +25,7 @@ GREETING = "greeting"    # the first reply; without this step it is read before 
 
 WAYS = ("plain", "burst", "bytes", "starttls", "implicit")
 PLAIN = ("plain",)
-ACTIONS = {HALF, NOTIFY, CUT, RESET, CLOSED, GONE, QUIET, PAUSE, TLS, GREETING}
+ACTIONS = {HALF, TRUNCATE, NOTIFY, CUT, RESET, CLOSED, GONE, QUIET, PAUSE, TLS, GREETING}
 ENDS = {HALF, CUT, RESET, CLOSED, GONE, NOTIFY}
 BYTES_MOST = 2500        # a longer case is not sent byte by byte
 
@@ -37,6 +38,14 @@ TEXT = HEAD + b"x\r\n"
 OPEN = [HELLO, MAIL, RCPT]
 TAKEN = "250 2.0.0"
 SENT = [DATA, (TEXT + b".\r\n", TAKEN)]
+
+
+class Past(bytes):
+    """Bytes that go past TLS, as a man in the middle would send them."""
+
+
+class Notified(bytes):
+    """The same, in one segment with a close_notify before them."""
 
 
 @dataclasses.dataclass
@@ -157,6 +166,10 @@ class Connection:
             pass
         return self.cout.read()
 
+    def truncate(self):
+        """FIN without close_notify."""
+        self.s.shutdown(socket.SHUT_WR)
+
     def half_close(self):
         try:
             if self.tls:
@@ -228,6 +241,8 @@ def act(c, step):
         c.half_close()
     elif step == NOTIFY:
         c.send_raw(c.notify())
+    elif step == TRUNCATE:
+        c.truncate()
     elif step == CUT:
         c.close()
     elif step == RESET:
@@ -270,7 +285,11 @@ def run_case(case, way, node, me):
             if not isinstance(step, tuple):
                 act(c, step)
                 continue
-            if way == "bytes":
+            if isinstance(step[0], Past):
+                c.send_raw(data)
+            elif isinstance(step[0], Notified):
+                c.send_raw(c.notify() + data)
+            elif way == "bytes":
                 for i in range(len(data)):
                     c.send(data[i:i + 1])
             elif way != "burst":
