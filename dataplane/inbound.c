@@ -6,6 +6,8 @@
 #include "spool/base/counters.h"
 #include "spool/mail/header.h"
 
+#define HANDSHAKE_NS (10 * NS_PER_S) /* P23 */
+
 struct inbound {
 	TAILQ_HEAD(, session) sessions;
 	uint32_t nsessions;
@@ -40,6 +42,12 @@ void inbound_free(struct inbound *in)
 
 /* ---- time ---- */
 
+static void session_arm(struct session *s, uint64_t due_ns)
+{
+	s->timer_ns = due_ns;
+	wheel_set(s->w->wheel, &s->timer, due_ns);
+}
+
 static void session_deadline(struct session *s)
 {
 	const struct snap_settings *set = s->cfg->set;
@@ -50,7 +58,7 @@ static void session_deadline(struct session *s)
 		s->deadline_ns = now + set->timeout_body_ns;
 		break;
 	case SRV_WAIT_COMMAND:
-		s->deadline_ns = now + set->timeout_command_ns;
+		s->deadline_ns = now + (s->waits == WAITS_TLS ? HANDSHAKE_NS : set->timeout_command_ns);
 		break;
 	case SRV_WAIT_DECISION:
 		s->deadline_ns = UINT64_MAX; /* it is us who are slow; the decision has its own limit */
@@ -58,8 +66,8 @@ static void session_deadline(struct session *s)
 	}
 	if (s->deadline_ns > s->end_ns)
 		s->deadline_ns = s->end_ns;
-	if (!timer_armed(&s->timer))
-		wheel_set(s->w->wheel, &s->timer, s->deadline_ns);
+	if (!timer_armed(&s->timer) || s->deadline_ns < s->timer_ns)
+		session_arm(s, s->deadline_ns);
 }
 
 /* Gives what the session has to say to the connection. False when the client does not take it. */
@@ -92,7 +100,7 @@ void inbound_timer(struct worker *w, struct timer *t)
 	if (s->deadline_ns > w->now_ns) {
 		uint64_t due = s->deadline_ns == UINT64_MAX ? w->now_ns + s->cfg->set->timeout_command_ns : s->deadline_ns;
 
-		wheel_set(w->wheel, t, due);
+		session_arm(s, due);
 		return;
 	}
 	counter_add(C_SESSIONS_TIMEOUT, 1);
