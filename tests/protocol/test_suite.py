@@ -12,7 +12,7 @@ import cases_params
 import cases_session
 import pytest
 from node import Node, Sink, wait_for, without_trace
-from suite import CLOSED, HEAD, OPEN, PLAIN, TAKEN, TEXT, Case, act, as_bytes, connect, expect, expect_closed, run_case
+from suite import OPEN, TEXT, Connection, act, as_bytes, connect, expect, expect_closed, run_case
 
 CASES = cases_session.CASES + cases_params.CASES + cases_content.CASES
 RUNS = [(case, way) for case in CASES for way in case.runs()]
@@ -46,13 +46,14 @@ class Suite:
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             jobs = [pool.submit(self.run, (case.name, way), run_case, case, way, self.node) for case, way in RUNS]
             jobs += [pool.submit(self.run, cut, run_cut, self.node, *cut) for cut in cuts()]
+            jobs += [pool.submit(self.run, ("stuck", way), stuck_handshake, self.node, way) for way in ("starttls", "implicit")]
             for job in jobs:
                 job.result()
         self.queue = wait_for(lambda: self.node.queue() == [], 20) or self.node.queue()
         time.sleep(0.3)
         self.arrived = collections.defaultdict(list)
         for m in self.sink.messages:
-            found = re.match(rb"Received: from (\S+) ", m["data"])
+            found = re.match(rb"Received: from (c\d+\.test)", m["data"])
             self.arrived[found.group(1).decode() if found else None].append(m)
 
     def of(self, key):
@@ -89,6 +90,19 @@ def run_cut(node, method, how, way, at, me):
             expect_closed(c, False)
     finally:
         c.close()
+
+
+def stuck_handshake(node, way, me):
+    """P23: the client is silent where its ClientHello should be."""
+    c = Connection(node.smtps if way == "implicit" else node.port)
+    if way == "starttls":
+        c.reply()
+        c.send(b"STARTTLS\r\n")
+        assert c.reply()[0].startswith(b"220")
+    begun = time.monotonic()
+    assert c.reply() is None
+    assert 9 < time.monotonic() - begun < 12
+    c.close()
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +188,29 @@ def test_nothing_is_left_and_nothing_else_arrived(suite):
     known = set(suite.name.values())
     for name, messages in suite.arrived.items():
         assert name in known or all(b"multipart/report" in m["data"] for m in messages), (name, messages[:1])
+
+
+@pytest.mark.parametrize("way", ["starttls", "implicit"])
+def test_a_stuck_handshake_ends(suite, way):
+    assert not suite.failed["stuck", way], suite.failed["stuck", way]
+
+
+def test_received_fields(suite):
+    """Whatever a client calls itself: one field, of printable ASCII but for an SMTPUTF8 address, with the protocol of RFC 3848 and RFC 6531."""
+    field = (rb"Received: from [!-~]+ \(\[127\.[0-9.]+\]\)\r\n\tby relay\.cam\.example \(Weir\) with (UTF8SMTPS?|ESMTPS?|SMTPS?)\r\n"
+             rb"\tid [0-9A-Z]+(\r\n\tfor <[^<>\0-\x1f]+>|\r\n\tfor <.*\".*>)?;\r\n\t[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} 20[0-9]{2} [0-9:]{8} \+0000\r\n")
+    for case, way in RUNS:
+        for m in suite.of((case.name, way)):
+            found = re.match(field, m["data"])
+            assert found, m["data"][:300]
+            assert case.name.startswith("starttls") or found.group(1).endswith(b"S") == (way in ("starttls", "implicit"))
+            assert found.group().isascii() or found.group(1).startswith(b"UTF8")
+
+
+def test_log_lines_cannot_be_forged(suite):
+    """P24: no control character, nothing but ASCII, and no line that is not ours."""
+    for line in suite.node.log_path.read_bytes().splitlines():
+        assert re.fullmatch(rb"[ -~]*", line), line
 
 
 def test_no_process_died(suite):
