@@ -513,6 +513,8 @@ static enum server_action on_body_end(struct smtp_server *s)
 		DISCARD(s, 554, "5.6.0", "The message ends with a bare CR");
 		return discarded(s);
 	}
+	/* what it is, not what it was called: the next hop may have no 8BITMIME (RFC 6152, P8) */
+	s->env.body = s->wire.eight_bit ? BODY_8BITMIME : BODY_7BIT;
 	s->state.waiting = FOR_END;
 	s->state.rcpt_answers = 0;
 	return SRV_BODY_END;

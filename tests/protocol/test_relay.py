@@ -196,6 +196,22 @@ def test_life_over_bounces(make_node, make_sink):
     check_dsn(sink.messages[0], "never@example.org", "5.4.7", "a@cam.example")
 
 
+def test_a_hop_without_8bitmime_gets_no_8_bit_message(make_node, make_sink):
+    sink = make_sink(extensions=("PIPELINING",))
+    node = make_node(sink.port)
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["b@example.org"], HEAD + b"\xe4\r\n").startswith("250")  # it did not say BODY=8BITMIME
+    assert wait_for(lambda: sink.count == 1)
+    check_dsn(sink.messages[0], "b@example.org", "5.6.3", "a@cam.example")
+    assert sink.messages[0]["data"].isascii()
+    assert c.cmd("MAIL FROM:<a@cam.example> BODY=8BITMIME").startswith("250") and c.cmd("RCPT TO:<b@example.org>").startswith("250")
+    c.cmd("DATA")
+    c.send(HEAD + b"all ASCII\r\n.\r\n")
+    assert c.reply().startswith("250") and wait_for(lambda: sink.count == 2)
+    assert without_trace(sink.messages[1]["data"]) == HEAD + b"all ASCII\r\n"
+
+
 def test_operator_holds_releases_and_deletes(make_node, make_sink):
     state = {"down": True}
     sink = make_sink(decide=lambda kind, text: "450 4.2.0 no" if kind == "mail" and state["down"] else None)
