@@ -75,14 +75,20 @@ static void write_commands(struct smtp_client *c)
 
 /* ---- ends ---- */
 
-static enum client_action fail(struct smtp_client *c, const struct reply *r)
+/* Recipients that wait for the final reply will not get it. */
+static void txn_lost(struct smtp_client *c)
 {
-	c->failure = *r;
-	c->state.phase = PHASE_CLOSED;
 	for (uint32_t i = 0; c->txn && i < c->txn->nrcpt; i++)
 		if (c->txn->result[i].code == ACCEPTED)
 			c->txn->result[i].code = 0;
 	c->txn = NULL;
+}
+
+static enum client_action fail(struct smtp_client *c, const struct reply *r)
+{
+	c->failure = *r;
+	c->state.phase = PHASE_CLOSED;
+	txn_lost(c);
 	return CLI_CLOSE;
 }
 
@@ -316,7 +322,7 @@ void smtp_client_init(struct smtp_client *c, const struct smtp_client_config *cf
 
 void smtp_client_done(struct smtp_client *c)
 {
-	c->txn = NULL;
+	txn_lost(c);
 }
 
 /* What needs no more input: the action due, or CLI_MORE. */

@@ -173,6 +173,23 @@ def test_a_bounce_that_fails_goes_to_the_postmaster_and_no_further(make_node, ma
     assert node.counters()["dsn_double_total"] == 1
 
 
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_a_server_that_dies_after_the_dot_is_tried_again(make_node, make_sink, lmtp):
+    state = {"dying": True}
+    sink = make_sink(decide=lambda kind, text: "close" if kind == "end" and state["dying"] else None, lmtp=lmtp)
+    node = make_node(routes='[{domain: "*", to: "%s:[127.0.0.1]:%d", tls: never}]' % ("lmtp" if lmtp else "smtp", sink.port),
+                     extra="delivery: {retry_first: 1h}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["b@example.org", "c@example.org"], HEAD).startswith("250")
+    assert wait_for(lambda: [m for m in node.queue() if m["state"] == "deferred"])
+    q = node.queue()
+    assert "451 4.4.2 Connection to" in q[0]["reason"] and "was lost" in q[0]["reason"] and q[0]["open"] == 2
+    state["dying"] = False
+    node.ctl("queue", "retry", "--all")
+    assert wait_for(lambda: sink.count == 1) and wait_for(lambda: node.queue() == [])
+
+
 def test_retry_until_the_host_is_back(make_node, make_sink):
     state = {"down": True}
     sink = make_sink(decide=lambda kind, text: "421 4.3.2 closed for lunch" if kind == "connect" and state["down"] else None)

@@ -114,7 +114,7 @@ class Sink:
                     break
                 else:
                     out = "250 2.0.0 ok"
-                if out == "close":
+                if out.startswith("close"):
                     break
                 w.write((out + "\r\n").encode())
         except (ConnectionError, asyncio.IncompleteReadError, ValueError):
