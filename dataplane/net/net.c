@@ -10,6 +10,11 @@ enum { REST_HIGH = 64 * 1024, TLS_SCRATCH = 16 * 1024, TLS_OUT_HIGH = 128 * 1024
 
 static void flush(struct net_conn *c);
 
+static uint64_t net_now(const struct net *n)
+{
+	return n->ops->now_ns ? n->ops->now_ns(n) : clock_mono_ns();
+}
+
 /* ---- lists ---- */
 
 static void mark(struct net_conn *c)
@@ -413,7 +418,7 @@ static void finish_close(struct net_conn *c)
 	}
 	c->net->ops->shutdown(c);
 	c->lingering = true;
-	c->linger_until_ns = clock_mono_ns() + LINGER_NS;
+	c->linger_until_ns = net_now(c->net) + LINGER_NS;
 	TAILQ_INSERT_TAIL(&c->net->lingering, c, linger_entry);
 	if (!c->recv_wanted)
 		c->net->ops->recv(c, true); /* to see the peer's FIN */
@@ -618,7 +623,7 @@ void net_poll(struct net *n)
 	}
 	if (TAILQ_EMPTY(&n->lingering))
 		return;
-	now = clock_mono_ns();
+	now = net_now(n);
 	while ((c = TAILQ_FIRST(&n->lingering)) && c->linger_until_ns <= now) {
 		TAILQ_REMOVE(&n->lingering, c, linger_entry);
 		c->lingering = false;
@@ -635,12 +640,12 @@ enum status net_new(struct uring *u, const struct net_config *cfg, struct net **
 		return ST_NOMEM;
 	n->uring = u;
 	n->cfg = *cfg;
-	n->ops = &net_uring_ops;
+	n->ops = cfg->transport == NET_SIM ? &net_sim_ops : &net_uring_ops;
 	TAILQ_INIT(&n->dirty);
 	TAILQ_INIT(&n->lingering);
 	n->slot = calloc(cfg->conns_max, sizeof(struct net_conn *));
 	n->free_slots = calloc(cfg->conns_max, sizeof(*n->free_slots));
-	st = !n->slot || !n->free_slots ? ST_NOMEM : cfg->transport != NET_URING ? trail(ST_UNSUPPORTED, "this build has only io_uring") :
+	st = !n->slot || !n->free_slots ? ST_NOMEM : cfg->transport == NET_DPDK ? trail(ST_UNSUPPORTED, "this build has only io_uring") :
 		n->ops->start(n);
 	if (st != ST_OK) {
 		free(n->slot);

@@ -17,6 +17,7 @@
 
 struct net;
 struct net_conn;
+struct sim;
 
 enum net_event_type {
 	NET_ACCEPTED,  /* a new inbound connection; listener says which */
@@ -42,10 +43,11 @@ struct net_event {
 
 typedef void net_handler(void *ctx, struct net_event *ev);
 
-enum net_transport { NET_URING, NET_DPDK };
+enum net_transport { NET_URING, NET_DPDK, NET_SIM };
 
 struct net_config {
 	enum net_transport transport;
+	struct sim *sim;         /* NET_SIM: the network, see net_sim.h; listening descriptors are its ports, u of net_new may be NULL */
 	uint32_t conns_max;      /* accept pauses beyond */
 	net_handler *handler;
 	void *ctx;

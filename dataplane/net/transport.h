@@ -45,6 +45,7 @@ struct net_conn {
 	uint16_t in_flight; /* operations whose completion is still to come */
 	bool recv_armed, recv_wanted, released;
 	struct uring_send *send;
+	struct sim_end *sim;
 };
 
 struct transport_ops {
@@ -63,6 +64,8 @@ struct transport_ops {
 	void (*shutdown)(struct net_conn *c);
 	/* Ends it; up_released when nothing of it is under way any more. reset: by RST when that is possible. */
 	void (*release)(struct net_conn *c, bool reset);
+	/* The transport's clock; NULL: the monotonic one. */
+	uint64_t (*now_ns)(const struct net *n);
 };
 
 struct net {
@@ -79,7 +82,7 @@ struct net {
 	void *transport; /* the transport's own */
 };
 
-extern const struct transport_ops net_uring_ops;
+extern const struct transport_ops net_uring_ops, net_sim_ops;
 
 /* ---- upcalls ---- */
 
