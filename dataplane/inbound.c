@@ -7,6 +7,7 @@
 #include "spool/mail/header.h"
 
 #define HANDSHAKE_NS (10 * NS_PER_S) /* P23 */
+enum { BODY_RATE_MIN = 100 };         /* bytes a second that content must come with on average (P16) */
 
 struct inbound {
 	TAILQ_HEAD(, session) sessions;
@@ -48,16 +49,28 @@ static void session_arm(struct session *s, uint64_t due_ns)
 	wheel_set(s->w->wheel, &s->timer, due_ns);
 }
 
-static void session_deadline(struct session *s)
+/* A command has its time from the end of the one before, not from its last byte; content must not come too slowly as a whole. */
+static void session_deadline(struct session *s, bool progress)
 {
 	const struct snap_settings *set = s->cfg->set;
-	uint64_t now = s->w->now_ns;
+	uint64_t now = s->w->now_ns, slowest;
+	enum server_wait wait = smtp_server_wait(&s->smtp), before = s->wait;
 
-	switch (smtp_server_wait(&s->smtp)) {
+	s->wait = (uint8_t)wait;
+	switch (wait) {
 	case SRV_WAIT_BODY:
+		if (before != SRV_WAIT_BODY) {
+			s->body_ns = now;
+			s->body_bytes = 0;
+		}
 		s->deadline_ns = now + set->timeout_body_ns;
+		slowest = s->body_ns + set->timeout_body_ns + s->body_bytes * (NS_PER_S / BODY_RATE_MIN);
+		if (s->deadline_ns > slowest)
+			s->deadline_ns = slowest;
 		break;
 	case SRV_WAIT_COMMAND:
+		if (!progress && before == SRV_WAIT_COMMAND)
+			return;
 		s->deadline_ns = now + (s->waits == WAITS_TLS ? HANDSHAKE_NS : set->timeout_command_ns);
 		break;
 	case SRV_WAIT_DECISION:
@@ -191,7 +204,7 @@ static void session_accept(struct worker *w, struct net_event *ev)
 		s->waits = WAITS_TLS; /* the greeting comes after the handshake */
 	else
 		session_flush(s);
-	session_deadline(s);
+	session_deadline(s, true);
 }
 
 static void body_end(struct session *s)
@@ -475,7 +488,7 @@ static void session_run(struct session *s, struct net_event *ev)
 {
 	struct span in = ev ? ev->data : SPAN_NONE;
 	size_t used = 0, n;
-	bool go = s->waits == WAITS_NOTHING;
+	bool go = s->waits == WAITS_NOTHING, progress = !ev;
 
 	while (go) {
 		enum server_action act;
@@ -487,6 +500,7 @@ static void session_run(struct session *s, struct net_event *ev)
 		act = smtp_server_step(&s->smtp, in, &n);
 		used += n;
 		in = span_skip(in, n);
+		progress = progress || act != SRV_MORE;
 		go = session_act(s, act);
 		if (go && act == SRV_MORE) {
 			if (!session_flush(s)) {
@@ -500,7 +514,8 @@ static void session_run(struct session *s, struct net_event *ev)
 	if (s->waits != WAITS_CLOSE) {
 		if (s->waits != WAITS_DRAIN && s->waits != WAITS_TLS && !session_flush(s))
 			s->waits = s->waits == WAITS_NOTHING ? WAITS_DRAIN : s->waits;
-		session_deadline(s);
+		s->body_bytes += used;
+		session_deadline(s, progress);
 	}
 	if (ev)
 		ev->used = s->waits == WAITS_CLOSE ? ev->data.n : used;

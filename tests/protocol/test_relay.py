@@ -351,6 +351,43 @@ def test_chunks(node, sink):
     assert c.reply().startswith("501") and c.reply() is None
 
 
+@pytest.mark.parametrize("before,drip", [([], b"NOOP with words"), (["MAIL FROM:<a@cam.example>", "RCPT TO:<b@example.org>", "DATA"], b"text by the drop"),
+                                         (["MAIL FROM:<a@cam.example>", "RCPT TO:<b@example.org>", "BDAT 100 LAST"], b"text by the drop")])
+def test_who_drips_is_cut_off_at_the_deadline(make_node, sink, before, drip):
+    node = make_node(sink.port, workers=1, engine="trivial", extra="timeouts: {command: 2s, data: 2s}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    for command in before[:-1]:
+        c.cmd(command)
+    if before:
+        c.send(before[-1] + "\r\n")
+        assert before[-1] != "DATA" or c.reply().startswith("354")
+    begun = time.monotonic()
+    for i in range(30):
+        try:
+            c.send(drip[i % len(drip):][:1])
+        except ConnectionError:
+            break
+        time.sleep(0.3)
+        if time.monotonic() - begun > 4:
+            break
+    assert c.reply().startswith("421 4.4.2") and time.monotonic() - begun < 5
+
+
+def test_a_slow_but_steady_message_is_taken(make_node, sink):
+    node = make_node(sink.port, workers=1, engine="trivial", extra="timeouts: {command: 1s, data: 1s}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    c.cmd("MAIL FROM:<a@cam.example>")
+    c.cmd("RCPT TO:<b@example.org>")
+    c.cmd("DATA")
+    for _ in range(20):
+        c.send(b"y" * 48 + b"\r\n")
+        time.sleep(0.2)
+    c.send(b".\r\n")
+    assert c.reply().startswith("250")
+
+
 def test_limits_of_time_connections_recipients_and_errors(make_node, sink):
     node = make_node(sink.port, workers=1, extra="timeouts: {command: 1s, data: 1s}\n"
                      "limits: {connections_per_client: 10, recipients: 100, errors: 5}\n")
