@@ -3,6 +3,7 @@ import email
 import email.policy
 import os
 import random
+import socket
 import subprocess
 import time
 
@@ -412,3 +413,20 @@ def test_limits_of_time_connections_recipients_and_errors(make_node, sink):
     many = [Smtp(node.port) for _ in range(12)]
     assert sum(m.greeting.startswith("220") for m in many) == 10
     assert sum(m.greeting.startswith("421 4.7.0") for m in many) == 2
+    for m in many:
+        m.close()
+    assert wait_for(lambda: node.counters()["sessions_open"] == 0)
+    many = [socket.create_connection(("127.0.0.1", node.smtps), 5) for _ in range(12)]
+    time.sleep(0.3)
+    ended = 0
+    for s in many:  # before the handshake nothing is said: over the limit is simply the end
+        s.settimeout(0.05)
+        try:
+            assert s.recv(100) == b""
+            ended += 1
+        except ConnectionResetError:
+            ended += 1
+        except TimeoutError:
+            pass
+        s.close()
+    assert ended == 2
