@@ -59,6 +59,23 @@ static bool wants_failure(const struct env_rcpt *r)
 	return r->notify == 0 || (r->notify & NOTIFY_FAILURE);
 }
 
+/* The message failed because it is 8-bit (RFC 3463 X.6.3): a notification that is 8-bit as well may fail by the same hop. */
+static bool failed_by_8_bit(const struct bounce *b)
+{
+	for (uint32_t k = 0; k < b->nrcpt; k++)
+		if (b->rcpt[k].reply.enhanced[1] == 6 && b->rcpt[k].reply.enhanced[2] == 3)
+			return true;
+	return false;
+}
+
+static bool is_ascii(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] & 0x80)
+			return false;
+	return true;
+}
+
 /* Writes the notification. ST_NOT_FOUND: nobody is to be told. */
 static enum status write_dsn(struct bounce *b, struct out *o, struct span to)
 {
@@ -93,7 +110,7 @@ static enum status write_dsn(struct bounce *b, struct out *o, struct span to)
 		struct dsn d = { .hostname = host, .id = out_span(&oid), .original_id = span_str(id), .to = to, .from = out_span(&f),
 			.now_wall_ns = clock_wall_ns(), .original = &m->env, .rcpt = rcpt, .nrcpt = n,
 			.original_head = span_of(all.p, head),
-			.whole = m->env.ret != RET_HDRS && b->action == DSN_FAILED && m->body_len == b->got };
+			.whole = m->env.ret != RET_HDRS && b->action == DSN_FAILED && m->body_len == b->got && !failed_by_8_bit(b) };
 
 		d.original_body = d.whole ? span_skip(all, head) : SPAN_NONE;
 		dsn_write(&d, o);
@@ -128,7 +145,7 @@ static enum status put_dsn(struct bounce *b, struct span to)
 		goto out;
 	if (!mail->m->env.sender.n)
 		env.flags |= ENV_DOUBLE_BOUNCE;
-	env.body = (uint8_t)(mail->m->env.body == BODY_8BITMIME ? BODY_8BITMIME : BODY_7BIT);
+	env.body = is_ascii(out_span(&o)) ? BODY_7BIT : BODY_8BITMIME;
 	env.flags |= mail->m->env.flags & ENV_SMTPUTF8;
 	st = body_new(w->store[0], o.n, &body);
 	if (st != ST_OK)

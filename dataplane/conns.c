@@ -713,6 +713,7 @@ static void on_closed(struct out_conn *c, const struct net_event *ev)
 		return;
 	}
 	useful = c->client.transactions > 0;
+	smtp_client_done(&c->client);
 	if (c->dl)
 		delivery_end(c);
 	if (!useful && (c->phase == CONN_TALKING || c->client.failure.code)) {
@@ -730,11 +731,9 @@ static void on_closed(struct out_conn *c, const struct net_event *ev)
 		}
 		if (c->phase == CONN_CLOSING)
 			c->phase = CONN_TALKING;
-		smtp_client_done(&c->client);
 		try_next(c);
 		return;
 	}
-	smtp_client_done(&c->client);
 	conn_free(c);
 }
 

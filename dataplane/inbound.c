@@ -8,6 +8,9 @@
 #include "spool/base/counters.h"
 #include "spool/mail/header.h"
 
+#define HANDSHAKE_NS (10 * NS_PER_S) /* P23 */
+enum { BODY_RATE_MIN = 100 };         /* bytes a second that content must come with on average (P16) */
+
 struct inbound {
 	TAILQ_HEAD(, session) sessions;
 	uint32_t nsessions;
@@ -42,17 +45,35 @@ void inbound_free(struct inbound *in)
 
 /* ---- time ---- */
 
-static void session_deadline(struct session *s)
+static void session_arm(struct session *s, uint64_t due_ns)
+{
+	s->timer_ns = due_ns;
+	wheel_set(s->w->wheel, &s->timer, due_ns);
+}
+
+/* A command has its time from the end of the one before, not from its last byte; content must not come too slowly as a whole. */
+static void session_deadline(struct session *s, bool progress)
 {
 	const struct snap_settings *set = s->cfg->set;
-	uint64_t now = s->w->now_ns;
+	uint64_t now = s->w->now_ns, slowest;
+	enum server_wait wait = smtp_server_wait(&s->smtp), before = s->wait;
 
-	switch (smtp_server_wait(&s->smtp)) {
+	s->wait = (uint8_t)wait;
+	switch (wait) {
 	case SRV_WAIT_BODY:
+		if (before != SRV_WAIT_BODY) {
+			s->body_ns = now;
+			s->body_bytes = 0;
+		}
 		s->deadline_ns = now + set->timeout_body_ns;
+		slowest = s->body_ns + set->timeout_body_ns + s->body_bytes * (NS_PER_S / BODY_RATE_MIN);
+		if (s->deadline_ns > slowest)
+			s->deadline_ns = slowest;
 		break;
 	case SRV_WAIT_COMMAND:
-		s->deadline_ns = now + set->timeout_command_ns;
+		if (!progress && before == SRV_WAIT_COMMAND)
+			return;
+		s->deadline_ns = now + (s->waits == WAITS_TLS ? HANDSHAKE_NS : set->timeout_command_ns);
 		break;
 	case SRV_WAIT_DECISION:
 		s->deadline_ns = UINT64_MAX; /* it is us who are slow; the decision has its own limit */
@@ -60,8 +81,8 @@ static void session_deadline(struct session *s)
 	}
 	if (s->deadline_ns > s->end_ns)
 		s->deadline_ns = s->end_ns;
-	if (!timer_armed(&s->timer))
-		wheel_set(s->w->wheel, &s->timer, s->deadline_ns);
+	if (!timer_armed(&s->timer) || s->deadline_ns < s->timer_ns)
+		session_arm(s, s->deadline_ns);
 }
 
 /* Gives what the session has to say to the connection. False when the client does not take it. */
@@ -94,7 +115,7 @@ void inbound_timer(struct worker *w, struct timer *t)
 	if (s->deadline_ns > w->now_ns) {
 		uint64_t due = s->deadline_ns == UINT64_MAX ? w->now_ns + s->cfg->set->timeout_command_ns : s->deadline_ns;
 
-		wheel_set(w->wheel, t, due);
+		session_arm(s, due);
 		return;
 	}
 	counter_add(C_SESSIONS_TIMEOUT, 1);
@@ -198,7 +219,7 @@ static void session_accept(struct worker *w, struct net_event *ev)
 		begin_tls(s);
 	else
 		session_flush(s);
-	session_deadline(s);
+	session_deadline(s, true);
 }
 
 static void body_end(struct session *s)
@@ -529,7 +550,7 @@ static void session_run(struct session *s, struct net_event *ev)
 {
 	struct span in = ev ? ev->data : SPAN_NONE;
 	size_t used = 0, n;
-	bool go = s->waits == WAITS_NOTHING;
+	bool go = s->waits == WAITS_NOTHING, progress = !ev;
 
 	while (go) {
 		enum server_action act;
@@ -541,6 +562,7 @@ static void session_run(struct session *s, struct net_event *ev)
 		act = smtp_server_step(&s->smtp, in, &n);
 		used += n;
 		in = span_skip(in, n);
+		progress = progress || act != SRV_MORE;
 		go = session_act(s, act);
 		if (go && act == SRV_MORE) {
 			if (!session_flush(s)) {
@@ -554,7 +576,8 @@ static void session_run(struct session *s, struct net_event *ev)
 	if (s->waits != WAITS_CLOSE) {
 		if (s->waits != WAITS_DRAIN && s->waits != WAITS_TLS && !session_flush(s))
 			s->waits = s->waits == WAITS_NOTHING ? WAITS_DRAIN : s->waits;
-		session_deadline(s);
+		s->body_bytes += used;
+		session_deadline(s, progress);
 	}
 	if (ev)
 		ev->used = s->waits == WAITS_CLOSE ? ev->data.n : used;
@@ -578,7 +601,7 @@ static void on_tls(struct session *s)
 static void on_eof(struct session *s)
 {
 	s->eof = true;
-	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_CLOSE)
+	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
 		return;
 	body_end(s);
 	session_close(s);

@@ -26,8 +26,11 @@ struct session {
 	struct net_conn *conn;
 	TAILQ_ENTRY(session) entry;
 	struct timer timer;
-	uint64_t deadline_ns; /* of what it waits for now; the timer is moved lazily */
+	uint64_t deadline_ns; /* of what it waits for now; the timer is moved lazily, but never comes later */
+	uint64_t timer_ns;    /* when the timer comes */
 	uint64_t end_ns;      /* of the whole session */
+	uint64_t body_ns, body_bytes; /* the content that comes in: since when, how much */
+	uint8_t wait;         /* enum server_wait of the last turn */
 	struct policy_facts facts;
 	uint16_t client_port;
 	struct body *body;    /* of the transaction that comes in */

@@ -98,7 +98,12 @@ static void spawn(const struct options *o, unsigned i)
 {
 	char stats[4096];
 	pid_t parent = getpid(), pid;
+	sigset_t relink;
 
+	/* a worker that is told to link anew before it has set its handlers must not die of it: it unblocks the signal itself */
+	sigemptyset(&relink);
+	sigaddset(&relink, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &relink, NULL);
 	log_flush();
 	pid = fork();
 	if (pid == 0) {
@@ -114,6 +119,7 @@ static void spawn(const struct options *o, unsigned i)
 			log_msg(LOG_LVL_WARN, "counters", "%s", trail_text());
 		_exit(pool_worker_run(&cfg));
 	}
+	sigprocmask(SIG_UNBLOCK, &relink, NULL);
 	pool[i] = pid > 0 ? pid : 0;
 	started_ns[i] = clock_mono_ns();
 	if (pid < 0) {

@@ -253,10 +253,14 @@ static void on_alarm(int sig)
 static void signals(void)
 {
 	struct sigaction sa = { .sa_handler = on_stop };
+	sigset_t relink;
 
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGUSR1, &sa, NULL);
+	sigemptyset(&relink);
+	sigaddset(&relink, SIGUSR1);
+	sigprocmask(SIG_UNBLOCK, &relink, NULL); /* blocked since before the fork */
 	sa.sa_handler = on_alarm;
 	sigaction(SIGALRM, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);

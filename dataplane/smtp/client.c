@@ -75,14 +75,20 @@ static void write_commands(struct smtp_client *c)
 
 /* ---- ends ---- */
 
-static enum client_action fail(struct smtp_client *c, const struct reply *r)
+/* Recipients that wait for the final reply will not get it. */
+static void txn_lost(struct smtp_client *c)
 {
-	c->failure = *r;
-	c->state.phase = PHASE_CLOSED;
 	for (uint32_t i = 0; c->txn && i < c->txn->nrcpt; i++)
 		if (c->txn->result[i].code == ACCEPTED)
 			c->txn->result[i].code = 0;
 	c->txn = NULL;
+}
+
+static enum client_action fail(struct smtp_client *c, const struct reply *r)
+{
+	c->failure = *r;
+	c->state.phase = PHASE_CLOSED;
+	txn_lost(c);
 	return CLI_CLOSE;
 }
 
@@ -165,8 +171,11 @@ static enum client_action on_starttls(struct smtp_client *c, const struct reply 
 	return CLI_MORE;
 }
 
-static void on_data_reply(struct smtp_client *c, const struct reply *r)
+static enum client_action on_data_reply(struct smtp_client *c, const struct reply *r)
 {
+	/* a 2xx is no delivery: nothing was sent, and who answers so has lost count of our commands */
+	if (r->code != 354 && r->code < 400)
+		return fail_text(c, "4.5.0", "The server's answer to DATA is not one");
 	if (r->code != 354) {
 		settle(c, r, true);
 		txn_end(c, true);
@@ -177,15 +186,16 @@ static void on_data_reply(struct smtp_client *c, const struct reply *r)
 		out_str(&c->state.out, ".\r\n");
 		c->state.phase = PHASE_FINAL;
 	}
+	return CLI_MORE;
 }
 
-static void on_command_reply(struct smtp_client *c, const struct reply *r)
+static enum client_action on_command_reply(struct smtp_client *c, const struct reply *r)
 {
 	uint32_t step = c->state.next_in++;
 
 	if (step == STEP_MAIL) {
 		if (reply_is_ok(r))
-			return;
+			return CLI_MORE;
 		settle(c, r, false);
 		if (c->state.next_out == c->state.next_in)
 			txn_end(c, false); /* nothing else was said yet */
@@ -193,7 +203,7 @@ static void on_command_reply(struct smtp_client *c, const struct reply *r)
 		struct reply *result = &c->txn->result[step - STEP_RCPT];
 
 		if (result->code)
-			return; /* MAIL was refused: this only follows from it */
+			return CLI_MORE; /* MAIL was refused: this only follows from it */
 		if (reply_is_ok(r)) {
 			result->code = ACCEPTED;
 			c->accepted_any = true;
@@ -203,8 +213,9 @@ static void on_command_reply(struct smtp_client *c, const struct reply *r)
 				result->code = 451;
 		}
 	} else if (step == step_data(c)) {
-		on_data_reply(c, r);
+		return on_data_reply(c, r);
 	}
+	return CLI_MORE;
 }
 
 /* All RCPTs are answered: what now, when DATA is not under way yet? */
@@ -258,8 +269,7 @@ static enum client_action on_reply(struct smtp_client *c)
 	case PHASE_STARTTLS:
 		return on_starttls(c, r);
 	case PHASE_COMMANDS:
-		on_command_reply(c, r);
-		return CLI_MORE;
+		return on_command_reply(c, r);
 	case PHASE_FINAL:
 		on_final(c, r);
 		return CLI_MORE;
@@ -319,7 +329,7 @@ void smtp_client_init(struct smtp_client *c, const struct smtp_client_config *cf
 
 void smtp_client_done(struct smtp_client *c)
 {
-	c->txn = NULL;
+	txn_lost(c);
 }
 
 /* What needs no more input: the action due, or CLI_MORE. */

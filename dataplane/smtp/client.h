@@ -78,6 +78,7 @@ struct smtp_client {
 };
 
 void smtp_client_init(struct smtp_client *c, const struct smtp_client_config *cfg);
+/* The connection is gone: before the results of a transaction are looked at. What is not known has code 0 in them. */
 void smtp_client_done(struct smtp_client *c);
 enum client_action smtp_client_step(struct smtp_client *c, struct span in, size_t *ret_used);
 /* At CLI_READY. A recipient that the server cannot take (8-bit to a 7-bit host, SMTPUTF8 lacking, larger than its SIZE) gets a local 5xx result without a word

@@ -1,5 +1,6 @@
 #include "dataplane/smtp/params.h"
 
+#include <ctype.h>
 #include "spool/mail/address.h"
 
 enum { ENVID_MAX = 100, ORCPT_MAX = 500, AUTH_MAX = 500 };
@@ -87,16 +88,25 @@ static bool refuse(struct reply *r, unsigned code, const char *enhanced, const c
 	return false;
 }
 
-static bool param_size(struct smtp_server *s, struct span v, struct reply *r)
+/* RFC 1870 3: up to 20 digits, whether we can count so far or not. */
+static bool is_number(struct span v)
 {
-	if (!span_u64(v, UINT64_MAX, &s->size_declared))
+	for (size_t i = 0; i < v.n; i++)
+		if (v.p[i] < '0' || v.p[i] > '9')
+			return false;
+	return v.n && v.n <= 20;
+}
+
+static bool param_size(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
+{
+	if (!is_number(v))
 		return refuse(r, 501, "5.5.4", "SIZE is not a number of octets");
-	if (s->cfg->size_max && s->size_declared > s->cfg->size_max)
+	if (!span_u64(v, UINT64_MAX, &s->size_declared) || (s->cfg->size_max && s->size_declared > s->cfg->size_max))
 		return refuse(r, 552, "5.3.4", "Message is larger than this server takes");
 	return true;
 }
 
-static bool param_body(struct smtp_server *s, struct span v, struct reply *r)
+static bool param_body(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
 {
 	if (span_eq_nocase(v, SPAN("7BIT")))
 		s->env.body = BODY_7BIT;
@@ -107,7 +117,7 @@ static bool param_body(struct smtp_server *s, struct span v, struct reply *r)
 	return true;
 }
 
-static bool param_ret(struct smtp_server *s, struct span v, struct reply *r)
+static bool param_ret(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
 {
 	if (span_eq_nocase(v, SPAN("FULL")))
 		s->env.ret = RET_FULL;
@@ -127,49 +137,37 @@ static bool is_xtext(struct span v, size_t max)
 }
 
 /* AUTH=<> or AUTH=mailbox (RFC 4954 section 5): read, and then taken for AUTH=<>, as we trust no client to speak for another. */
-static bool param_auth(const struct smtp_server *s, struct span v, struct reply *r)
+static bool param_auth(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
 {
 	if (!s->cfg->auth)
 		return refuse(r, 555, "5.5.4", "Unsupported parameter: AUTH");
 	return is_xtext(v, AUTH_MAX) || refuse(r, 501, "5.5.4", "AUTH is <> or a mailbox in xtext");
 }
 
-bool mail_params(struct smtp_server *s, struct span params, struct reply *r)
+static bool param_envid(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
 {
-	struct span key, value;
-	bool ok = true;
-
-	s->size_declared = 0;
-	while (ok && next_param(&params, &key, &value)) {
-		if (span_eq_nocase(key, SPAN("SIZE"))) {
-			ok = param_size(s, value, r);
-		} else if (span_eq_nocase(key, SPAN("BODY"))) {
-			ok = param_body(s, value, r);
-		} else if (span_eq_nocase(key, SPAN("SMTPUTF8")) && !value.p) {
-			s->env.flags |= ENV_SMTPUTF8;
-		} else if (span_eq_nocase(key, SPAN("RET"))) {
-			ok = param_ret(s, value, r);
-		} else if (span_eq_nocase(key, SPAN("ENVID"))) {
-			ok = is_xtext(value, ENVID_MAX) || refuse(r, 501, "5.5.4", "ENVID is not xtext of at most 100 characters");
-			s->env.envid = pool_span(&s->pool, value);
-		} else if (span_eq_nocase(key, SPAN("AUTH"))) {
-			ok = param_auth(s, value, r);
-		} else {
-			reply_set(r, 555, "5.5.4", "Unsupported parameter: %.*s", SPAN_FMT(key));
-			ok = false;
-		}
-	}
-	return ok;
+	if (!is_xtext(v, ENVID_MAX))
+		return refuse(r, 501, "5.5.4", "ENVID is not xtext of at most 100 characters");
+	s->env.envid = pool_span(&s->pool, v);
+	return true;
 }
 
-static bool param_notify(struct span v, struct env_rcpt *rcpt, struct reply *r)
+static bool param_smtputf8(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
+{
+	if (v.p)
+		return refuse(r, 501, "5.5.4", "SMTPUTF8 takes no value");
+	s->env.flags |= ENV_SMTPUTF8;
+	return true;
+}
+
+static bool param_notify(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
 {
 	static const struct {
 		const char *word;
 		uint8_t bit;
 	} word[] = { { "NEVER", NOTIFY_NEVER }, { "SUCCESS", NOTIFY_SUCCESS }, { "FAILURE", NOTIFY_FAILURE }, { "DELAY", NOTIFY_DELAY } };
 
-	while (v.p) {
+	do {
 		struct span w = span_cut(&v, ',');
 		size_t i = 0;
 
@@ -178,10 +176,19 @@ static bool param_notify(struct span v, struct env_rcpt *rcpt, struct reply *r)
 		if (i == 4)
 			return refuse(r, 501, "5.5.4", "NOTIFY is NEVER, or a list of SUCCESS, FAILURE, DELAY");
 		rcpt->notify |= word[i].bit;
-	}
+	} while (v.p);
 	if ((rcpt->notify & NOTIFY_NEVER) && rcpt->notify != NOTIFY_NEVER)
 		return refuse(r, 501, "5.5.4", "NOTIFY=NEVER stands alone");
 	return true;
+}
+
+/* RFC 3461 4.2: addr-type is an atom; letters, digits and hyphens are all that were ever registered. */
+static bool is_type(struct span v)
+{
+	for (size_t i = 0; i < v.n; i++)
+		if (!isascii(v.p[i]) || (!isalnum((unsigned char)v.p[i]) && v.p[i] != '-'))
+			return false;
+	return v.n > 0;
 }
 
 static bool param_orcpt(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
@@ -192,28 +199,70 @@ static bool param_orcpt(struct smtp_server *s, struct span v, struct env_rcpt *r
 
 	out_add(&o, type);
 	out_char(&o, ';');
-	if (!rest.n || !type.n || xtext_decode(rest, &o) != ST_OK || o.over)
+	if (!rest.n || !is_type(type) || xtext_decode(rest, &o) != ST_OK || o.over)
 		return refuse(r, 501, "5.5.4", "ORCPT is TYPE;XTEXT of at most 500 characters");
 	rcpt->orcpt = pool_span(&s->pool, out_span(&o));
 	return true;
 }
 
-bool rcpt_params(struct smtp_server *s, struct span params, struct env_rcpt *rcpt, struct reply *r)
+struct param {
+	const char *key;
+	bool (*take)(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r);
+};
+
+static const struct param mail_param[] = {
+	{ "SIZE", param_size },
+	{ "BODY", param_body },
+	{ "SMTPUTF8", param_smtputf8 },
+	{ "RET", param_ret },
+	{ "ENVID", param_envid },
+	{ "AUTH", param_auth },
+	{ NULL, NULL },
+};
+
+static const struct param rcpt_param[] = {
+	{ "NOTIFY", param_notify },
+	{ "ORCPT", param_orcpt },
+	{ NULL, NULL },
+};
+
+static bool take_params(struct smtp_server *s, const struct param *table, struct span params, struct env_rcpt *rcpt, struct reply *r)
 {
 	struct span key, value;
-	bool ok = true;
+	uint32_t seen = 0;
 
-	while (ok && next_param(&params, &key, &value)) {
-		if (span_eq_nocase(key, SPAN("NOTIFY"))) {
-			ok = param_notify(value, rcpt, r);
-		} else if (span_eq_nocase(key, SPAN("ORCPT"))) {
-			ok = param_orcpt(s, value, rcpt, r);
-		} else {
+	while (next_param(&params, &key, &value)) {
+		unsigned i = 0;
+
+		if (!key.n)
+			return refuse(r, 501, "5.5.4", "Syntax: a parameter is KEY or KEY=VALUE");
+		while (table[i].key && !span_eq_nocase(key, span_str(table[i].key)))
+			i++;
+		if (!table[i].key) {
 			reply_set(r, 555, "5.5.4", "Unsupported parameter: %.*s", SPAN_FMT(key));
-			ok = false;
+			return false;
 		}
+		/* each at most once: RFC 3461 4, and two values of one thing have no meaning */
+		if (seen & 1u << i) {
+			reply_set(r, 501, "5.5.4", "%s stands there twice", table[i].key);
+			return false;
+		}
+		seen |= 1u << i;
+		if (!table[i].take(s, value, rcpt, r))
+			return false;
 	}
-	return ok;
+	return true;
+}
+
+bool mail_params(struct smtp_server *s, struct span params, struct reply *r)
+{
+	s->size_declared = 0;
+	return take_params(s, mail_param, params, NULL, r);
+}
+
+bool rcpt_params(struct smtp_server *s, struct span params, struct env_rcpt *rcpt, struct reply *r)
+{
+	return take_params(s, rcpt_param, params, rcpt, r);
 }
 
 /* ---- what the client writes ---- */

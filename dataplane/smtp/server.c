@@ -109,7 +109,7 @@ static enum server_action greet(struct smtp_server *s, struct span arg, bool esm
 	size_t n = name.n < sizeof(s->helo_buf) ? name.n : sizeof(s->helo_buf);
 
 	if (!name.n)
-		return ERROR(s, 501, "5.5.4", "Say your host name");
+		return ERROR(s, 501, NULL, "Say your host name"); /* RFC 2034 4: no enhanced code in any answer to EHLO and HELO */
 	memcpy(s->helo_buf, name.p, n);
 	s->helo = span_of(s->helo_buf, n);
 	s->esmtp = esmtp;
@@ -154,15 +154,17 @@ static bool take_keyword(struct span *arg, const char *word)
 	return true;
 }
 
-/* SMTPUTF8 changes what an address may be and stands behind it. */
-static unsigned utf8_flag(const struct smtp_server *s, struct span arg)
+/* RFC 6531 3.5 */
+static bool lacks_utf8(const struct smtp_server *s, const struct address *a)
 {
-	if (s->env.flags & ENV_SMTPUTF8)
-		return ADDRESS_UTF8;
-	while (arg.p && arg.n)
-		if (span_eq_nocase(span_cut(&arg, ' '), SPAN("SMTPUTF8")))
-			return ADDRESS_UTF8;
-	return 0;
+	return a->is_utf8 && !(s->env.flags & ENV_SMTPUTF8);
+}
+
+/* A command that carries a message on is no part of a flood. */
+static void uncount(struct smtp_server *s)
+{
+	if (s->state.commands)
+		s->state.commands--;
 }
 
 static enum server_action out_of_room(struct smtp_server *s)
@@ -184,7 +186,7 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 		return ERROR(s, 530, "5.7.0", "%s", s->tls ? "Authentication is required" : "Say STARTTLS first, then AUTH");
 	if (!take_keyword(&arg, "FROM:"))
 		return ERROR(s, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
-	if (address_path(arg, ADDRESS_ALLOW_NULL | utf8_flag(s, arg), &s->sender, &rest) != ST_OK)
+	if (address_path(arg, ADDRESS_ALLOW_NULL | ADDRESS_UTF8, &s->sender, &rest) != ST_OK)
 		return ERROR(s, 501, "5.1.7", "Bad sender address: %s", trail_text());
 	if (rest.n && rest.p[0] != ' ')
 		return ERROR(s, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
@@ -192,15 +194,16 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 		transaction_reset(s);
 		return protocol_error(s, &r);
 	}
-	if (s->sender.is_utf8 && !(s->env.flags & ENV_SMTPUTF8)) {
+	if (lacks_utf8(s, &s->sender)) {
 		transaction_reset(s);
 		return ERROR(s, 553, "5.6.7", "The address needs SMTPUTF8");
 	}
 	s->env.sender = pool_span(&s->pool, s->sender.full);
-	if (!s->env.sender.p)
+	if (!s->env.sender.p) {
+		transaction_reset(s);
 		return out_of_room(s);
+	}
 	s->state.waiting = FOR_MAIL;
-	s->state.commands = 0;
 	return SRV_MAIL;
 }
 
@@ -236,11 +239,14 @@ static enum server_action cmd_rcpt(struct smtp_server *s, struct span arg)
 		return ERROR(s, 503, "5.5.1", "The message has begun already");
 	if (!take_keyword(&arg, "TO:"))
 		return ERROR(s, 501, "5.5.4", "Syntax: RCPT TO:<address>");
-	if (address_path(arg, ADDRESS_ALLOW_BARE | utf8_flag(s, SPAN_NONE), &s->rcpt, &rest) != ST_OK)
+	if (address_path(arg, ADDRESS_ALLOW_BARE | ADDRESS_UTF8, &s->rcpt, &rest) != ST_OK)
 		return ERROR(s, 501, "5.1.3", "Bad recipient address: %s", trail_text());
 	if (rest.n && rest.p[0] != ' ')
 		return ERROR(s, 501, "5.5.4", "Syntax: RCPT TO:<address>");
+	if (lacks_utf8(s, &s->rcpt))
+		return ERROR(s, 553, "5.6.7", "The address needs SMTPUTF8");
 	if (s->cfg->rcpt_max && s->state.rcpt_taken >= s->cfg->rcpt_max) {
+		uncount(s);
 		SAY(s, 452, "4.5.3", "Too many recipients, send the rest in another message");
 		return SRV_STEP;
 	}
@@ -349,6 +355,8 @@ static enum server_action cmd_bdat(struct smtp_server *s, struct span arg)
 		return bdat_refused(s, n, 503, "Say MAIL first");
 	if (!s->env.nrcpt)
 		return bdat_refused(s, n, 554, "No valid recipients");
+	if (n)
+		uncount(s);
 	s->state.by_bdat = true;
 	s->state.bdat_left = n;
 	s->state.bdat_last = last;
@@ -444,10 +452,13 @@ static const struct command {
 	{ "POST", cmd_foreign },
 	{ "PUT", cmd_foreign },
 	{ "HEAD", cmd_foreign },
+	{ "PATCH", cmd_foreign },
+	{ "DELETE", cmd_foreign },
+	{ "TRACE", cmd_foreign },
 	{ "OPTIONS", cmd_foreign },
 	{ "CONNECT", cmd_foreign },
+	{ "PRI", cmd_foreign }, /* HTTP/2 */
 	{ "PROXY", cmd_foreign },
-	{ "SSH-2.0", cmd_foreign },
 };
 
 static bool has_bad_octet(struct span line)
@@ -474,6 +485,8 @@ static enum server_action on_line(struct smtp_server *s, struct span line)
 	for (size_t i = 0; i < sizeof(command_table) / sizeof(command_table[0]); i++)
 		if (span_eq_nocase(word, span_str(command_table[i].name)))
 			return command_table[i].run(s, arg);
+	if (span_starts_nocase(line, SPAN("SSH-")))
+		return cmd_foreign(s, arg);
 	return ERROR(s, 500, "5.5.2", "Unknown command");
 }
 
@@ -559,6 +572,8 @@ static enum server_action on_body_end(struct smtp_server *s)
 		DISCARD(s, 554, "5.6.0", "The message ends with a bare CR");
 		return discarded(s);
 	}
+	/* what it is, not what it was called: the next hop may have no 8BITMIME (RFC 6152, P8) */
+	s->env.body = s->wire.eight_bit ? BODY_8BITMIME : BODY_7BIT;
 	s->state.waiting = FOR_END;
 	s->state.rcpt_answers = 0;
 	return SRV_BODY_END;
@@ -651,6 +666,7 @@ static void answer_end(struct smtp_server *s, const struct reply *r)
 	if (s->cfg->lmtp && ++s->state.rcpt_answers < s->env.nrcpt)
 		return;
 	transaction_reset(s);
+	s->state.commands = 0;
 }
 
 void smtp_server_reply(struct smtp_server *s, const struct reply *r)
@@ -668,10 +684,12 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 		break;
 	case FOR_RCPT:
 		say(s, r);
-		if (reply_is_ok(r))
+		if (reply_is_ok(r)) {
 			s->state.rcpt_taken++;
-		else
+			uncount(s);
+		} else {
 			s->env.nrcpt--;
+		}
 		break;
 	case FOR_DATA:
 		if (r->code < 400) {
@@ -718,6 +736,7 @@ void smtp_server_tls_started(struct smtp_server *s)
 	s->helo = SPAN_NONE;
 	s->esmtp = false;
 	s->tls = true;
+	s->state.commands = 0;
 	s->state.first_step = true;
 }
 

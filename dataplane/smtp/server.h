@@ -24,7 +24,7 @@ struct smtp_server_config {
 	uint64_t size_max;      /* bytes; also announced */
 	uint32_t rcpt_max;      /* recipients a transaction; 452 4.5.3 beyond */
 	uint32_t errors_max;    /* protocol errors a session; then 421 4.7.0 and close */
-	uint32_t commands_max;  /* commands a session without a transaction between (NOOP flood); then 421 */
+	uint32_t commands_max;  /* commands without a message between (NOOP flood; RCPT and BDAT that were taken do not count); then 421 */
 	size_t transaction_max; /* ceiling of the transaction pool, bytes; then 452 4.3.1 */
 	bool starttls;          /* a TLS context is there: offer STARTTLS until TLS is on */
 	bool lmtp;              /* LHLO, one reply a recipient after the data */

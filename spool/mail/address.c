@@ -86,6 +86,7 @@ static size_t local_len(struct span s, unsigned flags, bool *utf8)
 bool address_domain_ok(struct span domain, bool utf8)
 {
 	size_t label = 0;
+	bool high = false; /* the label has 63 octets in its ASCII form only, which is not made here */
 
 	if (domain.n == 0 || domain.n > ADDRESS_DOMAIN_MAX)
 		return false;
@@ -97,6 +98,7 @@ bool address_domain_ok(struct span domain, bool utf8)
 			if (label == 0 || domain.p[i - 1] == '-')
 				return false;
 			label = 0;
+			high = false;
 			i++;
 			continue;
 		}
@@ -104,20 +106,24 @@ bool address_domain_ok(struct span domain, bool utf8)
 			n = c >= 0x80 && utf8 ? utf8_len(span_skip(domain, i)) : 0;
 			if (!n)
 				return false;
+			high = true;
 		}
 		label += n;
 		i += n;
-		if (label > 63 && !utf8)
+		if (label > 63 && !high)
 			return false;
 	}
 	return label > 0 && domain.p[domain.n - 1] != '-';
 }
 
+/* RFC 5321 4.1.3: an IPv6 address has its tag, an IPv4 address has none. */
 static bool literal_ok(struct span d)
 {
+	bool tag = span_starts_nocase(d, SPAN("[IPv6:"));
+	struct span text = span_skip(d, tag ? 6 : 1);
 	uint8_t ip[16];
 
-	return d.n > 2 && d.p[0] == '[' && d.p[d.n - 1] == ']' && ip_parse(d, ip) == ST_OK;
+	return d.n > 2 && d.p[0] == '[' && d.p[d.n - 1] == ']' && ip_parse(d, ip) == ST_OK && tag == (memchr(text.p, ':', text.n) != NULL);
 }
 
 static bool has_high(struct span s)

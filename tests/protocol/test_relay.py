@@ -3,6 +3,7 @@ import email
 import email.policy
 import os
 import random
+import socket
 import subprocess
 import time
 
@@ -173,6 +174,23 @@ def test_a_bounce_that_fails_goes_to_the_postmaster_and_no_further(make_node, ma
     assert node.counters()["dsn_double_total"] == 1
 
 
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_a_server_that_dies_after_the_dot_is_tried_again(make_node, make_sink, lmtp):
+    state = {"dying": True}
+    sink = make_sink(decide=lambda kind, text: "close" if kind == "end" and state["dying"] else None, lmtp=lmtp)
+    node = make_node(routes='[{domain: "*", to: "%s:[127.0.0.1]:%d", tls: never}]' % ("lmtp" if lmtp else "smtp", sink.port),
+                     extra="delivery: {retry_first: 1h}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["b@example.org", "c@example.org"], HEAD).startswith("250")
+    assert wait_for(lambda: [m for m in node.queue() if m["state"] == "deferred"])
+    q = node.queue()
+    assert "451 4.4.2 Connection to" in q[0]["reason"] and "was lost" in q[0]["reason"] and q[0]["open"] == 2
+    state["dying"] = False
+    node.ctl("queue", "retry", "--all")
+    assert wait_for(lambda: sink.count == 1) and wait_for(lambda: node.queue() == [])
+
+
 def test_retry_until_the_host_is_back(make_node, make_sink):
     state = {"down": True}
     sink = make_sink(decide=lambda kind, text: "421 4.3.2 closed for lunch" if kind == "connect" and state["down"] else None)
@@ -194,6 +212,22 @@ def test_life_over_bounces(make_node, make_sink):
     assert c.message("a@cam.example", ["never@example.org"], HEAD).startswith("250")
     assert wait_for(lambda: sink.count == 1, 20)
     check_dsn(sink.messages[0], "never@example.org", "5.4.7", "a@cam.example")
+
+
+def test_a_hop_without_8bitmime_gets_no_8_bit_message(make_node, make_sink):
+    sink = make_sink(extensions=("PIPELINING",))
+    node = make_node(sink.port)
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["b@example.org"], HEAD + b"\xe4\r\n").startswith("250")  # it did not say BODY=8BITMIME
+    assert wait_for(lambda: sink.count == 1)
+    check_dsn(sink.messages[0], "b@example.org", "5.6.3", "a@cam.example")
+    assert sink.messages[0]["data"].isascii()
+    assert c.cmd("MAIL FROM:<a@cam.example> BODY=8BITMIME").startswith("250") and c.cmd("RCPT TO:<b@example.org>").startswith("250")
+    c.cmd("DATA")
+    c.send(HEAD + b"all ASCII\r\n.\r\n")
+    assert c.reply().startswith("250") and wait_for(lambda: sink.count == 2)
+    assert without_trace(sink.messages[1]["data"]) == HEAD + b"all ASCII\r\n"
 
 
 def test_operator_holds_releases_and_deletes(make_node, make_sink):
@@ -223,7 +257,7 @@ def test_operator_holds_releases_and_deletes(make_node, make_sink):
 
 def test_protocol_refusals(node):
     c = Smtp(node.port)
-    for text, want in [("MAIL FROM:<a@b.example>", "503 5.5.1"), ("EHLO", "501 5.5.4"), ("FOO", "500 5.5.2"), ("EHLO x.test", "250"),
+    for text, want in [("MAIL FROM:<a@b.example>", "503 5.5.1"), ("EHLO", "501 Say"), ("FOO", "500 5.5.2"), ("EHLO x.test", "250"),
                        ("RCPT TO:<b@example.org>", "503 5.5.1"), ("DATA", "503 5.5.1"), ("MAIL FROM:a@b.example", "501"),
                        ("MAIL FROM:<a@b.example> SIZE=999999999999", "552 5.3.4"), ("MAIL FROM:<a@b.example> FOO=1", "555 5.5.4"),
                        ("MAIL FROM:<a@b.example>", "250 2.1.0"), ("MAIL FROM:<a@b.example>", "503"), ("DATA", "554 5.5.1"), ("RSET", "250"),
@@ -318,6 +352,43 @@ def test_chunks(node, sink):
     assert c.reply().startswith("501") and c.reply() is None
 
 
+@pytest.mark.parametrize("before,drip", [([], b"NOOP with words"), (["MAIL FROM:<a@cam.example>", "RCPT TO:<b@example.org>", "DATA"], b"text by the drop"),
+                                         (["MAIL FROM:<a@cam.example>", "RCPT TO:<b@example.org>", "BDAT 100 LAST"], b"text by the drop")])
+def test_who_drips_is_cut_off_at_the_deadline(make_node, sink, before, drip):
+    node = make_node(sink.port, workers=1, engine="trivial", extra="timeouts: {command: 2s, data: 2s}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    for command in before[:-1]:
+        c.cmd(command)
+    if before:
+        c.send(before[-1] + "\r\n")
+        assert before[-1] != "DATA" or c.reply().startswith("354")
+    begun = time.monotonic()
+    for i in range(30):
+        try:
+            c.send(drip[i % len(drip):][:1])
+        except ConnectionError:
+            break
+        time.sleep(0.3)
+        if time.monotonic() - begun > 4:
+            break
+    assert c.reply().startswith("421 4.4.2") and time.monotonic() - begun < 5
+
+
+def test_a_slow_but_steady_message_is_taken(make_node, sink):
+    node = make_node(sink.port, workers=1, engine="trivial", extra="timeouts: {command: 1s, data: 1s}\n")
+    c = Smtp(node.port)
+    c.cmd("EHLO client.test")
+    c.cmd("MAIL FROM:<a@cam.example>")
+    c.cmd("RCPT TO:<b@example.org>")
+    c.cmd("DATA")
+    for _ in range(20):
+        c.send(b"y" * 48 + b"\r\n")
+        time.sleep(0.2)
+    c.send(b".\r\n")
+    assert c.reply().startswith("250")
+
+
 def test_limits_of_time_connections_recipients_and_errors(make_node, sink):
     node = make_node(sink.port, workers=1, extra="timeouts: {command: 1s, data: 1s}\n"
                      "limits: {connections_per_client: 10, recipients: 100, errors: 5}\n")
@@ -342,3 +413,24 @@ def test_limits_of_time_connections_recipients_and_errors(make_node, sink):
     many = [Smtp(node.port) for _ in range(12)]
     assert sum(m.greeting.startswith("220") for m in many) == 10
     assert sum(m.greeting.startswith("421 4.7.0") for m in many) == 2
+    for m in many:
+        m.close()
+    assert wait_for(lambda: node.counters()["sessions_open"] == 0)
+    many, ended = [], 0
+    for _ in range(12):  # before the handshake nothing is said: over the limit is simply the end, which may come within the call
+        try:
+            many.append(socket.create_connection(("127.0.0.1", node.smtps), 5))
+        except ConnectionError:
+            ended += 1
+    time.sleep(0.3)
+    for s in many:
+        s.settimeout(0.05)
+        try:
+            assert s.recv(100) == b""
+            ended += 1
+        except ConnectionResetError:
+            ended += 1
+        except TimeoutError:
+            pass
+        s.close()
+    assert ended == 2

@@ -59,7 +59,7 @@ static void on_event(void *ctx, struct net_event *ev)
 		c->accepted = true;
 		net_set_user(ev->conn, c);
 		if (r->tls_accepted)
-			net_start_tls(ev->conn, r->tls_accepted, SPAN_NONE);
+			net_start_tls(ev->conn, r->tls_accepted, NULL);
 		break;
 	case NET_CONNECTED:
 		c->connected = true;

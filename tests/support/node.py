@@ -89,7 +89,7 @@ class Sink:
                 if verb in ("EHLO", "LHLO"):
                     out = self._answer("ehlo", text, "250-sink.test" + "".join("\r\n250-" + e for e in self.extensions) + "\r\n250 HELP")
                 elif verb == "MAIL":
-                    sender, rcpts = text[10:].split(">")[0].lstrip("<"), []
+                    sender, rcpts, mail, rcpt_lines = text[10:].split(">")[0].lstrip("<"), [], text, []
                     out = self._answer("mail", text, "250 2.1.0 ok")
                     begun = out.startswith("2")
                 elif verb == "RCPT" and not begun:
@@ -98,6 +98,7 @@ class Sink:
                     out = self._answer("rcpt", text, "250 2.1.5 ok")
                     if out.startswith("2"):
                         rcpts.append(re.search(r"<(.*?)>", text).group(1))
+                        rcpt_lines.append(text)
                 elif verb == "DATA":
                     if not rcpts:
                         w.write(b"554 5.5.1 no valid recipients\r\n")
@@ -120,7 +121,8 @@ class Sink:
                     for rcpt in rcpts if self.lmtp else rcpts[:1]:
                         replies.append(self._answer("end", rcpt, "250 2.0.0 taken"))
                     if any(x.startswith("2") for x in replies):
-                        self.messages.append({"from": sender, "to": list(rcpts), "data": self.reduce(body), "at": time.monotonic()})
+                        self.messages.append({"from": sender, "to": list(rcpts), "data": self.reduce(body), "at": time.monotonic(),
+                                              "mail": mail, "rcpt": rcpt_lines})
                         self.count += 1
                     out = "\r\n".join(replies)
                 elif verb == "QUIT":
@@ -129,7 +131,7 @@ class Sink:
                     break
                 else:
                     out = "250 2.0.0 ok"
-                if out == "close":
+                if out.startswith("close"):
                     break
                 w.write((out + "\r\n").encode())
         except (ConnectionError, asyncio.IncompleteReadError, ValueError):
@@ -159,8 +161,8 @@ class Node:
         self.dir.mkdir(parents=True)
         self.bin, self.env = bin or BIN, {**os.environ, **(env or {})}
         self.run = self.dir / "run"
-        self.port, self.metrics = free_port(), free_port()
-        listen = f'"127.0.0.1:{self.port}"'
+        self.port, self.smtps, self.metrics = free_port(), free_port(), free_port()
+        listen = f'"127.0.0.1:{self.port}", {{address: "127.0.0.1:{self.smtps}", tls: implicit}}'
         if submission:
             self.submission, self.submissions = free_port(), free_port()
             listen += (f', {{address: "127.0.0.1:{self.submission}", role: submission}}'
