@@ -253,6 +253,7 @@ void readings_free(struct store *s);
 
 /* ---- reader.c ---- */
 void reader_completion(struct store *s, const struct uring_event *ev);
+void readers_free(struct store *s);
 bool is_inline(const struct store_msg *m);
 
 /* ---- store.c ---- */

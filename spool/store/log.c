@@ -65,6 +65,11 @@ static struct batch *batch_new(struct store *s, enum stream stream, size_t need)
 
 void batch_free(struct batch *b)
 {
+	for (uint32_t i = 0; i < b->nmsg; i++) { /* of a batch that never got to the disk */
+		for (uint32_t k = 0; k < b->msg[i].nold; k++)
+			free(b->msg[i].old[k]);
+		free(b->msg[i].old);
+	}
 	free(b->staging);
 	free(b->raw);
 	free(b->msg);
@@ -344,6 +349,7 @@ static void retire(struct store *s)
 		s->nflying--;
 		s->by_slot[b->slot] = NULL;
 		batch_durable(s, b);
+		b->nmsg = 0;
 		batch_recycle(s, b);
 	}
 }

@@ -63,6 +63,15 @@ static void reader_free(struct store *s, struct body_reader *r)
 	free(r);
 }
 
+/* Those that were closed while the kernel read for them, and it never answered. */
+void readers_free(struct store *s)
+{
+	for (uint32_t i = 0; i < s->readers_cap; i++)
+		if (s->reader[i])
+			reader_free(s, s->reader[i]);
+	free(s->reader);
+}
+
 void store_read_close(struct body_reader *r)
 {
 	struct store *s = r->m->pub.store;

@@ -339,9 +339,9 @@ static enum status replay(struct recovery *rc)
 		if (st == ST_OK)
 			st = advance(rc, c);
 	}
-	if (st == ST_OK)
-		st = release_held(rc, false);
-	return st;
+	if (release_held(rc, false) != ST_OK || st != ST_OK)
+		return st;
+	return ST_OK;
 }
 
 /* ---- what there is ---- */

@@ -476,7 +476,7 @@ static void store_destroy(struct store *s)
 	stores[s->id] = NULL;
 	index_free(s->index);
 	free(s->seg);
-	free(s->reader);
+	readers_free(s);
 	free(s->event);
 	free(s->zeros);
 	free(s->claim_block[STREAM_HOT]);
