@@ -356,8 +356,10 @@ static void compose(struct store *s)
 {
 	uint64_t bytes = 0;
 
-	if (!cold_ready(s))
+	if (!cold_ready(s)) {
+		segment_cold_ready(s); /* copying that has begun goes on, also when room is not short any more: its messages cannot be woken meanwhile */
 		return;
+	}
 	for (uint32_t i = 0; i < MOVES && bytes < BYTES_A_TURN; i++) {
 		struct move *v = s->move[i];
 		struct entry *e = v ? entry_of(s, v->id) : NULL;
