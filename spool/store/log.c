@@ -70,6 +70,9 @@ void batch_free(struct batch *b)
 			free(b->msg[i].old[k]);
 		free(b->msg[i].old);
 	}
+	for (uint32_t i = 0; i < b->nraw; i++)
+		if (b->raw[i].piece->orphan)
+			free(b->raw[i].piece);
 	free(b->staging);
 	free(b->raw);
 	free(b->msg);
@@ -349,7 +352,7 @@ static void retire(struct store *s)
 		s->nflying--;
 		s->by_slot[b->slot] = NULL;
 		batch_durable(s, b);
-		b->nmsg = 0;
+		b->nmsg = b->nraw = 0;
 		batch_recycle(s, b);
 	}
 }

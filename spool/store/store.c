@@ -452,6 +452,10 @@ static void free_batches(struct batch_list *list)
 
 static void store_destroy(struct store *s)
 {
+	free_batches(&s->waiting); /* while the pieces that they name are there */
+	free_batches(&s->flying);
+	if (s->open)
+		batch_free(s->open);
 	moves_free(s);
 	for (uint32_t i = 0; s->index && i < index_slots(s->index); i++)
 		if (index_at(s->index, i)->msg) {
@@ -463,10 +467,6 @@ static void store_destroy(struct store *s)
 			}
 			msg_free(s, m);
 		}
-	free_batches(&s->waiting);
-	free_batches(&s->flying);
-	if (s->open)
-		batch_free(s->open);
 	for (uint32_t i = 0; i < s->nspare; i++)
 		batch_free(s->spare[i]);
 	readings_free(s);
