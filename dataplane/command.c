@@ -344,17 +344,23 @@ static void show(struct asker *a, const struct store_msg *m)
 	}
 }
 
+static struct span by_of(const struct asker *a)
+{
+	const char *by = arg(a, "by");
+
+	return span_str(by ? by : "operator");
+}
+
 /* What the asker wants of a message that is there to be seen; an order is carried out only on one that is awake. */
 static void visit(struct asker *a, const struct store_msg *m)
 {
-	const char *by = arg(a, "by");
 	uint64_t id = m->id;
 
 	if (!a->left || (!a->whole && !arg(a, "id") && !msg_matches(a, m)))
 		return;
 	a->left--;
 	if (a->act)
-		row_done(a, id, act_on(store_find(m->store, id), a->act, span_str(by ? by : "operator")));
+		row_done(a, id, act_on(store_find(m->store, id), a->act, by_of(a)));
 	else
 		show(a, m);
 }
@@ -398,7 +404,7 @@ static enum status walk_one(struct command *c, struct asker *a, struct store *s,
 		if (!a->act)
 			row_damaged(a, row);
 		else
-			row_done(a, row->id, strcmp(a->act, "delete") == 0 && store_discard(s, row->id) == ST_OK ? "deleted" : "damaged");
+			row_done(a, row->id, strcmp(a->act, "delete") == 0 && store_discard(s, row->id, by_of(a)) == ST_OK ? "deleted" : "damaged");
 		return ST_OK;
 	}
 	if (!a->act) {

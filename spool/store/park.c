@@ -323,7 +323,7 @@ void readings_free(struct store *s)
 	free(s->reading);
 }
 
-enum status store_discard(struct store *s, uint64_t id)
+enum status store_discard(struct store *s, uint64_t id, struct span who)
 {
 	uint32_t slot = index_find(s->index, id);
 	struct entry *e = slot == SLOT_NONE ? NULL : index_at(s->index, slot);
@@ -331,6 +331,7 @@ enum status store_discard(struct store *s, uint64_t id)
 	if (!e || !(e->flags & ENTRY_DAMAGED))
 		return ST_NOT_FOUND;
 	log_done(s, id);
+	ledger_discarded(s, id, who);
 	if (e->flags & ENTRY_IN_LOG) {
 		entry_live(s, e, -1);
 		for (uint32_t i = 0; e->uses && i < e->uses->n; i++)

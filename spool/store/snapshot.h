@@ -85,6 +85,7 @@ struct snap_settings {
 	uint32_t outbound_tls;    /* enum snap_tls for MX delivery */
 	uint32_t max_received;    /* B6: 25 */
 	uint64_t dns_timeout_ns;
+	uint64_t ledger_keep_ns;
 	uint32_t spool_direct, pad;
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */;
 };
