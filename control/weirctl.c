@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "control/ask.h"
+#include "control/ledger.h"
 #include "control/metrics.h"
 #include "control/schema.h"
 #include "control/spooltool.h"
@@ -27,6 +28,8 @@ static int usage(FILE *f)
 	      "  queue list [--limit N] [--state active|deferred|held|scanning] [--domain D] [--sender A]\n"
 	      "  queue show ID                            one message and what became of each recipient\n"
 	      "  queue retry|hold|release|delete ID|--all [--domain D] [--sender A] [--state S]\n"
+	      "  ledger [--hour YYYY-MM-DDTHH | --since T [--until T]] [--spool DIR]   that every recipient has its outcome\n"
+	      "  trace ID|ADDRESS [--since T] [--log FILE] [--spool DIR]   what happened to a message\n"
 	      "  rate explain client/ADDRESS              limit, where it comes from, rate now\n"
 	      "  config check FILE | show | explain [KEY] | reload\n"
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
@@ -473,6 +476,10 @@ int main(int argc, char **argv)
 		return cmd_status();
 	if (strcmp(argv[0], "queue") == 0)
 		return cmd_queue(argc, argv);
+	if (strcmp(argv[0], "ledger") == 0)
+		return cmd_ledger(run_dir, as_json, argc, argv);
+	if (strcmp(argv[0], "trace") == 0)
+		return cmd_trace(run_dir, as_json, argc, argv);
 	if (strcmp(argv[0], "rate") == 0)
 		return cmd_rate(argc, argv);
 	if (strcmp(argv[0], "config") == 0)

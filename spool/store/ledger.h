@@ -77,8 +77,10 @@ struct ledger_sink {
 
 /* The files of a partition's directory that can have rows about messages that arrived at since_ns or later. ST_NOT_FOUND: there is no ledger. */
 enum status ledger_read_new(const char *dir, uint32_t partition, uint64_t since_ns, struct ledger_reader **ret);
-/* What was not read yet, up to now: called again it goes on. Then: the number and the seq of the last whole frame. */
-enum status ledger_read(struct ledger_reader *r, const struct ledger_sink *sink);
+/* What was not read yet, up to now: called again it goes on. patient: bytes of the newest file that are no frame may be a write under way, and it goes on there the
+ * next time. */
+enum status ledger_read(struct ledger_reader *r, bool patient, const struct ledger_sink *sink);
+/* Of the last frame. */
 uint64_t ledger_read_number(const struct ledger_reader *r);
 /* Bytes behind the last good frame that are none: a write under way, or damage. */
 uint64_t ledger_read_tail(const struct ledger_reader *r);

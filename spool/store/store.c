@@ -562,6 +562,11 @@ void store_close(struct store *s)
 	store_destroy(s);
 }
 
+uint32_t store_partition(const struct store *s)
+{
+	return s->cfg.partition;
+}
+
 void store_describe(const struct store *s, struct logline *row)
 {
 	uint64_t live = 0;

@@ -104,6 +104,7 @@ void store_rcpt(struct store_msg *m, uint32_t i, enum rcpt_state state, const st
 void store_rcpt_at(struct store_msg *m, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns, struct span remote);
 /* For the ledger alone: a message (id) or a command about `to` (id 0) was refused. e says who it was, as far as it is known. */
 void store_note_refused(struct store *s, uint64_t id, const struct envelope *e, struct span to, uint64_t size, const struct reply *reply);
+uint32_t store_partition(const struct store *s);
 /* The number of the last frame in the ledger's files. */
 uint64_t store_ledger_number(const struct store *s);
 /* Allowed when no recipient is open: m is gone; its space is reclaimed once its records are durable. Readers must be ended. */
