@@ -72,7 +72,8 @@ static void grow(struct balance *b)
 	free(old.table);
 }
 
-static struct message *find(struct balance *b, uint64_t id, bool make)
+/* What a repair says was true before the queue was asked: a worker is asked, and its log is read, with its repair done. */
+static struct message *find(struct balance *b, uint64_t id, bool make, bool repaired)
 {
 	struct message *m = place(b, id);
 
@@ -83,7 +84,7 @@ static struct message *find(struct balance *b, uint64_t id, bool make)
 		m = place(b, id);
 	}
 	b->n++;
-	*m = (struct message){ .id = id, .late = b->asked };
+	*m = (struct message){ .id = id, .late = b->asked && !repaired, .open_first = UINT32_MAX };
 	return m;
 }
 
@@ -100,7 +101,7 @@ static void on_accepted(struct balance *b, const struct ledger_row *row, bool re
 
 	if (!in_span(b, row->arrived_ns))
 		return;
-	m = find(b, row->id, true);
+	m = find(b, row->id, true, repaired);
 	if (m->known) {
 		m->again = m->again || !repaired;
 		return;
@@ -151,7 +152,7 @@ static bool is_repeated(const struct message *m, const struct ledger_row *row)
 
 static void on_fate(struct balance *b, const struct ledger_row *row, bool repaired)
 {
-	struct message *m = find(b, row->id, in_span(b, row->arrived_ns));
+	struct message *m = find(b, row->id, in_span(b, row->arrived_ns), repaired);
 	uint64_t settled = 0;
 
 	if (!m || row->state == RCPT_QUEUED)
@@ -194,7 +195,7 @@ void balance_ask(struct balance *b)
 
 void balance_queued(struct balance *b, uint64_t id, uint32_t open, bool held)
 {
-	struct message *m = find(b, id, false);
+	struct message *m = find(b, id, false, false);
 
 	if (!m)
 		return;

@@ -103,10 +103,10 @@ static void tell(struct store *s, const struct look_sink *sink)
 	struct ledger_row lacking;
 	size_t pos = 0;
 
-	while (store_next(s, &pos, &row))
-		sink->message(sink->ctx, &row);
 	while (rest.n && ledger_row_read(&rest, &lacking))
 		sink->lacking(sink->ctx, &lacking);
+	while (store_next(s, &pos, &row))
+		sink->message(sink->ctx, &row);
 }
 
 enum status store_look(const char *dir, uint32_t partition, const struct look_sink *sink)

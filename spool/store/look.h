@@ -9,10 +9,10 @@
 
 struct look_sink {
 	void *ctx;
-	/* A message that has a recipient without an outcome. */
-	void (*message)(void *ctx, const struct store_row *row);
-	/* What the log has and the ledger lacks, as the next start will write it down. */
+	/* First what the log has and the ledger lacks, as the next start will write it down. */
 	void (*lacking)(void *ctx, const struct ledger_row *row);
+	/* Then every message that has a recipient without an outcome. */
+	void (*message)(void *ctx, const struct store_row *row);
 };
 
 enum status store_look(const char *dir, uint32_t partition, const struct look_sink *sink);
