@@ -195,6 +195,7 @@ static void print_degraded(const struct totals *t)
 	DEGRADED(!t->v[C_SPOOL_DIRECT], "the log is written without O_DIRECT (slower)")
 	DEGRADED(!t->v[C_SPOOL_FIXED], "the log is written without registered buffers (slower; raise the memlock limit)")
 	DEGRADED(!t->v[C_ARENA_HUGE], "the arena is not on huge pages (slower; set vm.nr_hugepages)")
+	DEGRADED(t->v[C_LEDGER_FAILING], "the ledger cannot be written: what it lacks is kept in memory, then noted as a gap")
 	DEGRADED(t->v[C_SPOOL_DAMAGED], "recovery found damaged batches: see spool rows")
 	if (!any)
 		printf("  nothing\n");

@@ -261,6 +261,8 @@ void ledger_turn(struct store *s);
 void ledger_completion(struct store *s, const struct uring_event *ev);
 /* Whether what batches up to seq say is on stable storage; asks for it if not. True as well while the disk refuses it. */
 bool ledger_reached(struct store *s, uint64_t seq);
+/* Everything is written, as far as the disk takes it. */
+bool ledger_settled(struct store *s);
 bool ledger_busy(const struct store *s);
 void ledger_free(struct store *s);
 

@@ -1,6 +1,7 @@
 /* The ledger at the start: where it ends, and what the log has that it lacks. The log is the truth. */
 #include <stdlib.h>
 #include "spool/base/clock.h"
+#include "spool/base/counters.h"
 #include "spool/base/log.h"
 #include "spool/store/ledger_internal.h"
 
@@ -125,9 +126,11 @@ static enum status find_files(struct store *s)
 	return st == ST_OK && l->file ? cut_tail(s, newest_bytes) : st;
 }
 
+/* Files that cannot be read keep nobody from relaying: then none is written until the next start, which notes the gap. */
 enum status ledger_open(struct store *s, bool only_look)
 {
 	struct ledger *l;
+	enum status st;
 
 	if (!s->cfg.ledger_keep_ns)
 		return ST_OK;
@@ -136,7 +139,14 @@ enum status ledger_open(struct store *s, bool only_look)
 		return ST_NOMEM;
 	l->keep_days = (uint32_t)((s->cfg.ledger_keep_ns + LEDGER_DAY_NS - 1) / LEDGER_DAY_NS);
 	l->keep_rows = only_look;
-	return find_files(s);
+	st = find_files(s);
+	if (st == ST_OK || only_look)
+		return st;
+	log_msg(LOG_LVL_ERROR, "ledger-failed", "%s: the ledger cannot be read, and is not written: %s", s->cfg.dir, trail_text());
+	counter_add(C_LEDGER_ERRORS, 1);
+	counter_set(C_LEDGER_FAILING, 1);
+	ledger_free(s);
+	return ST_OK;
 }
 
 bool ledger_lacks(const struct store *s, uint64_t seq)

@@ -6,7 +6,7 @@
 #include "spool/base/log.h"
 #include "spool/store/ledger_internal.h"
 
-enum { FLUSH_BYTES = 32 * 1024, PENDING_MAX = 8 * 1024 * 1024, REFUSALS_A_SECOND = 100 };
+enum { FLUSH_BYTES = 160 * 1024, PENDING_MAX = 8 * 1024 * 1024, REFUSALS_A_SECOND = 100 };
 #define FLUSH_NS (100 * NS_PER_MS)
 #define RETRY_NS NS_PER_S
 
@@ -418,6 +418,11 @@ bool ledger_reached(struct store *s, uint64_t seq)
 	if (seq > l->want_seq)
 		l->want_seq = seq;
 	return l->failing || l->synced_seq >= seq;
+}
+
+bool ledger_settled(struct store *s)
+{
+	return !s->ledger || (ledger_reached(s, s->durable_seq) && (s->ledger->failing || !s->ledger->pending.n));
 }
 
 bool ledger_busy(const struct store *s)

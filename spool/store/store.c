@@ -553,7 +553,7 @@ void store_close(struct store *s)
 		if (s->disk->ops->wait(s->disk, 10 * NS_PER_MS) != ST_OK)
 			break;
 	}
-	while ((kernel_busy(s) || !ledger_reached(s, s->durable_seq)) && !s->fenced && clock_mono_ns() < until) {
+	while ((kernel_busy(s) || !ledger_settled(s)) && !s->fenced && clock_mono_ns() < until) {
 		checkpoint_turn(s);
 		ledger_turn(s);
 		if (s->disk->ops->wait(s->disk, 10 * NS_PER_MS) != ST_OK)

@@ -458,6 +458,38 @@ static void a_beginning_in_the_middle_is_said(void **state)
 	assert_int_equal(read_ledger().damage, 1);
 }
 
+/* Midnight: the next day has a file of its own, and the numbers go on. */
+static void a_day_has_a_file(void **state)
+{
+	uint64_t mono = clock_mono_ns(), wall = clock_wall_ns();
+	struct seen s;
+	unsigned files = 0;
+	struct dirent *e;
+	DIR *d;
+
+	for (unsigned day = 0; day < 3; day++) {
+		clock_fake(mono + day * LEDGER_DAY_NS, wall + day * LEDGER_DAY_NS);
+		for (unsigned i = 0; i < 10; i++)
+			put(1, true);
+		until_idle();
+		for (unsigned i = 0; i < 10; i++) {
+			clock_fake(mono + day * LEDGER_DAY_NS + i * NS_PER_S, wall + day * LEDGER_DAY_NS + i * NS_PER_S);
+			turn();
+		}
+	}
+	clock_fake_off();
+	store_close(store);
+	store = NULL;
+	d = opendir(dir);
+	while ((e = readdir(d)))
+		files += strncmp(e->d_name, "ledger-", 7) == 0;
+	closedir(d);
+	assert_int_equal(files, 3);
+	s = read_ledger();
+	assert_int_equal(s.damage, 0);
+	assert_int_equal(s.accepted, 30);
+}
+
 static void old_files_go(void **state)
 {
 	uint32_t today = (uint32_t)(clock_steady_ns() / LEDGER_DAY_NS);
@@ -491,6 +523,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_cut_is_mended, begin, end),
 		cmocka_unit_test_setup_teardown(a_beginning_in_the_middle_is_said, begin, end),
 		cmocka_unit_test_setup_teardown(old_files_go, begin, end),
+		cmocka_unit_test_setup_teardown(a_day_has_a_file, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
