@@ -26,6 +26,8 @@ struct gap {
 	uint64_t first, last;
 };
 
+enum { ARRIVALS = 1024 }; /* a power of two */
+
 struct recovery {
 	struct store *s;
 	struct checkpoint_header from;
@@ -38,6 +40,9 @@ struct recovery {
 	uint64_t *tail_seq;
 	size_t ntail, tail_cap;
 	bool newest_lost;     /* the newest checkpoint cannot be read */
+	struct arrival {
+		uint64_t id, ns;
+	} arrival[ARRIVALS];  /* of messages whose outcomes the ledger lacks: an envelope of many recipients is not read for each of them */
 };
 
 /* ---- applying ---- */
@@ -123,16 +128,25 @@ static void repair_accepted(struct recovery *rc, const struct entry *e, struct s
 	pool_reset(&p);
 }
 
-static void repair_row(struct recovery *rc, const struct entry *e, struct ledger_row *row)
+static uint64_t arrival_of(struct recovery *rc, const struct entry *e)
 {
+	struct arrival *a = &rc->arrival[e->id & (ARRIVALS - 1)];
 	struct envelope env;
 	struct pool p;
 
-	envelope_of(rc, e, &p, &env);
+	if (a->id != e->id) {
+		envelope_of(rc, e, &p, &env);
+		*a = (struct arrival){ e->id, env.arrived_ns };
+		pool_reset(&p);
+	}
+	return a->ns;
+}
+
+static void repair_row(struct recovery *rc, const struct entry *e, struct ledger_row *row)
+{
 	row->id = e->id;
-	row->arrived_ns = env.arrived_ns;
+	row->arrived_ns = arrival_of(rc, e);
 	ledger_repair(rc->s, row);
-	pool_reset(&p);
 }
 
 static void repair_outcome(struct recovery *rc, const struct entry *e, const struct outcome_record *r)
