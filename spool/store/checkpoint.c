@@ -26,6 +26,7 @@ struct checkpoint {
 	char *header_block;
 	uint32_t cursor;          /* the next slot */
 	uint64_t barrier;         /* number of the last batch whose effects it may hold */
+	uint64_t ledger_seq;      /* the ledger must have what it may hold; 0: not known yet */
 	uint64_t off;
 	char *buf;                /* being filled */
 	size_t used;
@@ -266,6 +267,7 @@ static void start(struct store *s)
 	for (unsigned i = 0; i < NSTREAMS; i++)
 		begin_position(s, (enum stream)i, &c->h);
 	c->phase = ENTRIES;
+	c->ledger_seq = 0;
 	c->cursor = 0;
 	c->off = BLOCK;
 	c->used = 0;
@@ -342,7 +344,11 @@ void checkpoint_turn(struct store *s)
 	}
 	if (c->phase == ENTRIES)
 		slice(s);
-	if (c->phase == BARRIER && !c->writing && s->durable_batch >= c->barrier)
+	if (c->phase != BARRIER || c->writing || s->durable_batch < c->barrier)
+		return;
+	if (!c->ledger_seq)
+		c->ledger_seq = s->durable_seq;
+	if (ledger_reached(s, c->ledger_seq)) /* so that the log behind the checkpoint has all that the ledger lacks */
 		flush(s, SYNCING);
 }
 

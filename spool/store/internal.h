@@ -85,6 +85,12 @@ struct batch_msg {
 	uint32_t nold;
 };
 
+/* Rows of the ledger, one behind the other. */
+struct notes {
+	char *p;
+	size_t n, cap;
+};
+
 struct batch {
 	TAILQ_ENTRY(batch) entry;
 	char *staging;       /* BLOCK-aligned; header, then records */
@@ -98,6 +104,7 @@ struct batch {
 	uint32_t nmsg, msg_cap;
 	struct piece_use *unused; /* what its done-records set free: when it is durable */
 	uint32_t nunused, unused_cap;
+	struct notes notes;  /* for the ledger, when it is durable */
 	uint64_t number;     /* in the order of composing */
 	uint64_t seq, start_ns;
 	struct segment *seg;
@@ -112,6 +119,8 @@ struct batch {
 struct reading; /* park.c: a record on its way from the disk */
 struct move;    /* compact.c */
 struct checkpoint;
+struct ledger;
+struct ledger_row;
 
 struct store {
 	struct store_config cfg;
@@ -144,6 +153,8 @@ struct store {
 	uint32_t damaged;
 	/* checkpoint.c */
 	struct checkpoint *checkpoint;
+	/* ledger_write.c; NULL: none is kept */
+	struct ledger *ledger;
 	/* park.c */
 	struct reading **reading;
 	uint32_t nreading;
@@ -243,6 +254,33 @@ bool checkpoint_running(const struct store *s);
 uint64_t checkpoint_number(const struct store *s);
 void checkpoint_free(struct store *s);
 
+/* ---- ledger_write.c: what happened, after its log record was composed ---- */
+void ledger_accepted(const struct store_msg *m);
+void ledger_fate(const struct store_msg *m, uint32_t i, struct span remote);
+void ledger_state(const struct store_msg *m, struct span why);
+void ledger_discarded(struct store *s, uint64_t id, struct span who);
+/* The batch is durable. */
+void ledger_take(struct store *s, struct batch *b);
+void ledger_turn(struct store *s);
+void ledger_completion(struct store *s, const struct uring_event *ev);
+/* Whether what batches up to seq say is on stable storage; asks for it if not. True as well while the disk refuses it. */
+bool ledger_reached(struct store *s, uint64_t seq);
+/* Everything is written, as far as the disk takes it. */
+bool ledger_settled(struct store *s);
+bool ledger_busy(const struct store *s);
+void ledger_free(struct store *s);
+
+/* ---- ledger_open.c ---- */
+/* only_look: nothing is written, what is missing stays in memory. */
+enum status ledger_open(struct store *s, bool only_look);
+/* Whether what the log's batch seq says is missing. */
+bool ledger_lacks(const struct store *s, uint64_t seq);
+void ledger_repair(struct store *s, const struct ledger_row *row);
+void ledger_repair_accepted(struct store *s, uint64_t id, uint8_t state, const struct envelope *e, uint64_t size, struct span reason);
+void ledger_repair_torn(struct store *s, uint64_t id);
+/* The log was read from batch from_seq (0: all) to last_seq. */
+enum status ledger_recovered(struct store *s, uint64_t from_seq, uint64_t last_seq);
+
 /* ---- park.c ---- */
 void reading_completion(struct store *s, const struct uring_event *ev);
 /* Builds the message from its record (head bytes, verified here). NULL: no memory or not that record. */
@@ -277,7 +315,7 @@ void moves_free(struct store *s);
 /* The kernel reads for some of them. */
 bool moves_reading(const struct store *s);
 
-enum store_op { OP_WRITE, OP_SYNC, OP_READ, OP_FILL, OP_FILL_DIR, OP_FILL_SYNC, OP_CLAIM, OP_CLAIM_SYNC, OP_RECORD, OP_MOVE, OP_CHECKPOINT };
+enum store_op { OP_WRITE, OP_SYNC, OP_READ, OP_FILL, OP_FILL_DIR, OP_FILL_SYNC, OP_CLAIM, OP_CLAIM_SYNC, OP_RECORD, OP_MOVE, OP_CHECKPOINT, OP_LEDGER };
 /* slot of the tag: store id (6 bits), object (18 bits) */
 static inline struct disk_tag store_tag(const struct store *s, enum store_op op, uint32_t object, uint64_t gen)
 {

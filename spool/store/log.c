@@ -55,6 +55,7 @@ static struct batch *batch_new(struct store *s, enum stream stream, size_t need)
 	b->stream = stream;
 	b->number = ++s->next_batch;
 	b->used = sizeof(struct batch_header);
+	b->notes.n = 0;
 	b->records = b->raw_bytes = b->nraw = b->nmsg = b->nunused = b->writes = 0;
 	b->tries = 0;
 	b->seq = 0;
@@ -77,6 +78,7 @@ void batch_free(struct batch *b)
 	free(b->raw);
 	free(b->msg);
 	free(b->unused);
+	free(b->notes.p);
 	free(b);
 }
 
@@ -224,6 +226,7 @@ void store_commit(struct store *s)
 	segment_upkeep(s);
 	compact_turn(s);
 	checkpoint_turn(s);
+	ledger_turn(s);
 	while (!s->fenced && s->nflying < BATCHES_IN_FLIGHT) {
 		struct batch *b = TAILQ_FIRST(&s->waiting);
 		struct segment *seg;
@@ -334,6 +337,7 @@ static void batch_durable(struct store *s, struct batch *b)
 		msg_durable(s, b, &b->msg[i]);
 	for (uint32_t i = 0; i < b->nunused; i++)
 		segment_live(s, b->unused[i].segment, -1, b->unused[i].len);
+	ledger_take(s, b);
 	if (b->nraw)
 		put_waiting(s);
 	if (s->room_wanted) {

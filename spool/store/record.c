@@ -119,6 +119,8 @@ void log_message(struct store *s, struct msg *m, struct span body)
 {
 	write_message(s, m, false, body)->msg = m;
 	m->nbatch++;
+	if (m->pub.state != MSG_PENDING)
+		ledger_accepted(&m->pub);
 }
 
 void log_moved(struct store *s, struct msg *m, struct span body, struct piece **old, uint32_t nold)

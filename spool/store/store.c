@@ -156,15 +156,26 @@ void store_set_state(struct store_msg *pub, enum msg_state state, struct span re
 {
 	struct msg *m = (struct msg *)pub;
 
+	bool was_pending = pub->state == MSG_PENDING;
+
 	if (pub->state == state)
 		return;
 	pub->state = (uint8_t)state;
 	free((void *)(uintptr_t)pub->hold_reason.p);
 	pub->hold_reason = state == MSG_HELD ? heap_span(reason) : SPAN_NONE;
 	log_state(m);
+	if (was_pending)
+		ledger_accepted(pub);
+	else
+		ledger_state(pub, reason);
 }
 
-void store_rcpt(struct store_msg *pub, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns)
+void store_rcpt(struct store_msg *m, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns)
+{
+	store_rcpt_at(m, i, state, reply, next_ns, SPAN_NONE);
+}
+
+void store_rcpt_at(struct store_msg *pub, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns, struct span remote)
 {
 	struct store_rcpt_state *r = &pub->rcpt[i];
 
@@ -185,6 +196,7 @@ void store_rcpt(struct store_msg *pub, uint32_t i, enum rcpt_state state, const 
 	if (state != RCPT_QUEUED)
 		pub->open_rcpts--;
 	log_outcome((struct msg *)pub, i);
+	ledger_fate(pub, i, remote);
 }
 
 /* Its segments may be reused when it is on record that it is done: before that a crash brings it back. */
@@ -399,6 +411,9 @@ void store_completion(void *ctx, const struct uring_event *ev)
 	case OP_CHECKPOINT:
 		checkpoint_completion(s, ev);
 		break;
+	case OP_LEDGER:
+		ledger_completion(s, ev);
+		break;
 	}
 }
 
@@ -471,6 +486,7 @@ static void store_destroy(struct store *s)
 		batch_free(s->spare[i]);
 	readings_free(s);
 	checkpoint_free(s);
+	ledger_free(s);
 	if (s->disk)
 		s->disk->ops->free(s->disk);
 	stores[s->id] = NULL;
@@ -498,7 +514,7 @@ static enum status open_parts(struct store *s, struct uring *u)
 	if (!s->disk && (st = disk_files_new(u, s->cfg.dir, s->cfg.direct, &s->disk)) != ST_OK)
 		return st;
 	if ((st = s->disk->ops->lock(s->disk)) != ST_OK || (st = prepare_memory(s)) != ST_OK || (st = segment_open_all(s)) != ST_OK ||
-		(st = checkpoint_open(s)) != ST_OK || (st = recover(s)) != ST_OK)
+		(st = checkpoint_open(s)) != ST_OK || (st = ledger_open(s, false)) != ST_OK || (st = recover(s)) != ST_OK)
 		return st;
 	if (s->cfg.spill_bytes > s->cfg.segment_bytes / 4) /* what goes in one batch must fit into one segment */
 		s->cfg.spill_bytes = s->cfg.segment_bytes / 4;
@@ -549,7 +565,7 @@ enum status store_open(struct uring *u, struct arena *a, const struct store_conf
 /* The kernel still has memory of ours. */
 static bool kernel_busy(const struct store *s)
 {
-	return s->filling || s->nreading || moves_reading(s) || checkpoint_running(s) || (s->next[STREAM_HOT] && s->next[STREAM_HOT]->state == SEG_CLAIMING) ||
+	return s->filling || s->nreading || ledger_busy(s) || moves_reading(s) || checkpoint_running(s) || (s->next[STREAM_HOT] && s->next[STREAM_HOT]->state == SEG_CLAIMING) ||
 		(s->next[STREAM_COLD] && s->next[STREAM_COLD]->state == SEG_CLAIMING);
 }
 
@@ -562,12 +578,18 @@ void store_close(struct store *s)
 		if (s->disk->ops->wait(s->disk, 10 * NS_PER_MS) != ST_OK)
 			break;
 	}
-	while (kernel_busy(s) && !s->fenced && clock_mono_ns() < until) {
+	while ((kernel_busy(s) || !ledger_settled(s)) && !s->fenced && clock_mono_ns() < until) {
 		checkpoint_turn(s);
+		ledger_turn(s);
 		if (s->disk->ops->wait(s->disk, 10 * NS_PER_MS) != ST_OK)
 			break;
 	}
 	store_destroy(s);
+}
+
+uint32_t store_partition(const struct store *s)
+{
+	return s->cfg.partition;
 }
 
 void store_describe(const struct store *s, struct logline *row)

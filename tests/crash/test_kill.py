@@ -35,6 +35,7 @@ def storm(node, sink, kills, victims, whole_node=False):
     load.end()
     assert wait_for(lambda: load.acked <= set(numbers(sink)) and node.queue() == [], 60), (
         f"seed {SEED}: lost {sorted(load.acked - set(numbers(sink)))[:20]} of {len(load.acked)}, queue {node.queue()[:3]}")
+    assert node.ctl("ledger", "--since", "2h")["balanced"], f"seed {SEED}"
     arrived = numbers(sink)
     doubles = {n for n, c in arrived.items() if c > 1}
     assert set(arrived) <= load.sent
