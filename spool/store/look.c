@@ -128,6 +128,8 @@ enum status store_look(const char *dir, uint32_t partition, const struct look_si
 	if (s->checkpoint)
 		checkpoint_free(s);
 	ledger_free(s);
+	if (s->open) /* the run that recovery would begin */
+		batch_free(s->open);
 	index_free(s->index);
 	look_free(&disk.disk);
 	free(s->seg);

@@ -271,16 +271,17 @@ static enum status make_room_for(struct store *s, uint32_t index)
 /* The size of the segment that was claimed in this file, n bytes long; 0: none was. */
 static enum status claimed_size(struct store *s, struct disk_file *file, uint64_t n, uint64_t *ret)
 {
-	char *block = s->claim_block[STREAM_HOT];
+	char *block = n < BLOCK ? NULL : aligned_alloc(BLOCK, BLOCK);
 	struct seg_header h;
 	enum status st;
 
 	*ret = 0;
-	if (n < BLOCK)
-		return ST_OK;
+	if (!block)
+		return n < BLOCK ? ST_OK : ST_NOMEM;
 	st = s->disk->ops->read(s->disk, file, block, BLOCK, 0);
 	if (st == ST_OK && seg_header_read(block, &h) == HEADER_OK && h.bytes >= 16 * BLOCK && h.bytes % BLOCK == 0)
 		*ret = h.bytes;
+	free(block);
 	return st;
 }
 
