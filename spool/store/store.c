@@ -439,6 +439,7 @@ static void free_batches(struct batch_list *list)
 
 static void store_destroy(struct store *s)
 {
+	moves_free(s); /* before the messages that they move */
 	for (uint32_t i = 0; s->index && i < index_slots(s->index); i++)
 		if (index_at(s->index, i)->msg) {
 			struct msg *m = index_at(s->index, i)->msg;
@@ -455,7 +456,6 @@ static void store_destroy(struct store *s)
 		batch_free(s->open);
 	for (uint32_t i = 0; i < s->nspare; i++)
 		batch_free(s->spare[i]);
-	moves_free(s);
 	readings_free(s);
 	checkpoint_free(s);
 	if (s->disk)
