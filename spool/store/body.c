@@ -71,8 +71,8 @@ static void spill(struct body *b)
 {
 	struct store *s = b->store;
 
-	if (b->len <= s->cfg.spill_bytes)
-		return;
+	if (b->len <= s->cfg.spill_bytes || store_room(s, 0) != ST_OK)
+		return; /* the reserve is not for what may never be a message */
 	while (b->spilled < b->npieces) {
 		struct piece *p = b->piece[b->spilled];
 

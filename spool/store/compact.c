@@ -78,8 +78,11 @@ static void give_up(struct store *s, struct move *v)
 	drop_fresh(s, v);
 	release_msg(s, v);
 	v->dead = true;
-	if (v->state != MOVE_READING && !v->reading)
-		move_free(s, v);
+	if (v->state == MOVE_READING)
+		return; /* ends with its read */
+	if (v->reading)
+		piece_free(s, v->reading);
+	move_free(s, v);
 }
 
 void move_cancel(struct store *s, struct msg *m)

@@ -67,6 +67,7 @@ struct segment {
 	uint32_t live;       /* records and pieces of messages that are still wanted */
 	uint32_t reads;      /* under way */
 	uint64_t live_bytes;
+	uint64_t free_after; /* number of the batch that may say why something of it is not wanted any more: it must be durable before the segment is claimed */
 };
 
 struct raw {

@@ -546,7 +546,7 @@ static void resume(struct recovery *rc)
 		struct cursor *c = &rc->cursor[k];
 		struct segment *newest = c->nsegs ? c->seg[c->nsegs - 1] : NULL;
 
-		if (c->last && !c->last->quarantined && c->end + rc->s->cfg.staging_bytes <= rc->s->cfg.segment_bytes) {
+		if (c->last && !c->last->quarantined && c->end < rc->s->cfg.segment_bytes) {
 			c->last->state = SEG_ACTIVE;
 			c->last->end = c->end;
 			rc->s->active[k] = c->last;

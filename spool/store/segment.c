@@ -169,6 +169,8 @@ void segment_live(struct store *s, uint32_t index, int change, uint64_t bytes)
 	CHECK(index < s->nsegs && (change > 0 || (seg->live && seg->live_bytes >= bytes)));
 	seg->live += (uint32_t)change;
 	seg->live_bytes += change > 0 ? bytes : -bytes;
+	if (change < 0)
+		seg->free_after = s->next_batch;
 }
 
 /* Batches in flight to it have no records of live messages counted yet. */
@@ -190,7 +192,7 @@ static void recycle(struct store *s)
 		struct segment *seg = &s->seg[i];
 
 		if (seg->state != SEG_FULL || seg->live || seg->reads || seg->quarantined ||
-			seg->generation >= checkpoint_needs(s, seg->stream) || has_flying(s, seg))
+			seg->generation >= checkpoint_needs(s, seg->stream) || has_flying(s, seg) || s->durable_batch < seg->free_after)
 			continue;
 		seg->state = SEG_FREE;
 		counter_add(C_SPOOL_RECLAIMED, 1);

@@ -364,9 +364,20 @@ enum status msg_id_parse(struct span s, uint64_t *ret)
 
 /* ---- the partition ---- */
 
+/* What was composed and has no segment yet. Twice its size, as half a segment may be left over where the next batch does not fit. */
+static uint64_t composed(const struct store *s)
+{
+	const struct batch *b;
+	uint64_t n = s->open ? pad_block(s->open->used) + s->open->raw_bytes : 0;
+
+	TAILQ_FOREACH(b, &s->waiting, entry)
+		n += pad_block(b->used) + b->raw_bytes;
+	return 2 * n;
+}
+
 enum status store_room(struct store *s, uint64_t size)
 {
-	uint64_t room, reserve = RESERVE_SEGMENTS * s->cfg.segment_bytes;
+	uint64_t room, reserve = RESERVE_SEGMENTS * s->cfg.segment_bytes + composed(s);
 
 	if (s->fenced)
 		return trail(ST_IO, "%s", s->fence_text);
