@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "bench/bench.h"
+#include "bench/spool.h"
 #include "spool/base/daemon.h"
 #include "spool/mail/address.h"
 
@@ -20,7 +21,8 @@ static int usage(FILE *f)
 {
 	fputs("usage: weir-bench send --to ADDRESS:PORT [--sessions N] [--messages N] [--size BYTES] [--per-connection N]\n"
 	      "                       [--rate MESSAGES-A-SECOND] [--from A] [--rcpt A] [--first-id N] [--acked FILE]\n"
-	      "       weir-bench sink --listen ADDRESS:PORT [--expect N] [--idle SECONDS] [--arrived FILE] [--lmtp]\n", f);
+	      "       weir-bench sink --listen ADDRESS:PORT [--expect N] [--idle SECONDS] [--arrived FILE] [--lmtp]\n"
+	      "       weir-bench spool durable|fill|recover|compact --dir DIRECTORY ...\n", f);
 	return f == stdout ? 0 : 2;
 }
 
@@ -72,6 +74,8 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return usage(stderr);
+	if (strcmp(argv[1], "spool") == 0)
+		return bench_spool(argc, argv);
 	optind = 2;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
