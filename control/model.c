@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include <yaml.h>
 #include "control/schema.h"
 #include "spool/base/clock.h"
+#include "spool/base/hash.h"
 #include "spool/mail/address.h"
 
 struct reader {

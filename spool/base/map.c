@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 #include <sys/random.h>
-#include <xxhash.h>
+#include "spool/base/hash.h"
 
 struct entry {
 	uint64_t hash;

@@ -1,6 +1,6 @@
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 enum { HEAD_GUARANTEED = 64 * 1024 };

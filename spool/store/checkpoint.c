@@ -4,9 +4,9 @@
  * something is, not how it changes. It counts once its header is durable, and that is written after everything the slices say is. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 enum { BUFFER = 1024 * 1024, BUFFERS_MAX = 4, SLOTS_A_TURN = 8192 };

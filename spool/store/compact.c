@@ -2,8 +2,8 @@
  * never pins a segment. Small messages are copied whole, long bodies piece by piece; a copy counts from the moment that its record is durable. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 enum { MOVES = 64, BYTES_A_TURN = 1024 * 1024, SLOTS_A_TURN = 16384, PIECES_AHEAD = 4 };

@@ -1,8 +1,8 @@
 /* Reading a body: from the arena where it still is, else from the log, piece by piece, checked against its checksum. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 struct body_reader {

@@ -1,7 +1,7 @@
 /* Records: composed into batches, and read back. */
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/clock.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 /* ---- a message ---- */

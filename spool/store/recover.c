@@ -1,9 +1,9 @@
 /* The only way to start: the newest checkpoint, then every batch behind it in the order of their composing. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/base/log.h"
 #include "spool/store/internal.h"
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/base/log.h"
 #include "spool/store/internal.h"
 #include "spool/store/scan.h"
