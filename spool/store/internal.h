@@ -27,7 +27,8 @@ struct body {
 	uint64_t len, hint;
 	struct piece **piece;
 	uint32_t npieces, cap;
-	uint32_t spilled;   /* pieces given to the log so far */
+	uint32_t sealed;    /* pieces that are full and have their hash */
+	uint32_t spilled;   /* pieces given to the log so far; at most the sealed ones */
 	bool dot_lines;
 	char last[2];       /* the last two bytes */
 };
@@ -48,7 +49,8 @@ struct msg {
 	struct extent scan_list;
 	uint32_t scan_segment; /* where a scanner reads an inline body */
 	struct move *move;    /* is being copied piece by piece */
-	struct pool pool;     /* envelope */
+	struct pool pool;     /* envelope and recipients */
+	struct span stored;   /* the envelope as it is in the log */
 };
 TAILQ_HEAD(msg_list, msg);
 
@@ -214,7 +216,8 @@ void fence(struct store *s, const char *what, int err);
 
 /* ---- body.c ---- */
 void piece_free(struct store *s, struct piece *p);
-
+/* All pieces get their hash, if they are to be pieces in the log: before another one is begun, and at the end. */
+void body_seal(struct body *b);
 
 /* The length of the batch that is valid at the start of buf (n bytes), its header in *ret; 0: none is. */
 uint32_t batch_valid(const char *buf, size_t n, uint64_t generation, struct batch_header *ret);

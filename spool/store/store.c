@@ -20,7 +20,6 @@ static struct store *stores[64]; /* of this process: a completion finds its stor
 struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes)
 {
 	struct msg *m = calloc(1, sizeof(*m));
-	struct span stored;
 
 	if (!m)
 		return NULL;
@@ -28,11 +27,11 @@ struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes)
 	m->pub.id = id;
 	m->slot = SLOT_NONE;
 	pool_init(&m->pool, 64 * 1024 * 1024);
-	stored = pool_span(&m->pool, env_bytes);
-	if (!stored.p || envelope_read(stored, &m->pool, &m->pub.env) != ST_OK)
+	m->stored = pool_span(&m->pool, env_bytes);
+	if (!m->stored.p || envelope_read(m->stored, &m->pool, &m->pub.env) != ST_OK)
 		goto fail;
 	m->pub.open_rcpts = m->pub.env.nrcpt;
-	m->pub.rcpt = calloc(m->pub.env.nrcpt ? m->pub.env.nrcpt : 1, sizeof(*m->pub.rcpt));
+	m->pub.rcpt = pool_alloc(&m->pool, m->pub.env.nrcpt * sizeof(*m->pub.rcpt));
 	if (!m->pub.rcpt)
 		goto fail;
 	return m;
@@ -58,7 +57,6 @@ void msg_free(struct store *s, struct msg *m)
 	if (m->scan_list.cap)
 		extent_release(s->arena, m->scan_list);
 	free(m->piece);
-	free(m->pub.rcpt);
 	free((void *)(uintptr_t)m->pub.hold_reason.p);
 	pool_reset(&m->pool);
 	free(m);
@@ -130,11 +128,7 @@ enum status store_put(struct store *s, const struct envelope *env, struct body *
 	m->pub.ends_crlf = b->len >= 2 && b->last[0] == '\r' && b->last[1] == '\n';
 	m->piece = b->piece;
 	m->npieces = b->npieces;
-	if (b->npieces && b->piece[b->npieces - 1]->ext.cap && !b->piece[b->npieces - 1]->queued) {
-		struct piece *p = b->piece[b->npieces - 1];
-
-		p->hash = XXH3_64bits(arena_at(s->arena, p->ext.off), p->len);
-	}
+	body_seal(b);
 	for (uint32_t i = 0; i < m->npieces; i++)
 		m->piece[i]->kept = true; /* a scanner is about to be told where they are */
 	free(b);
