@@ -34,7 +34,7 @@ struct store_msg *rig_put(struct rig *r, struct span text, unsigned nrcpt, void 
 {
 	static const struct env_rcpt rcpt[RCPTS] = { { .addr = SPAN("somebody@recipient.example") }, { .addr = SPAN("another@recipient.example") },
 		{ .addr = SPAN("third@elsewhere.example") } };
-	struct envelope env = { .arrived_ns = clock_steady_ns(), .sender = SPAN("sender@client.example"), .helo = SPAN("mx.client.example"),
+	struct envelope env = { .arrived_ns = 1700000000 * NS_PER_S, .sender = SPAN("sender@client.example"), .helo = SPAN("mx.client.example"),
 		.client_name = SPAN("mx.client.example"), .client_port = 2525, .flags = ENV_ESMTP, .nrcpt = nrcpt,
 		.rcpt = (struct env_rcpt *)(uintptr_t)rcpt };
 	struct store_msg *m;

@@ -37,11 +37,13 @@ struct flow {
 
 static void put_all(struct flow *f)
 {
-	while (f->nfree && (!f->step_ns || clock_mono_ns() >= f->next_ns)) {
+	uint64_t now = clock_mono_ns();
+
+	while (f->nfree && (!f->step_ns || now >= f->next_ns)) {
 		uint32_t i = f->free[f->nfree - 1];
 
 		/* at a given rate the times are fixed beforehand: a stall counts for all whom it delays */
-		f->since[i] = f->step_ns ? f->next_ns : clock_mono_ns();
+		f->since[i] = f->step_ns ? f->next_ns : now;
 		if (!rig_put(&f->rig, f->text, 1, &f->since[i]))
 			return;
 		f->nfree--;
@@ -51,6 +53,7 @@ static void put_all(struct flow *f)
 
 static void take_events(struct flow *f)
 {
+	uint64_t now = clock_mono_ns();
 	struct store_event ev;
 
 	while (store_event(f->rig.store, &ev)) {
@@ -63,7 +66,7 @@ static void take_events(struct flow *f)
 		if (ev.type != STORE_DURABLE)
 			continue;
 		since = ev.msg->user;
-		measure_latency(f->m, clock_mono_ns() - *since);
+		measure_latency(f->m, now - *since);
 		f->free[f->nfree++] = (uint32_t)(since - f->since);
 		f->durable++;
 		rig_deliver(ev.msg);
