@@ -287,7 +287,7 @@ static bool due(const struct store *s)
 		return false;
 	if (s->logged_bytes >= enough)
 		return true;
-	if (segments_left(s) > RESERVE_SEGMENTS)
+	if (segments_left(s) > RESERVE_SEGMENTS || !s->nempty)
 		return false;
 	for (uint32_t i = 0; i < s->nsegs && !needed; i++) /* would one set segments free? */
 		needed = s->seg[i].state == SEG_FULL && !s->seg[i].live && !s->seg[i].quarantined &&
@@ -354,6 +354,7 @@ static void finished(struct store *s)
 	memcpy(c->needs, c->h.generation, sizeof(c->needs));
 	c->last_bytes = c->h.bytes;
 	c->phase = IDLE;
+	s->recycle_due = true;
 	counter_add(C_SPOOL_CHECKPOINTS, 1);
 	counter_add(C_SPOOL_CHECKPOINT_BYTES, c->h.bytes);
 }

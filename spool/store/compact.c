@@ -403,11 +403,7 @@ static bool uses_segment(const struct entry *e, uint32_t segment)
 /* Free segments, and those that the next checkpoint frees. */
 static uint32_t soon_free(const struct store *s)
 {
-	uint32_t n = segments_left(s);
-
-	for (uint32_t i = 0; i < s->nsegs; i++)
-		n += s->seg[i].state == SEG_FULL && !s->seg[i].live && !s->seg[i].quarantined;
-	return n;
+	return segments_left(s) + s->nempty;
 }
 
 /* The full segment of which the least is wanted, with a bonus for age: what is old and still there will stay. */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLAB = 4096, TABLE_MIN = 1024 };
+enum { SLAB = 4096, TABLE_BITS = 10, TABLE_MIN = 1 << TABLE_BITS };
 
 struct index {
 	struct entry **slab;    /* of SLAB entries each: they never move */
@@ -12,6 +12,7 @@ struct index {
 	uint32_t free;          /* the first free slot that was used before, or SLOT_NONE; chained by tag */
 	uint32_t *table;        /* open addressing by id: slot + 1, 0 empty */
 	uint32_t mask;
+	unsigned shift;         /* 64 less the bits of mask */
 	uint32_t *heap;         /* slots, the one due first at 1 */
 	uint32_t nheap, heap_cap;
 };
@@ -24,6 +25,7 @@ enum status index_new(struct index **ret)
 		return ST_NOMEM;
 	x->free = SLOT_NONE;
 	x->mask = TABLE_MIN - 1;
+	x->shift = 64 - TABLE_BITS;
 	x->table = calloc(TABLE_MIN, sizeof(*x->table));
 	if (!x->table) {
 		free(x);
@@ -66,10 +68,10 @@ void index_free(struct index *x)
 
 /* ---- by id ---- */
 
-/* Ids are our own numbers, not chosen by strangers: mixing is enough. */
+/* Ids are our own numbers, not chosen by strangers: mixing is enough. The upper bits of the product spread numbers that follow each other evenly. */
 static uint32_t home(const struct index *x, uint64_t id)
 {
-	return (uint32_t)((id * 0x9e3779b97f4a7c15ull) >> 32) & x->mask;
+	return (uint32_t)((id * 0x9e3779b97f4a7c15ull) >> x->shift);
 }
 
 static uint32_t place(const struct index *x, uint64_t id)
@@ -97,6 +99,7 @@ static bool table_grow(struct index *x)
 		return false;
 	x->table = bigger;
 	x->mask = n * 2 - 1;
+	x->shift--;
 	for (uint32_t i = 0; i < n; i++)
 		if (old[i])
 			x->table[place(x, index_at(x, old[i] - 1)->id)] = old[i];

@@ -125,6 +125,8 @@ struct store {
 	struct segment *seg;
 	uint32_t nsegs, max_segs;
 	struct segment *active[NSTREAMS], *next[NSTREAMS];
+	uint32_t nfree, nempty; /* SEG_FREE; SEG_FULL and nothing in it wanted */
+	bool recycle_due;    /* an empty one may have become free since the last look */
 	uint64_t next_generation, next_seq, durable_seq, next_number;
 	char *zeros;
 	char *claim_block[NSTREAMS];
@@ -166,7 +168,8 @@ enum status segment_create(struct store *s);
 struct segment *segment_for(struct store *s, enum stream stream, uint32_t n);
 /* Prepares the next segments ahead of need, recycles what is free of live data. */
 void segment_upkeep(struct store *s);
-uint32_t segment_count(const struct store *s, enum seg_state st);
+/* Counts anew how many are free and empty: at the start, when recovery is over. */
+void segments_count(struct store *s);
 /* Segments that new data can still go to, made or not. */
 uint32_t segments_left(const struct store *s);
 /* Makes sure that the cold stream has a segment to go on with; false while it has none. */

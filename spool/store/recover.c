@@ -570,6 +570,7 @@ enum status recover(struct store *s)
 		st = settle(&rc);
 	if (st == ST_OK)
 		resume(&rc);
+	segments_count(s);
 	s->durable_seq = rc.last_seq;
 	s->next_seq = rc.last_seq + 1;
 	for (unsigned k = 0; k < NSTREAMS; k++) {

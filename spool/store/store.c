@@ -470,7 +470,7 @@ static enum status open_parts(struct store *s, struct uring *u)
 	if ((st = s->disk->ops->lock(s->disk)) != ST_OK || (st = prepare_memory(s)) != ST_OK || (st = segment_open_all(s)) != ST_OK ||
 		(st = checkpoint_open(s)) != ST_OK || (st = recover(s)) != ST_OK)
 		return st;
-	while (st == ST_OK && segment_count(s, SEG_FREE) < 2 && s->nsegs < s->max_segs)
+	while (st == ST_OK && s->nfree < 2 && s->nsegs < s->max_segs)
 		st = segment_create(s);
 	return s->nsegs >= 2 ? ST_OK : st;
 }
@@ -552,7 +552,7 @@ void store_describe(const struct store *s, struct logline *row)
 	log_u64(row, "messages", index_len(s->index));
 	log_u64(row, "awake", s->nawake);
 	log_u64(row, "segments", s->nsegs);
-	log_u64(row, "segments_free", segment_count(s, SEG_FREE));
+	log_u64(row, "segments_free", s->nfree);
 	log_u64(row, "segments_max", s->max_segs);
 	log_u64(row, "segment_bytes", s->cfg.segment_bytes);
 	log_u64(row, "live_bytes", live);
