@@ -15,7 +15,8 @@ struct filler {
 	struct span text, text_long;
 	uint64_t made, flying;
 	bool keep; /* else what becomes durable is delivered */
-	uint64_t checkpoints, checkpoint_bytes, logged_at; /* when the newest was seen */
+	uint64_t checkpoints, all_checkpoint_bytes; /* seen so far */
+	uint64_t last_bytes, logged_at; /* of the newest, and of the log when it was seen */
 };
 
 /* kB of a line of /proc/self/status */
@@ -86,7 +87,8 @@ static void turn(struct filler *f)
 	rig_turn(&f->rig, 20 * NS_PER_MS);
 	events(f);
 	if (counter_get(C_SPOOL_CHECKPOINTS) != f->checkpoints) {
-		f->checkpoint_bytes = counter_get(C_SPOOL_CHECKPOINT_BYTES) - f->checkpoint_bytes;
+		f->last_bytes = counter_get(C_SPOOL_CHECKPOINT_BYTES) - f->all_checkpoint_bytes;
+		f->all_checkpoint_bytes = counter_get(C_SPOOL_CHECKPOINT_BYTES);
 		f->checkpoints = counter_get(C_SPOOL_CHECKPOINTS);
 		f->logged_at = counter_get(C_COMMIT_BYTES);
 	}
@@ -115,8 +117,7 @@ static void until_checkpoint(struct filler *f)
 /* And on, until the next one is almost due: the most that a recovery ever has to replay. */
 static void until_almost_due(struct filler *f)
 {
-	uint64_t last = counter_get(C_SPOOL_CHECKPOINT_BYTES) / (f->checkpoints ? f->checkpoints : 1);
-	uint64_t most = 2 * (f->rig.cfg.segment_bytes > last ? f->rig.cfg.segment_bytes : last);
+	uint64_t most = 2 * (f->rig.cfg.segment_bytes > f->last_bytes ? f->rig.cfg.segment_bytes : f->last_bytes);
 
 	while (counter_get(C_COMMIT_BYTES) - f->logged_at < most / 10 * 8) {
 		while (f->flying < OUTSTANDING / 4 && put(f))
@@ -144,7 +145,7 @@ int spool_fill(const struct spool_options *o)
 	if (o->tail)
 		until_almost_due(&f);
 	printf("messages=%llu log_mb=%llu checkpoint_kb=%llu replay_mb=%llu park_bytes_each=%lld\n", (unsigned long long)o->messages,
-		(unsigned long long)(counter_get(C_COMMIT_BYTES) >> 20), (unsigned long long)(f.checkpoint_bytes >> 10),
+		(unsigned long long)(counter_get(C_COMMIT_BYTES) >> 20), (unsigned long long)(f.last_bytes >> 10),
 		(unsigned long long)((counter_get(C_COMMIT_BYTES) - f.logged_at) >> 20),
 		(long long)(parked - before) * 1024 / (long long)o->messages);
 	fflush(stdout);

@@ -476,6 +476,8 @@ static enum status load_data(struct store *s, const struct checkpoint_header *h,
 			s->seg[cs.index].quarantined = (cs.flags & SEGMENT_QUARANTINED) && s->seg[cs.index].generation == cs.generation;
 		}
 	}
+	if (st == ST_OK)
+		st = index_expect(s->index, h->nentries);
 	for (uint64_t i = 0; i < h->nentries && st == ST_OK; i++)
 		st = load_entry(s, &in, generation);
 	free(generation);
@@ -485,7 +487,7 @@ static enum status load_data(struct store *s, const struct checkpoint_header *h,
 static enum status load(struct store *s, unsigned i, const struct checkpoint_header *h)
 {
 	size_t n = (size_t)((h->bytes + BLOCK - 1) & ~(uint64_t)(BLOCK - 1));
-	char *data = aligned_alloc(BLOCK, n ? n : BLOCK);
+	char *data = big_alloc(n);
 	enum status st = data ? s->disk->ops->read(s->disk, s->checkpoint->file[i], data, n, BLOCK) : ST_NOMEM;
 
 	if (st == ST_OK && XXH3_64bits(data, h->bytes) != h->data_checksum)

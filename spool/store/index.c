@@ -90,21 +90,30 @@ uint32_t index_find(const struct index *x, uint64_t id)
 	return at ? at - 1 : SLOT_NONE;
 }
 
-static bool table_grow(struct index *x)
+static bool table_resize(struct index *x, unsigned bits)
 {
 	uint32_t *old = x->table, n = x->mask + 1;
-	uint32_t *bigger = calloc((size_t)n * 2, sizeof(*bigger));
+	uint32_t *bigger = calloc((size_t)1 << bits, sizeof(*bigger));
 
 	if (!bigger)
 		return false;
 	x->table = bigger;
-	x->mask = n * 2 - 1;
-	x->shift--;
+	x->mask = (uint32_t)((1ull << bits) - 1);
+	x->shift = 64 - bits;
 	for (uint32_t i = 0; i < n; i++)
 		if (old[i])
 			x->table[place(x, index_at(x, old[i] - 1)->id)] = old[i];
 	free(old);
 	return true;
+}
+
+enum status index_expect(struct index *x, uint64_t n)
+{
+	unsigned bits = 64 - x->shift;
+
+	while (bits < 31 && n > (1ull << bits) / 4 * 3)
+		bits++;
+	return bits == 64 - x->shift || table_resize(x, bits) ? ST_OK : ST_NOMEM;
 }
 
 static void table_del(struct index *x, uint64_t id)
@@ -160,7 +169,7 @@ enum status index_add(struct index *x, uint64_t id, uint32_t *ret_slot)
 
 	if (x->table[place(x, id)])
 		return ST_EXISTS;
-	if ((x->len + 1 > (x->mask + 1) / 4 * 3 && !table_grow(x)) || !slot_new(x, &slot))
+	if ((x->len + 1 > (x->mask + 1) / 4 * 3 && !table_resize(x, 65 - x->shift)) || !slot_new(x, &slot))
 		return ST_NOMEM;
 	*index_at(x, slot) = (struct entry){ .id = id, .due_ns = DUE_NEVER, .flags = ENTRY_USED };
 	x->table[place(x, id)] = slot + 1;

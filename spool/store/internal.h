@@ -230,6 +230,8 @@ enum status batch_records(const char *buf, const struct batch_header *b, record_
 
 /* ---- recover.c ---- */
 enum status recover(struct store *s);
+/* n bytes for reads of many megabytes, on huge pages where there are any: touching them costs a fraction. Ends with free(). */
+void *big_alloc(size_t n);
 
 /* ---- checkpoint.c ---- */
 enum status checkpoint_open(struct store *s);
