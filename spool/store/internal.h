@@ -258,6 +258,9 @@ void readings_free(struct store *s);
 /* ---- reader.c ---- */
 void reader_completion(struct store *s, const struct uring_event *ev);
 bool is_inline(const struct store_msg *m);
+void readers_free(struct store *s);
+/* The kernel reads for some of them. */
+bool readers_reading(const struct store *s);
 
 /* ---- store.c ---- */
 struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes);

@@ -341,8 +341,11 @@ static void fail_batch(struct store *s, struct batch *b)
 		if (!m)
 			continue;
 		m->nbatch--;
+		b->msg[i].msg = NULL;
 		if (m->slot != SLOT_NONE)
 			event_push(s, (struct store_event){ .type = STORE_FAILED, .msg = &m->pub, .reason = s->fence_reason });
+		else if (!m->nbatch)
+			msg_free(s, m);
 	}
 }
 

@@ -63,6 +63,22 @@ static void reader_free(struct store *s, struct body_reader *r)
 	free(r);
 }
 
+void readers_free(struct store *s)
+{
+	for (uint32_t i = 0; i < s->readers_cap; i++)
+		if (s->reader[i])
+			reader_free(s, s->reader[i]);
+	free(s->reader);
+}
+
+bool readers_reading(const struct store *s)
+{
+	for (uint32_t i = 0; i < s->readers_cap; i++)
+		if (s->reader[i] && s->reader[i]->reading)
+			return true;
+	return false;
+}
+
 void store_read_close(struct body_reader *r)
 {
 	struct store *s = r->m->pub.store;
@@ -91,7 +107,7 @@ void reader_completion(struct store *s, const struct uring_event *ev)
 	}
 	r->res = ev->res;
 	r->ready = true;
-	event_push(s, (struct store_event){ .type = STORE_READ, .msg = &r->m->pub, .cookie = r->cookie });
+	event_push(s, (struct store_event){ .type = STORE_READ, .cookie = r->cookie });
 }
 
 /* Begins to read n bytes at off of a segment, in whole blocks. */

@@ -410,19 +410,47 @@ static enum status prepare_memory(struct store *s)
 	return ST_OK;
 }
 
-static void free_batches(struct batch_list *list)
+/* A batch that nobody will hear of any more, and what only it knows. */
+static void drop_batch(struct store *s, struct batch *b)
+{
+	for (uint32_t i = 0; i < b->nraw; i++) {
+		struct piece *p = b->raw[i].piece;
+
+		p->queued = false;
+		if (p->orphan)
+			piece_free(s, p);
+	}
+	for (uint32_t i = 0; i < b->nmsg; i++) {
+		struct batch_msg *bm = &b->msg[i];
+
+		for (uint32_t k = 0; k < bm->nold; k++) {
+			bm->old[k]->on_disk = false;
+			piece_free(s, bm->old[k]);
+		}
+		free(bm->old);
+		if (bm->msg && !--bm->msg->nbatch && bm->msg->slot == SLOT_NONE)
+			msg_free(s, bm->msg);
+	}
+	batch_free(b);
+}
+
+static void drop_batches(struct store *s, struct batch_list *list)
 {
 	struct batch *b;
 
 	while ((b = TAILQ_FIRST(list))) {
 		TAILQ_REMOVE(list, b, entry);
-		batch_free(b);
+		drop_batch(s, b);
 	}
 }
 
 static void store_destroy(struct store *s)
 {
-	moves_free(s); /* they know of messages that are awake */
+	if (s->open)
+		TAILQ_INSERT_TAIL(&s->waiting, s->open, entry);
+	drop_batches(s, &s->flying); /* they know of pieces of moves and messages, */
+	drop_batches(s, &s->waiting);
+	moves_free(s);               /* which know of messages that are awake */
 	for (uint32_t i = 0; s->index && i < index_slots(s->index); i++)
 		if (index_at(s->index, i)->msg) {
 			struct msg *m = index_at(s->index, i)->msg;
@@ -433,20 +461,16 @@ static void store_destroy(struct store *s)
 			}
 			msg_free(s, m);
 		}
-	free_batches(&s->waiting);
-	free_batches(&s->flying);
-	if (s->open)
-		batch_free(s->open);
 	for (uint32_t i = 0; i < s->nspare; i++)
 		batch_free(s->spare[i]);
 	readings_free(s);
+	readers_free(s);
 	checkpoint_free(s);
 	if (s->disk)
 		s->disk->ops->free(s->disk);
 	stores[s->id] = NULL;
 	index_free(s->index);
 	free(s->seg);
-	free(s->reader);
 	free(s->event);
 	free(s->zeros);
 	free(s->claim_block[STREAM_HOT]);
@@ -520,7 +544,7 @@ enum status store_open(struct uring *u, struct arena *a, const struct store_conf
 /* The kernel still has memory of ours. */
 static bool kernel_busy(const struct store *s)
 {
-	return s->filling || s->nreading || moves_reading(s) || checkpoint_running(s) || (s->next[STREAM_HOT] && s->next[STREAM_HOT]->state == SEG_CLAIMING) ||
+	return s->filling || s->nreading || readers_reading(s) || moves_reading(s) || checkpoint_running(s) || (s->next[STREAM_HOT] && s->next[STREAM_HOT]->state == SEG_CLAIMING) ||
 		(s->next[STREAM_COLD] && s->next[STREAM_COLD]->state == SEG_CLAIMING);
 }
 
