@@ -4,9 +4,9 @@
  * something is, not how it changes. It counts once its header is durable, and that is written after everything the slices say is. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 enum { BUFFER = 1024 * 1024, BUFFERS_MAX = 4, SLOTS_A_TURN = 8192 };
@@ -289,7 +289,7 @@ static bool due(const struct store *s)
 		return false;
 	if (s->logged_bytes >= enough)
 		return true;
-	if (segments_left(s) > RESERVE_SEGMENTS)
+	if (segments_left(s) > RESERVE_SEGMENTS || !s->nempty)
 		return false;
 	for (uint32_t i = 0; i < s->nsegs && !needed; i++) /* would one set segments free? */
 		needed = s->seg[i].state == SEG_FULL && !s->seg[i].live && !s->seg[i].quarantined &&
@@ -360,6 +360,7 @@ static void finished(struct store *s)
 	memcpy(c->needs, c->h.generation, sizeof(c->needs));
 	c->last_bytes = c->h.bytes;
 	c->phase = IDLE;
+	s->recycle_due = true;
 	counter_add(C_SPOOL_CHECKPOINTS, 1);
 	counter_add(C_SPOOL_CHECKPOINT_BYTES, c->h.bytes);
 }
@@ -491,6 +492,8 @@ static enum status load_data(struct store *s, const struct checkpoint_header *h,
 			s->seg[cs.index].quarantined = (cs.flags & SEGMENT_QUARANTINED) && s->seg[cs.index].generation == cs.generation;
 		}
 	}
+	if (st == ST_OK)
+		st = index_expect(s->index, h->nentries);
 	for (uint64_t i = 0; i < h->nentries && st == ST_OK; i++)
 		st = load_entry(s, &in, generation);
 	free(generation);
@@ -500,7 +503,7 @@ static enum status load_data(struct store *s, const struct checkpoint_header *h,
 static enum status load(struct store *s, unsigned i, const struct checkpoint_header *h)
 {
 	size_t n = (size_t)((h->bytes + BLOCK - 1) & ~(uint64_t)(BLOCK - 1));
-	char *data = aligned_alloc(BLOCK, n ? n : BLOCK);
+	char *data = big_alloc(n);
 	enum status st = data ? s->disk->ops->read(s->disk, s->checkpoint->file[i], data, n, BLOCK) : ST_NOMEM;
 
 	if (st == ST_OK && XXH3_64bits(data, h->bytes) != h->data_checksum)

@@ -27,7 +27,8 @@ struct body {
 	uint64_t len, hint;
 	struct piece **piece;
 	uint32_t npieces, cap;
-	uint32_t spilled;   /* pieces given to the log so far */
+	uint32_t sealed;    /* pieces that are full and have their hash */
+	uint32_t spilled;   /* pieces given to the log so far; at most the sealed ones */
 	bool dot_lines;
 	char last[2];       /* the last two bytes */
 };
@@ -48,7 +49,8 @@ struct msg {
 	struct extent scan_list;
 	uint32_t scan_segment; /* where a scanner reads an inline body */
 	struct move *move;    /* is being copied piece by piece */
-	struct pool pool;     /* envelope */
+	struct pool pool;     /* envelope and recipients */
+	struct span stored;   /* the envelope as it is in the log */
 };
 TAILQ_HEAD(msg_list, msg);
 
@@ -67,7 +69,6 @@ struct segment {
 	uint32_t live;       /* records and pieces of messages that are still wanted */
 	uint32_t reads;      /* under way */
 	uint64_t live_bytes;
-	uint64_t free_after; /* number of the batch that may say why something of it is not wanted any more: it must be durable before the segment is claimed */
 };
 
 struct raw {
@@ -135,6 +136,8 @@ struct store {
 	struct segment *seg;
 	uint32_t nsegs, max_segs;
 	struct segment *active[NSTREAMS], *next[NSTREAMS];
+	uint32_t nfree, nempty; /* SEG_FREE; SEG_FULL and nothing in it wanted */
+	bool recycle_due;    /* an empty one may have become free since the last look */
 	uint64_t next_generation, next_seq, durable_seq, next_number;
 	char *zeros;
 	char *claim_block[NSTREAMS];
@@ -178,7 +181,8 @@ enum status segment_create(struct store *s);
 struct segment *segment_for(struct store *s, enum stream stream, uint32_t n);
 /* Prepares the next segments ahead of need, recycles what is free of live data. */
 void segment_upkeep(struct store *s);
-uint32_t segment_count(const struct store *s, enum seg_state st);
+/* Counts anew how many are free and empty: at the start, when recovery is over. */
+void segments_count(struct store *s);
 /* Segments that new data can still go to, made or not. */
 uint32_t segments_left(const struct store *s);
 /* Makes sure that the cold stream has a segment to go on with; false while it has none. */
@@ -230,7 +234,8 @@ void fence(struct store *s, const char *what, int err);
 
 /* ---- body.c ---- */
 void piece_free(struct store *s, struct piece *p);
-
+/* All pieces get their hash, if they are to be pieces in the log: before another one is begun, and at the end. */
+void body_seal(struct body *b);
 
 /* The length of the batch that is valid at the start of buf (n bytes), its header in *ret; 0: none is. */
 uint32_t batch_valid(const char *buf, size_t n, uint64_t generation, struct batch_header *ret);
@@ -240,6 +245,8 @@ enum status batch_records(const char *buf, const struct batch_header *b, record_
 
 /* ---- recover.c ---- */
 enum status recover(struct store *s);
+/* n bytes for reads of many megabytes, on huge pages where there are any: touching them costs a fraction. Ends with free(). */
+void *big_alloc(size_t n);
 
 /* ---- checkpoint.c ---- */
 enum status checkpoint_open(struct store *s);
@@ -294,6 +301,9 @@ void readings_free(struct store *s);
 void reader_completion(struct store *s, const struct uring_event *ev);
 void readers_free(struct store *s);
 bool is_inline(const struct store_msg *m);
+void readers_free(struct store *s);
+/* The kernel reads for some of them. */
+bool readers_reading(const struct store *s);
 
 /* ---- store.c ---- */
 struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes);

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <xxhash.h>
+#include "spool/base/hash.h"
 #include "spool/base/clock.h"
 
 /* Which members follow the fixed part, in this order. */

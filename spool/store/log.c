@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 enum { TRIES = 3 };
@@ -66,14 +66,6 @@ static struct batch *batch_new(struct store *s, enum stream stream, size_t need)
 
 void batch_free(struct batch *b)
 {
-	for (uint32_t i = 0; i < b->nmsg; i++) { /* of a batch that never got to the disk */
-		for (uint32_t k = 0; k < b->msg[i].nold; k++)
-			free(b->msg[i].old[k]);
-		free(b->msg[i].old);
-	}
-	for (uint32_t i = 0; i < b->nraw; i++)
-		if (b->raw[i].piece->orphan)
-			free(b->raw[i].piece);
 	free(b->staging);
 	free(b->raw);
 	free(b->msg);
@@ -369,8 +361,11 @@ static void fail_batch(struct store *s, struct batch *b)
 		if (!m)
 			continue;
 		m->nbatch--;
+		b->msg[i].msg = NULL;
 		if (m->slot != SLOT_NONE)
 			event_push(s, (struct store_event){ .type = STORE_FAILED, .msg = &m->pub, .reason = s->fence_reason });
+		else if (!m->nbatch)
+			msg_free(s, m);
 	}
 }
 

@@ -1,9 +1,10 @@
 /* The only way to start: the newest checkpoint, then every batch behind it in the order of their composing. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
+#include <sys/mman.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/base/log.h"
 #include "spool/store/internal.h"
 #include "spool/store/ledger.h"
@@ -332,15 +333,15 @@ static enum status advance(struct recovery *rc, struct cursor *c)
 		struct segment *seg = c->seg[c->at];
 
 		if (!c->loaded) {
+			c->off = seg->generation == rc->from.generation[seg->stream] && rc->from.off[seg->stream] ?
+				rc->from.off[seg->stream] : BLOCK;
 			st = s->disk->ops->sync(s->disk, seg->file); /* what is read now must also be there after the next power loss */
-			if (st == ST_OK)
-				st = s->disk->ops->read(s->disk, seg->file, c->buf, bytes, 0);
+			if (st == ST_OK && c->off < bytes)
+				st = s->disk->ops->read(s->disk, seg->file, c->buf + c->off, bytes - c->off, c->off);
 			if (st != ST_OK)
 				return st;
 			c->loaded = true;
 			c->hole = false;
-			c->off = seg->generation == rc->from.generation[seg->stream] && rc->from.off[seg->stream] ?
-				rc->from.off[seg->stream] : BLOCK;
 			if (c->off > BLOCK) {
 				c->last = seg;
 				c->end = c->off;
@@ -465,6 +466,16 @@ static enum status replay(struct recovery *rc)
 
 /* ---- what there is ---- */
 
+void *big_alloc(size_t n)
+{
+	size_t huge = (size_t)1 << 21, whole = (n + huge - 1) & ~(huge - 1);
+	void *p = aligned_alloc(huge, whole ? whole : huge);
+
+	if (p)
+		(void)madvise(p, whole, MADV_HUGEPAGE); /* without them it works all the same */
+	return p;
+}
+
 static int by_generation(const void *a, const void *b)
 {
 	const struct segment *const *x = a, *const *y = b;
@@ -528,7 +539,7 @@ static enum status cursors_new(struct recovery *rc)
 		struct cursor *c = &rc->cursor[k];
 
 		c->seg = calloc(s->nsegs + 1, sizeof(struct segment *));
-		c->buf = aligned_alloc(BLOCK, s->cfg.segment_bytes);
+		c->buf = big_alloc(s->cfg.segment_bytes);
 		if (!c->seg || !c->buf)
 			return ST_NOMEM;
 		for (uint32_t i = 0; i < s->nsegs; i++)
@@ -711,6 +722,7 @@ enum status recover(struct store *s)
 		st = settle(&rc);
 	if (st == ST_OK) {
 		resume(&rc);
+		segments_count(s);
 		st = ledger_recovered(s, rc.from.seq, rc.last_seq);
 	}
 	if (st == ST_OK)

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/base/log.h"
 #include "spool/store/internal.h"
 #include "spool/store/scan.h"
@@ -20,7 +20,6 @@ static struct store *stores[64]; /* of this process: a completion finds its stor
 struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes)
 {
 	struct msg *m = calloc(1, sizeof(*m));
-	struct span stored;
 
 	if (!m)
 		return NULL;
@@ -28,11 +27,11 @@ struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes)
 	m->pub.id = id;
 	m->slot = SLOT_NONE;
 	pool_init(&m->pool, 64 * 1024 * 1024);
-	stored = pool_span(&m->pool, env_bytes);
-	if (!stored.p || envelope_read(stored, &m->pool, &m->pub.env) != ST_OK)
+	m->stored = pool_span(&m->pool, env_bytes);
+	if (!m->stored.p || envelope_read(m->stored, &m->pool, &m->pub.env) != ST_OK)
 		goto fail;
 	m->pub.open_rcpts = m->pub.env.nrcpt;
-	m->pub.rcpt = calloc(m->pub.env.nrcpt ? m->pub.env.nrcpt : 1, sizeof(*m->pub.rcpt));
+	m->pub.rcpt = pool_alloc(&m->pool, m->pub.env.nrcpt * sizeof(*m->pub.rcpt));
 	if (!m->pub.rcpt)
 		goto fail;
 	return m;
@@ -58,7 +57,6 @@ void msg_free(struct store *s, struct msg *m)
 	if (m->scan_list.cap)
 		extent_release(s->arena, m->scan_list);
 	free(m->piece);
-	free(m->pub.rcpt);
 	free((void *)(uintptr_t)m->pub.hold_reason.p);
 	pool_reset(&m->pool);
 	free(m);
@@ -135,11 +133,7 @@ enum status store_put(struct store *s, const struct envelope *env, struct body *
 	m->pub.ends_crlf = b->len >= 2 && b->last[0] == '\r' && b->last[1] == '\n';
 	m->piece = b->piece;
 	m->npieces = b->npieces;
-	if (b->npieces && b->piece[b->npieces - 1]->ext.cap && !b->piece[b->npieces - 1]->queued) {
-		struct piece *p = b->piece[b->npieces - 1];
-
-		p->hash = XXH3_64bits(arena_at(s->arena, p->ext.off), p->len);
-	}
+	body_seal(b);
 	for (uint32_t i = 0; i < m->npieces; i++)
 		m->piece[i]->kept = true; /* a scanner is about to be told where they are */
 	free(b);
@@ -466,23 +460,47 @@ static enum status prepare_memory(struct store *s)
 	return ST_OK;
 }
 
-static void free_batches(struct batch_list *list)
+/* A batch that nobody will hear of any more, and what only it knows. */
+static void drop_batch(struct store *s, struct batch *b)
+{
+	for (uint32_t i = 0; i < b->nraw; i++) {
+		struct piece *p = b->raw[i].piece;
+
+		p->queued = false;
+		if (p->orphan)
+			piece_free(s, p);
+	}
+	for (uint32_t i = 0; i < b->nmsg; i++) {
+		struct batch_msg *bm = &b->msg[i];
+
+		for (uint32_t k = 0; k < bm->nold; k++) {
+			bm->old[k]->on_disk = false;
+			piece_free(s, bm->old[k]);
+		}
+		free(bm->old);
+		if (bm->msg && !--bm->msg->nbatch && bm->msg->slot == SLOT_NONE)
+			msg_free(s, bm->msg);
+	}
+	batch_free(b);
+}
+
+static void drop_batches(struct store *s, struct batch_list *list)
 {
 	struct batch *b;
 
 	while ((b = TAILQ_FIRST(list))) {
 		TAILQ_REMOVE(list, b, entry);
-		batch_free(b);
+		drop_batch(s, b);
 	}
 }
 
 static void store_destroy(struct store *s)
 {
-	free_batches(&s->waiting); /* while the pieces that they name are there */
-	free_batches(&s->flying);
 	if (s->open)
-		batch_free(s->open);
-	moves_free(s);
+		TAILQ_INSERT_TAIL(&s->waiting, s->open, entry);
+	drop_batches(s, &s->flying); /* they know of pieces of moves and messages, */
+	drop_batches(s, &s->waiting);
+	moves_free(s);               /* which know of messages that are awake */
 	for (uint32_t i = 0; s->index && i < index_slots(s->index); i++)
 		if (index_at(s->index, i)->msg) {
 			struct msg *m = index_at(s->index, i)->msg;
@@ -496,6 +514,7 @@ static void store_destroy(struct store *s)
 	for (uint32_t i = 0; i < s->nspare; i++)
 		batch_free(s->spare[i]);
 	readings_free(s);
+	readers_free(s);
 	checkpoint_free(s);
 	ledger_free(s);
 	if (s->disk)
@@ -503,7 +522,6 @@ static void store_destroy(struct store *s)
 	stores[s->id] = NULL;
 	index_free(s->index);
 	free(s->seg);
-	readers_free(s);
 	free(s->event);
 	free(s->zeros);
 	free(s->claim_block[STREAM_HOT]);
@@ -529,7 +547,7 @@ static enum status open_parts(struct store *s, struct uring *u)
 		return st;
 	if (s->cfg.spill_bytes > s->cfg.segment_bytes / 4) /* what goes in one batch must fit into one segment */
 		s->cfg.spill_bytes = s->cfg.segment_bytes / 4;
-	while (st == ST_OK && segment_count(s, SEG_FREE) < 2 && s->nsegs < s->max_segs)
+	while (st == ST_OK && s->nfree < 2 && s->nsegs < s->max_segs)
 		st = segment_create(s);
 	return s->nsegs >= 2 ? ST_OK : st;
 }
@@ -576,7 +594,8 @@ enum status store_open(struct uring *u, struct arena *a, const struct store_conf
 /* The kernel still has memory of ours. */
 static bool kernel_busy(const struct store *s)
 {
-	return s->filling || s->nreading || ledger_busy(s) || moves_reading(s) || checkpoint_running(s) || (s->next[STREAM_HOT] && s->next[STREAM_HOT]->state == SEG_CLAIMING) ||
+	return s->filling || s->nreading || ledger_busy(s) || readers_reading(s) || moves_reading(s) || checkpoint_running(s) ||
+		(s->next[STREAM_HOT] && s->next[STREAM_HOT]->state == SEG_CLAIMING) ||
 		(s->next[STREAM_COLD] && s->next[STREAM_COLD]->state == SEG_CLAIMING);
 }
 
@@ -614,7 +633,7 @@ void store_describe(const struct store *s, struct logline *row)
 	log_u64(row, "messages", index_len(s->index));
 	log_u64(row, "awake", s->nawake);
 	log_u64(row, "segments", s->nsegs);
-	log_u64(row, "segments_free", segment_count(s, SEG_FREE));
+	log_u64(row, "segments_free", s->nfree);
 	log_u64(row, "segments_max", s->max_segs);
 	log_u64(row, "segment_bytes", s->cfg.segment_bytes);
 	log_u64(row, "live_bytes", live);

@@ -178,7 +178,7 @@ void store_scan_done(struct store_msg *m);
 enum store_event_type {
 	STORE_DURABLE, /* msg is on stable storage */
 	STORE_FAILED,  /* msg could not be written; it is still there for the event and forgotten by the store after it: answer 451/421 */
-	STORE_READ,    /* cookie's reader can go on */
+	STORE_READ,    /* cookie's reader can go on; no msg: reader and message may be gone by now */
 	STORE_WOKEN,   /* msg is awake again */
 	STORE_PEEKED,  /* a look at msg */
 	STORE_UNREADABLE, /* the record of the parked message with the id in cookie could not be read: it is tried again, or damaged */
