@@ -32,6 +32,15 @@ def run(*argv, timeout=60, check=True):
 # ---- disks ----
 
 
+def unmount(at):
+    """A loop device lets go of its file, and the kernel of what a process had under way, a little after the end."""
+    for _ in range(100):
+        if subprocess.run(["umount", at], capture_output=True).returncode == 0:
+            return
+        time.sleep(0.05)
+    run("umount", "-l", at, check=False)
+
+
 @contextlib.contextmanager
 def mounted(image, at):
     """A loop device of its own for each image: one that is used again was seen to show the old one's blocks."""
@@ -42,7 +51,7 @@ def mounted(image, at):
         try:
             yield at / "p0"
         finally:
-            run("umount", at)
+            unmount(at)
     finally:
         run("losetup", "-d", loop)
 
@@ -51,15 +60,6 @@ def make_image(path):
     with open(path, "wb") as f:
         f.truncate(IMAGE_BYTES)
     run("mkfs.ext4", "-q", "-F", "-J", "size=4", "-m", "0", path)
-
-
-def unmount(at):
-    """A loop device lets go of its file a little after it was told to."""
-    for _ in range(100):
-        if subprocess.run(["umount", at], capture_output=True).returncode == 0:
-            return
-        time.sleep(0.05)
-    run("umount", "-l", at, check=False)
 
 
 @contextlib.contextmanager

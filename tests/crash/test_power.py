@@ -93,5 +93,6 @@ def test_an_early_acknowledgement_is_caught(directory):
     power.record_load(directory, SEED, 3, "flush")
     _, wanted, _, bad = try_all(directory, random.Random(SEED), max(20, STATES // 10))
     lost = [state for state, faults in bad if any("is lost" in f for f in faults)]
+    print(*[faults[0] for state, faults in bad if state not in lost], sep="\n")
     assert len(lost) > len(wanted) // 10, f"seed {SEED}: {len(lost)} of {len(wanted)}"
     report(f"control without flushes, seed {SEED}: lost messages were noticed in {len(lost)} of {len(wanted)} states")
