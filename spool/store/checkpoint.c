@@ -4,12 +4,13 @@
  * something is, not how it changes. It counts once its header is durable, and that is written after everything the slices say is. */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
-enum { BUFFER = 1024 * 1024, BUFFERS_MAX = 4, SLOTS_A_TURN = 8192 };
+enum { BUFFER = 1024 * 1024, BUFFERS_MAX = 4, SLOTS_A_TURN = 8192, GIVE_BACK = 16 * 1024 * 1024 };
 #define RETRY_NS (5 * NS_PER_S)
 
 enum phase { IDLE, ENTRIES, BARRIER, SYNCING, HEADER, HEADER_SYNCING };
@@ -472,9 +473,19 @@ static enum status load_entry(struct store *s, struct in *in, const uint64_t *ge
 	return ST_OK;
 }
 
-static enum status load_data(struct store *s, const struct checkpoint_header *h, struct span data)
+/* What has been read gives its memory back as it goes, so that at no time all of the file and all of the index are there. */
+static void give_back(char *data, size_t *given, size_t used)
 {
-	struct in in = in_of(data);
+	used &= ~(size_t)(GIVE_BACK - 1);
+	if (used > *given)
+		(void)madvise(data + *given, used - *given, MADV_DONTNEED);
+	*given = used;
+}
+
+static enum status load_data(struct store *s, const struct checkpoint_header *h, char *data)
+{
+	struct in in = in_of(span_of(data, h->bytes));
+	size_t given = 0;
 	uint64_t *generation = calloc(s->nsegs + 1, sizeof(*generation));
 	enum status st = generation ? ST_OK : ST_NOMEM;
 
@@ -494,8 +505,10 @@ static enum status load_data(struct store *s, const struct checkpoint_header *h,
 	}
 	if (st == ST_OK)
 		st = index_expect(s->index, h->nentries);
-	for (uint64_t i = 0; i < h->nentries && st == ST_OK; i++)
+	for (uint64_t i = 0; i < h->nentries && st == ST_OK; i++) {
 		st = load_entry(s, &in, generation);
+		give_back(data, &given, h->bytes - in.rest.n);
+	}
 	free(generation);
 	return st;
 }
@@ -510,7 +523,7 @@ static enum status load(struct store *s, unsigned i, const struct checkpoint_hea
 		st = trail(ST_CORRUPT, "checkpoint %u is damaged", i);
 	if (st == ST_OK) {
 		clock_steady_seed(h->steady_ns);
-		st = load_data(s, h, span_of(data, h->bytes));
+		st = load_data(s, h, data);
 	}
 	free(data);
 	return st;
