@@ -2,6 +2,7 @@
  * whole, and one that was cut before its end did not come (P1, P2, P8, P9). */
 #include "tests/support/unit.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "dataplane/smtp/client.h"
 #include "dataplane/smtp/server.h"
 #include "spool/base/clock.h"
+#include "tests/support/net_peer.h"
 
 enum { PORT = 25, BODY_MAX = 300 * 1024, SLICES = 8, STEPS_MAX = 2000000 };
 
@@ -737,6 +739,86 @@ static void nobody_listens(void **state)
 	world_end(&world);
 }
 
+/* ---- a client that reads nothing for long ---- */
+
+/* Turns until nothing is under way any more. got: what the peer reads meanwhile; NULL: it reads nothing. */
+static void settle(struct world *w, struct peer *p, struct out *got)
+{
+	bool more = true;
+
+	while (more) {
+		ssize_t n = got ? p->ops->read(p, got->p + got->n, got->cap - got->n) : 0;
+
+		got = n < 0 && n != -EAGAIN ? NULL : got;
+		if (got && n > 0)
+			got->n += (size_t)n;
+		poll_all(w);
+		more = sim_step(w->sim) || n > 0;
+	}
+}
+
+static void write_all(struct world *w, struct peer *p, struct span s)
+{
+	while (s.n) {
+		ssize_t n = p->ops->write(p, s);
+
+		assert_true(n > 0);
+		s = span_skip(s, (size_t)n);
+		settle(w, p, NULL);
+	}
+}
+
+static void handshake(struct world *w, struct peer *p)
+{
+	char none[16];
+
+	peer_tls(p, tls_client, false);
+	for (unsigned i = 0; i < 10; i++) {
+		assert_int_equal(peer_tls_turn(p, none, sizeof(none)), 0); /* nothing that was said before is encrypted */
+		settle(w, p, NULL);
+	}
+	assert_true(p->tls_on);
+}
+
+/* So many replies wait for the client when it says STARTTLS. Gives whether they were more than the connection takes. */
+static bool unread_replies_before_starttls(unsigned commands)
+{
+	static char in[200 * 1024], out[200 * 1024];
+	struct setup o = { .net = { .seed = commands, .window = 8000 }, .content = span_str(text), .nrcpt = 1, .tls = true };
+	struct out say = out_of(in, sizeof(in)), got = out_of(out, sizeof(out));
+	struct sockaddr_storage to = { 0 };
+	struct peer p = { 0 };
+	bool full;
+
+	world_begin(&world, &o);
+	net_abort(world.client.conn);
+	peer_sim_network(world.sim);
+	*(struct sockaddr_in *)(void *)&to = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(PORT) };
+	assert_int_equal(peer_sim.dial(&p, &to), 0);
+	for (unsigned i = 0; i < commands; i++)
+		out_str(&say, "NOOP\r\n");
+	out_str(&say, "STARTTLS\r\n");
+	write_all(&world, &p, out_span(&say));
+	full = world.server.drain;
+	settle(&world, &p, &got);
+	assert_true(got.n > 30);
+	assert_memory_equal(out + got.n - 30, "220 2.0.0 Ready to start TLS\r\n", 30);
+	handshake(&world, &p);
+	peer_done(&p);
+	world_run(&world);
+	world_end(&world);
+	return full;
+}
+
+static void the_220_to_starttls_goes_out_behind_many_unread_replies(void **state)
+{
+	unsigned full = 0, all = 0;
+
+	for (unsigned n = 5800; n < 6300; n += 20, all++)
+		full += unread_replies_before_starttls(n);
+	assert_true(full > 0 && full < all); /* the bound is in between */
+}
+
 /* ---- a certificate ---- */
 
 static void write_pem(char *path, EVP_PKEY *key, X509 *cert)
@@ -791,6 +873,7 @@ int main(void)
 		cmocka_unit_test(the_same_under_tls),
 		cmocka_unit_test(odd_servers_get_and_give_nothing),
 		cmocka_unit_test(nobody_listens),
+		cmocka_unit_test(the_220_to_starttls_goes_out_behind_many_unread_replies),
 	};
 
 	return cmocka_run_group_tests(tests, make_tls, drop_tls);
