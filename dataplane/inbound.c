@@ -538,7 +538,6 @@ static bool session_act(struct session *s, enum server_action act)
 		auth_decide(s);
 		break;
 	case SRV_STARTTLS:
-		session_flush(s);
 		begin_tls(s);
 		break;
 	case SRV_CLOSE:
@@ -576,11 +575,13 @@ static void session_run(struct session *s, struct net_event *ev)
 		progress = progress || act != SRV_MORE;
 		go = session_act(s, act);
 		if (go && act == SRV_MORE) {
+			bool said = smtp_server_output(&s->smtp).n > 0;
+
 			if (!session_flush(s)) {
 				s->waits = WAITS_DRAIN;
 				go = false;
 			}
-			if (in.n == 0)
+			if (in.n == 0 && !said)
 				break;
 		}
 	}

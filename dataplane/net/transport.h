@@ -30,7 +30,7 @@ struct transport_ops {
 	void (*wake)(struct net *n, uint64_t at_ns);
 };
 
-extern const struct transport_ops net_uring_ops;
+extern const struct transport_ops net_uring_ops, net_sim_ops;
 
 /* ---- upcalls ---- */
 
