@@ -183,6 +183,7 @@ def test_kills_in_the_middle_of_traffic(moody, whole):
     assert ledger(node)["balanced"]  # in the middle of traffic
     load.end()
     wait_for(node.up)
+    wait_for(lambda: ledger(node)["clients"]["messages"] >= len(load.acked), 10)  # the newest rows are written once a second
     j = ledger(node)
     acked = sum(n for _, n in load.acked)
     assert j["clients"]["messages"] >= len(load.acked) > 20 and j["clients"]["recipients"] >= acked
