@@ -26,21 +26,49 @@ LIBS_scanner := -lclamav -lseccomp
 LIBS_control := -lyaml -ljansson -lmicrohttpd -lcurl -lcrypto
 JEMALLOC_release := -ljemalloc
 
+# The DPDK transport is built when libdpdk-dev is there and lwIP's source package can be had (deploy/build-lwip); DPDK=no leaves it out. Otherwise the
+# build goes on without it, and weirctl status says why.
+DPDK ?= auto
+LWIP := no
+LWIP_WHY := libdpdk-dev is not installed
+ifeq ($(DPDK),no)
+LWIP_WHY := it was built with DPDK=no
+else ifeq ($(shell pkg-config --exists libdpdk 2>/dev/null && echo yes),yes)
+ifneq ($(filter-out clean deps deps-run,$(or $(MAKECMDGOALS),all)),)
+include build/lwip/lwip.mk
+endif
+endif
+ifeq ($(LWIP),yes)
+LWIP_A := build/lwip/liblwip.a
+LIBS_dpdk := -lrte_ethdev -lrte_mbuf -lrte_mempool -lrte_eal
+LIBS_dataplane += $(LIBS_dpdk)
+DPDK_CFLAGS := $(patsubst -I%,-isystem%,$(shell pkg-config --cflags libdpdk))
+NO_DPDK :=
+else
+NO_DPDK := $(LWIP_WHY)
+endif
+build/lwip/lwip.mk: deploy/build-lwip $(wildcard dataplane/net/lwip/*.h dataplane/net/lwip/arch/*.h)
+	@CC=$(CC) deploy/build-lwip build/lwip dataplane/net/lwip
+build/lwip/liblwip.a: build/lwip/lwip.mk ;
+
 archive = $(B)/lib$(subst /,-,$(1)).a
 main_c := %/main.c %/weirctl.c %/weir_run.c
-sources = $(filter-out $(main_c),$(wildcard $(1)/*.c))
+not_built := $(if $(LWIP_A),dataplane/net/net_no_dpdk.c,$(wildcard dataplane/net/net_dpdk*.c))
+sources = $(filter-out $(main_c) $(not_built),$(wildcard $(1)/*.c))
 objects = $(patsubst %.c,$(B)/%.o,$(call sources,$(1)))
 
 PROGRAMS := weir-dataplane weir-scanner weir-control weirctl weir weir-bench
 SPOOL_A := $(call archive,spool/store) $(call archive,spool/mail) $(call archive,spool/base)
+NET_A := $(call archive,dataplane/net) $(LWIP_A)
 DATAPLANE_A := $(call archive,dataplane) $(call archive,dataplane/policy) $(call archive,dataplane/lookup) \
-	$(call archive,dataplane/net) $(call archive,dataplane/smtp)
+	$(NET_A) $(call archive,dataplane/smtp)
 
 MAN := $(patsubst %.scd,$(B)/%,$(wildcard */*.scd))
 
 .PHONY: all programs run check check-crash unit fuzz-replay deps deps-run clean
 .SECONDARY:
-all: deps programs
+all: deps
+	@$(MAKE) --no-print-directory programs
 
 programs: $(PROGRAMS:%=$(B)/%) $(B)/signatures/weir-test.ndb $(MAN)
 
@@ -65,11 +93,19 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -c $< -o $@
 
+DPDK_O := $(patsubst %.c,$(B)/%.o,$(wildcard dataplane/net/net_dpdk*.c))
+$(DPDK_O): CFLAGS += -isystem build/lwip/include -isystem dataplane/net/lwip
+$(B)/dataplane/net/net_dpdk_port.o: CFLAGS += $(DPDK_CFLAGS)
+# these say whether DPDK is there
+SAYS_DPDK := $(B)/dataplane/net/net_no_dpdk.o $(B)/control/weirctl.o $(B)/control/model.o
+$(SAYS_DPDK): CFLAGS += -DWEIR_NO_DPDK='"$(NO_DPDK)"'
+$(SAYS_DPDK) $(DPDK_O) $(call archive,dataplane/net): $(wildcard build/lwip/lwip.mk)
+
 define archive_rule
 $$(call archive,$(1)): $$(call objects,$(1))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	ar rcs $$@ $$(filter %.o,$$^)
 endef
 $(foreach f,$(ARCHIVES),$(eval $(call archive_rule,$(f))))
 
@@ -85,7 +121,7 @@ $(B)/weirctl: $(B)/control/weirctl.o $(call archive,control) $(SPOOL_A)
 	$(link) $(LIBS_control) $(LIBS_spool)
 $(B)/weir: $(B)/control/weir_run.o $(call archive,control) $(SPOOL_A)
 	$(link) $(LIBS_control) $(LIBS_spool)
-$(B)/weir-bench: $(B)/bench/main.o $(call archive,bench) $(call archive,dataplane/net) \
+$(B)/weir-bench: $(B)/bench/main.o $(call archive,bench) $(NET_A) \
 		$(call archive,dataplane/smtp) $(SPOOL_A)
 	$(link) $(LIBS_dataplane) $(LIBS_spool) $(JEMALLOC_$(V))
 
@@ -99,7 +135,7 @@ UNIT_C := $(shell find tests/unit -name '*_test.c')
 UNIT := $(UNIT_C:%.c=$(B)/%)
 FUZZ_C := $(wildcard tests/fuzz/*_fuzz.c)
 FUZZ := $(FUZZ_C:%.c=$(B)/%)
-ALL_A := $(foreach f,$(ARCHIVES),$(call archive,$(f)))
+ALL_A := $(foreach f,$(ARCHIVES),$(call archive,$(f))) $(LWIP_A)
 $(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(ALL_A)
 	$(link) -lcmocka $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
 

@@ -12,11 +12,12 @@
 #include "control/schema.h"
 #include "spool/base/clock.h"
 #include "spool/mail/address.h"
+#include "spool/store/snap_dpdk.h"
 
 struct reader {
 	struct model *m;
 	yaml_document_t *doc;
-	uint64_t seen; /* bit per schema row */
+	bool *seen; /* per schema row */
 };
 
 static struct snap_settings *settings(struct model *m)
@@ -591,9 +592,9 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 			unknown_key(r->m, kn, path);
 			continue;
 		}
-		if (r->seen & 1ull << (row - schema))
+		if (r->seen[row - schema])
 			complain(r->m, kn, "%s is there twice", path);
-		r->seen |= 1ull << (row - schema);
+		r->seen[row - schema] = true;
 		if (row->type == T_TABLE)
 			set_table(r, row, v);
 		else if (!scalar(v))
@@ -603,15 +604,17 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 	}
 }
 
-static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
+static void read_stream(struct model *m, yaml_parser_t *p)
 {
 	yaml_document_t doc;
-	struct reader r = { .m = m, .doc = &doc, .seen = *seen };
+	struct reader r = { .m = m, .doc = &doc, .seen = calloc(schema_rows, sizeof(bool)) };
 	yaml_node_t *root;
 
+	CHECK(r.seen);
 	if (!yaml_parser_load(p, &doc)) {
 		m->errors++;
 		fprintf(m->complain, "%s:%zu: not YAML: %s\n", m->file ? m->file : "(default)", p->problem_mark.line + 1, p->problem ? p->problem : "?");
+		free(r.seen);
 		return;
 	}
 	root = yaml_document_get_root_node(&doc);
@@ -619,18 +622,17 @@ static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
 		walk(&r, root, "");
 	else if (root)
 		complain(m, root, "the file is a list of KEY: VALUE");
-	*seen = r.seen;
+	free(r.seen);
 	yaml_document_delete(&doc);
 }
 
 static void read_text(struct model *m, const char *text)
 {
 	yaml_parser_t p;
-	uint64_t seen = 0;
 
 	CHECK(yaml_parser_initialize(&p));
 	yaml_parser_set_input_string(&p, (const unsigned char *)text, strlen(text));
-	read_stream(m, &p, &seen);
+	read_stream(m, &p);
 	yaml_parser_delete(&p);
 }
 
@@ -638,7 +640,6 @@ static void read_file(struct model *m, const char *file)
 {
 	FILE *f = fopen(file, "r");
 	yaml_parser_t p;
-	uint64_t seen = 0;
 
 	if (!f) {
 		m->errors++;
@@ -647,7 +648,7 @@ static void read_file(struct model *m, const char *file)
 	}
 	CHECK(yaml_parser_initialize(&p));
 	yaml_parser_set_input_file(&p, f);
-	read_stream(m, &p, &seen);
+	read_stream(m, &p);
 	yaml_parser_delete(&p);
 	fclose(f);
 }
@@ -724,6 +725,21 @@ static void derive(struct model *m, const char *run_dir)
 	}
 }
 
+/* Each worker's device and addresses. */
+static void check_dpdk(struct model *m)
+{
+	const struct snapshot s = { .h = (const struct snap_header *)(const void *)m->bytes, .bytes = m->n };
+	struct snap_dpdk d;
+
+	if (*WEIR_NO_DPDK)
+		complain(m, NULL, "transport: this build has no DPDK: %s", WEIR_NO_DPDK);
+	for (uint32_t w = 0; w < s.h->settings.workers; w++)
+		if (snap_dpdk(&s, w, &d) != ST_OK) {
+			complain(m, NULL, "%s (worker %u)", trail_text(), w);
+			return;
+		}
+}
+
 /* What single values cannot show. */
 static void check_together(struct model *m)
 {
@@ -740,6 +756,8 @@ static void check_together(struct model *m)
 		complain(m, NULL, "spool.spill must be at most a quarter of spool.segment");
 	if (s->retry_first_ns > s->retry_max_ns)
 		complain(m, NULL, "delivery.retry_first must not be longer than delivery.retry_max");
+	if (s->transport) /* not io_uring */
+		check_dpdk(m);
 	if (s->postmaster.len) {
 		struct address a;
 

@@ -31,6 +31,7 @@ struct child {
 	pid_t pid;
 	uint64_t started_ns, not_before_ns;
 	int stage; /* order of stopping: low ones first */
+	bool drops_itself; /* it needs root for its set-up, and gets --user */
 };
 
 static struct child children[CHILDREN_MAX];
@@ -101,7 +102,7 @@ static void child_start(struct child *c)
 		return;
 	setpgid(0, 0); /* Ctrl-C comes to the supervisor only, which ends the others in order */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent || daemon_drop(run_as) != ST_OK) {
+	if (getppid() != parent || (!c->drops_itself && daemon_drop(run_as) != ST_OK)) {
 		fprintf(stderr, "weir: %s: %s\n", c->name, trail_text());
 		_exit(1);
 	}
@@ -303,23 +304,35 @@ static void start_scanner(const struct snapshot *s, const char *run_dir)
 }
 
 /* Every worker has sockets of its own, which stay open here: connections wait in them while a worker is restarted. */
-static void start_worker(const struct snapshot *s, const char *run_dir, unsigned i)
+static void give_sockets(struct child *c, const struct snapshot *s)
 {
 	char fds[64 * 8] = "";
 	struct out o = out_of(fds, sizeof(fds) - 1);
-	struct child *c = child_new("weir-dataplane", 0);
 	uint32_t n;
 	const struct snap_listener *l = snap_listeners(s, &n);
 
 	for (uint32_t k = 0; k < n; k++)
 		out_fmt(&o, "%s%d", k ? "," : "", listen_on(&l[k]));
+	child_arg(c, "--listen-fds");
+	child_arg(c, "%s", fds);
+}
+
+static void start_worker(const struct snapshot *s, const char *run_dir, unsigned i)
+{
+	struct child *c = child_new("weir-dataplane", 0);
+
 	child_arg(c, "%s/weir-dataplane", bin_dir);
 	child_arg(c, "--run");
 	child_arg(c, "%s", run_dir);
 	child_arg(c, "--worker");
 	child_arg(c, "%u", i);
-	child_arg(c, "--listen-fds");
-	child_arg(c, "%s", fds);
+	if (!s->h->settings.transport) {
+		give_sockets(c, s);
+	} else { /* DPDK: the addresses are its own; opening its device needs root */
+		c->drops_itself = true;
+		child_arg(c, "--user");
+		child_arg(c, "%s", run_as);
+	}
 	child_start(c);
 }
 

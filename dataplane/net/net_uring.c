@@ -307,13 +307,13 @@ static void stop(struct net *n)
 	free(un);
 }
 
-static enum status do_listen(struct net *n, int fd, uint32_t listener)
+static enum status do_listen(struct net *n, const struct net_listen *l, uint32_t listener)
 {
 	struct uring_net *un = n->transport;
 	int one = 1;
 
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted connections inherit it */
-	un->listener[listener] = (struct listener){ .fd = fd, .used = true };
+	setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted connections inherit it */
+	un->listener[listener] = (struct listener){ .fd = l->fd, .used = true };
 	accept_arm(n, listener);
 	return ST_OK;
 }

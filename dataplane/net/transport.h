@@ -45,13 +45,18 @@ struct net_conn {
 	uint16_t in_flight; /* operations whose completion is still to come */
 	bool recv_armed, recv_wanted, released;
 	struct uring_send *send;
+	struct dpdk_conn *dpdk;
 };
 
 struct transport_ops {
 	enum status (*start)(struct net *n);
-	/* All connections are released already. */
+	/* Connections that are left end without upcalls. */
 	void (*stop)(struct net *n);
-	enum status (*listen)(struct net *n, int fd, uint32_t listener);
+	/* Polls: what arrived goes up, what is to be sent goes out. Gives how long the loop may sleep, at most wait_ns. NULL: io_uring wakes the loop. */
+	uint64_t (*turn)(struct net *n, uint64_t wait_ns);
+	/* As net_tick. NULL: nothing to count. */
+	const char *(*tick)(struct net *n);
+	enum status (*listen)(struct net *n, const struct net_listen *l, uint32_t listener);
 	void (*accept_pause)(struct net *n, bool pause);
 	/* Then up_connected or up_gone. */
 	enum status (*connect)(struct net_conn *c, const struct sockaddr *to, const struct sockaddr *source);
@@ -79,7 +84,7 @@ struct net {
 	void *transport; /* the transport's own */
 };
 
-extern const struct transport_ops net_uring_ops;
+extern const struct transport_ops net_uring_ops, net_dpdk_ops;
 
 /* ---- upcalls ---- */
 

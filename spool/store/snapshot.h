@@ -65,8 +65,10 @@ struct snap_host {
 /* Everything with one value. Times in ns unless the name says otherwise. */
 struct snap_settings {
 	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics;
+	struct snap_str dpdk_devices, dpdk_ip4, dpdk_ip6, dpdk_gateway4, dpdk_gateway6; /* %w: the worker's number; read by snap_dpdk */
+	uint32_t dpdk_mtu, dpdk_hugepages;
 	uint32_t workers, partitions, scanners, conns_max, conns_per_client, rcpt_max, errors_max, commands_max;
-	uint32_t transport; /* 0 io_uring */
+	uint32_t transport; /* 0 io_uring, 1 DPDK: enum net_transport */
 	uint32_t log_level; /* enum log_level */
 	uint64_t size_max, arena_bytes, segment_bytes, spool_max_bytes, spill_bytes, transaction_max;
 	uint64_t timeout_command_ns, timeout_body_ns, session_max_ns;
