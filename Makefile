@@ -76,14 +76,24 @@ programs: $(PROGRAMS:%=$(B)/%) $(B)/signatures/weir-test.ndb $(MAN)
 DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ares-dev libclamav-dev libjemalloc-dev libyaml-dev \
 	libjansson-dev libmicrohttpd-dev libseccomp-dev libidn2-dev libxxhash-dev scdoc redis-server procps
 DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc
+# For the DPDK transport, which everything else goes on without.
+DEPS_DPDK := libdpdk-dev dpkg-dev iproute2 ethtool
+TRANSPORT ?= io_uring
 deps-run:
 	@deploy/apt-missing $(DEPS_BUILD)
+	@$(if $(filter dpdk,$(TRANSPORT)),deploy/apt-missing $(DEPS_DPDK) swaks)
 deps:
 	@deploy/apt-missing $(DEPS_BUILD) $(DEPS_CHECK)
+	@deploy/apt-missing $(DEPS_DPDK) || echo "the DPDK transport is left out"
 
+# TRANSPORT=dpdk: in a network namespace of its own, with a second one for clients (deploy/run-dpdk).
 run: deps-run
 	@$(MAKE) --no-print-directory -s -j2 programs
+ifeq ($(TRANSPORT),dpdk)
+	@exec deploy/run-dpdk $(B) run $(CONFIG)
+else
 	@exec $(B)/weir run --run run $(if $(CONFIG),--config $(CONFIG))
+endif
 
 $(B)/signatures/%: scanner/testdb/%
 	@mkdir -p $(@D)

@@ -22,6 +22,7 @@
 #include "spool/base/clock.h"
 #include "spool/base/daemon.h"
 #include "spool/mail/address.h"
+#include "spool/store/snap_dpdk.h"
 
 enum { CHILDREN_MAX = 80, ARGS_MAX = 24, LISTEN_BACKLOG = 4096 };
 
@@ -336,6 +337,20 @@ static void start_worker(const struct snapshot *s, const char *run_dir, unsigned
 	child_start(c);
 }
 
+/* Where a first message can be sent: the first listener, or the first worker's own address when DPDK listens on all of them. */
+static void first_address(const struct snapshot *s, struct out *o)
+{
+	static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff };
+	struct snap_dpdk d;
+	uint32_t n;
+	const struct snap_listener *l = snap_listeners(s, &n);
+
+	if (s->h->settings.transport && memcmp(l[0].ip, any4, 16) == 0 && snap_dpdk(s, 0, &d) == ST_OK && d.has_ip4)
+		ip_write(d.ip4, o);
+	else
+		ip_write(l[0].ip, o);
+}
+
 static void say_hello(const struct snapshot *s, const char *run_dir)
 {
 	uint32_t n;
@@ -343,9 +358,9 @@ static void say_hello(const struct snapshot *s, const char *run_dir)
 	char ip[64];
 	struct out o = out_of(ip, sizeof(ip) - 1);
 
-	ip_write(l[0].ip, &o);
+	first_address(s, &o);
 	ip[o.n] = '\0';
-	printf("\nWeir relays: %u workers, listening on", s->h->settings.workers);
+	printf("\nWeir relays: %u workers%s, listening on", s->h->settings.workers, s->h->settings.transport ? " on DPDK" : "");
 	for (uint32_t i = 0; i < n; i++) {
 		char text[64];
 		struct out t = out_of(text, sizeof(text) - 1);

@@ -495,7 +495,7 @@ int main(int argc, char **argv)
 	if (strcmp(argv[0], "spool") == 0 && argc == 3)
 		return spool_tool(argv[1], argv[2], stdout);
 	if (strcmp(argv[0], "version") == 0) {
-		puts("weir 0.1");
+		printf("weir 0.1 with%s DPDK%s%s%s\n", *WEIR_NO_DPDK ? "out" : "", *WEIR_NO_DPDK ? " (" : "", WEIR_NO_DPDK, *WEIR_NO_DPDK ? ")" : "");
 		return 0;
 	}
 	return usage(stderr);

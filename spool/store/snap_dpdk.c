@@ -59,13 +59,17 @@ static enum status address(const char *key, struct span text, uint32_t worker, b
 	return ST_OK;
 }
 
-static enum status gateway(const char *key, struct span text, bool v4, bool has_address, uint8_t ret_ip[16], bool *ret_has)
+static enum status gateway(const char *key, struct span text, uint32_t worker, bool v4, bool has_address, uint8_t ret_ip[16], bool *ret_has)
 {
+	char buf[80];
+
 	*ret_has = text.n > 0;
 	if (!text.n)
 		return ST_OK;
-	if (ip_parse(text, ret_ip) != ST_OK || is_v4(ret_ip) != v4)
-		return trail(ST_INVALID, "%s: \"%.*s\" is not an address; write for example %s", key, SPAN_FMT(text), v4 ? "192.0.2.1" : "fe80::1");
+	if (!expand(text, worker, buf, sizeof(buf)))
+		return trail(ST_INVALID, "%s is too long", key);
+	if (ip_parse(span_str(buf), ret_ip) != ST_OK || is_v4(ret_ip) != v4)
+		return trail(ST_INVALID, "%s: \"%s\" is not an address; write for example %s", key, buf, v4 ? "192.0.2.1" : "fe80::1");
 	return has_address ? ST_OK : trail(ST_INVALID, "%s is there without an address of its family", key);
 }
 
@@ -83,8 +87,8 @@ enum status snap_dpdk(const struct snapshot *s, uint32_t worker, struct snap_dpd
 		return st;
 	if (!ret->has_ip4 && !ret->has_ip6)
 		return trail(ST_INVALID, "dpdk.ipv4 and dpdk.ipv6 are empty: DPDK needs an address of its own");
-	st = gateway("dpdk.gateway4", snap_span(s, set->dpdk_gateway4), true, ret->has_ip4, ret->gateway4, &ret->has_gateway4);
+	st = gateway("dpdk.gateway4", snap_span(s, set->dpdk_gateway4), worker, true, ret->has_ip4, ret->gateway4, &ret->has_gateway4);
 	if (st != ST_OK)
 		return st;
-	return gateway("dpdk.gateway6", snap_span(s, set->dpdk_gateway6), false, ret->has_ip6, ret->gateway6, &ret->has_gateway6);
+	return gateway("dpdk.gateway6", snap_span(s, set->dpdk_gateway6), worker, false, ret->has_ip6, ret->gateway6, &ret->has_gateway6);
 }

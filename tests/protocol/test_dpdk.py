@@ -1,0 +1,180 @@
+"""The same relay over the DPDK transport: lwIP on af_packet, real kernels at the other end."""
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from dpdk import make_dpdk  # noqa: F401
+from node import BIN, wait_for, without_trace
+
+HEAD = b"From: a@cam.example\r\nTo: b@example.org\r\nSubject: test\r\n\r\n"
+
+
+def body(n):
+    return HEAD + (b"0123456789" * 7 + b"\r\n") * (n // 72) + b".dots\r\n..\r\n"
+
+
+def test_bytes_are_untouched_over_both_families(make_dpdk):  # noqa: F811
+    node, sink = make_dpdk(start=False, extra="")
+    node.config.write_text(node.config.read_text().replace(f'["0.0.0.0:{node.port}"]', f'["0.0.0.0:{node.port}", "[::]:{node.port}"]'))
+    node.start()
+    for v6 in (False, True):
+        c = node.smtp(v6=v6)
+        assert c.cmd("EHLO client.test").startswith("250-")
+        for size in (0, 4096, 70000, 1 << 20, 10 << 20):
+            assert c.message("a@cam.example", ["b@example.org"], body(size)).startswith("250 2.0.0 ")
+            assert wait_for(lambda: sink.count and sink.messages, 60)
+            assert without_trace(sink.messages.pop()["data"]) == body(size)
+        assert c.cmd("QUIT").startswith("221") and c.reply() is None
+    log = node.log_text()
+    assert "client=10.25.0.1 " in log and "client=fd25::1 " in log
+    counters = node.counters()
+    assert counters["dpdk_workers"] == 1 and counters["tcp_checksum_errors_total"] == 0
+
+
+def test_swaks_with_starttls(make_dpdk):  # noqa: F811
+    node, sink = make_dpdk()
+    p = node.wire.in_client("swaks", "--server", f"10.25.0.10:{node.port}", "--from", "me@cam.example", "--to", "you@example.org", "--tls",
+                            capture_output=True, text=True, timeout=60)
+    assert p.returncode == 0 and "TLS started" in p.stdout, p.stdout
+    assert wait_for(lambda: sink.count == 1)
+    assert b"with ESMTPS" in sink.messages[0]["data"]
+
+
+def test_two_workers_have_two_devices(make_dpdk):  # noqa: F811
+    node, sink = make_dpdk(workers=2)
+    for w in (0, 1):
+        c = node.smtp(worker=w)
+        c.cmd("EHLO client.test")
+        assert c.message("a@cam.example", [f"b{w}@example.org"], HEAD).startswith("250")
+    assert wait_for(lambda: sink.count == 2)
+    assert node.counters()["dpdk_workers"] == 2
+
+
+def test_many_connections(make_dpdk):  # noqa: F811
+    node, sink = make_dpdk(extra="limits: {connections_per_client: 2000}\n")
+    many = [node.smtp() for _ in range(1000)]
+    for c in many:
+        c.send("EHLO client.test\r\nMAIL FROM:<a@cam.example>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n")
+    for c in many:
+        assert [c.reply()[:3] for _ in range(4)] == ["250", "250", "250", "354"]
+        c.send(HEAD + b"x\r\n.\r\n")
+    assert all(c.reply().startswith("250 2.0.0") for c in many)
+    assert node.counters()["sessions_open"] == 1000
+    for c in many[::2]:
+        c.close()  # without QUIT
+    for c in many[1::2]:
+        assert c.cmd("QUIT").startswith("221") and c.reply() is None
+        c.close()
+    assert wait_for(lambda: sink.count == 1000, 60)
+    assert wait_for(lambda: node.counters()["sessions_open"] == 0)
+    assert wait_for(lambda: node.counters()["tcp_connections"] <= 20, 30)
+
+
+def test_load_and_reused_ports(make_dpdk):  # noqa: F811
+    """A connection a message: more than lwIP keeps in TIME_WAIT by itself, from ports that come back."""
+    node, sink = make_dpdk(sink_args={"keep": False})
+    node.wire.in_client("sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 41999", check=True)
+    p = node.wire.in_client(BIN / "weir-bench", "send", "--to", f"10.25.0.10:{node.port}", "--sessions", 20, "--messages", 3000, "--size", 1000,
+                            "--per-connection", 1, capture_output=True, text=True, timeout=120)
+    assert "acked=3000 refused=0 unknown=0" in p.stdout, p.stdout + p.stderr
+    assert wait_for(lambda: node.counters()["recipients_delivered_total"] == 3000, 60)
+    assert wait_for(lambda: node.counters()["tcp_time_wait_recycled_total"] > 0, 5), node.counters()
+
+
+def test_a_killed_worker_comes_back_and_keeps_its_mail(make_dpdk):  # noqa: F811
+    down = threading.Event()
+    down.set()
+    node, sink = make_dpdk(sink_args={"decide": lambda kind, text: "451 4.3.0 later" if kind == "rcpt" and down.is_set() else None})
+    c = node.smtp()
+    c.cmd("EHLO client.test")
+    for i in range(20):
+        assert c.message("a@cam.example", [f"b{i}@example.org"], HEAD).startswith("250")
+    c.cmd("MAIL FROM:<a@cam.example>")
+    os.kill(node.pids("weir-dataplane")[0], signal.SIGKILL)
+    assert wait_for(node.up, 20)
+    c.send("RCPT TO:<b@example.org>\r\n")  # of the dead worker's connection the new one knows nothing: RST
+    with pytest.raises(ConnectionResetError):
+        c.reply()
+    down.clear()
+    assert wait_for(lambda: sink.count == 20, 30)
+    assert sorted(m["to"][0] for m in sink.messages) == sorted(f"b{i}@example.org" for i in range(20))
+    assert node.queue() == []
+
+
+def test_a_stopped_node_says_goodbye(make_dpdk):  # noqa: F811
+    node, _ = make_dpdk()
+    c = node.smtp()
+    c.cmd("EHLO client.test")
+    node.proc.send_signal(signal.SIGTERM)
+    assert c.reply().startswith("421") and c.reply() is None
+    node.proc.wait(40)
+
+
+def test_closed_port_and_refused_destination(make_dpdk):  # noqa: F811
+    node, _ = make_dpdk(sink=False)
+    with node.wire.client(), pytest.raises(ConnectionRefusedError):
+        import socket
+        socket.create_connection(("10.25.0.10", node.port + 1), 5)
+    c = node.smtp()
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["b@example.org"], HEAD).startswith("250")
+    assert wait_for(lambda: "connection refused" in node.log_text())
+
+
+def test_a_flood_of_syns_leaves_room(make_dpdk):  # noqa: F811
+    """Half-open connections beyond the bound make way; a real client still gets in."""
+    node, _ = make_dpdk()
+    flood = """
+import random, socket, struct, sys
+mac = bytes.fromhex(open('/sys/class/net/c0/address').read().strip().replace(':', ''))
+to = bytes.fromhex(sys.argv[1].replace(':', ''))
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(('c0', 0))
+def total(b):
+    t = sum(struct.unpack('!%dH' % (len(b) // 2), b))
+    while t >> 16: t = (t & 0xffff) + (t >> 16)
+    return ~t & 0xffff
+for i in range(5000):
+    src, dst = bytes([10, 25, 0, 100 + i % 100]), bytes([10, 25, 0, 10])
+    tcp = struct.pack('!HHIIBBHHH', 1024 + i, int(sys.argv[2]), random.getrandbits(32), 0, 5 << 4, 2, 65535, 0, 0)
+    tcp = tcp[:16] + struct.pack('!H', total(src + dst + struct.pack('!HH', 6, 20) + tcp)) + tcp[18:]
+    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 40, i, 0, 64, 6, 0, src, dst)
+    ip = ip[:10] + struct.pack('!H', total(ip)) + ip[12:]
+    s.send(to + mac + b'\\x08\\x00' + ip + tcp)
+"""
+    mac = subprocess.run(["ip", "netns", "exec", node.wire.node_ns, "cat", "/sys/class/net/s0/address"], capture_output=True, text=True).stdout.strip()
+    node.wire.in_client("python3", "-c", flood, mac, node.port, check=True, timeout=60)
+    assert wait_for(lambda: node.counters()["tcp_half_open_dropped_total"] > 3000), node.counters()
+    assert node.counters()["tcp_half_open"] <= 1024
+    c = node.smtp()
+    assert c.greeting.startswith("220")
+
+
+def test_offloads_left_on_are_named(make_dpdk):  # noqa: F811
+    node, _ = make_dpdk(offloads=True, start=False)
+    node.log = open(node.log_path, "ab")
+    node.proc = subprocess.Popen([*node.prefix, BIN / "weir", "run", "--config", node.config, "--run", node.run], stdout=node.log, stderr=node.log)
+    assert wait_for(lambda: "event=started" in node.log_text() and "p=dataplane" in node.log_text(), 20)
+    time.sleep(0.5)
+    with pytest.raises(OSError):
+        node.connect(timeout=3)
+    assert wait_for(lambda: "ethtool -K DEVICE tx off" in node.log_text(), 5), node.log_text()[-2000:]
+
+
+@pytest.mark.parametrize("dpdk,message", [
+    ("", "dpdk.devices is empty"),
+    ("devices: net_null0", "DPDK needs an address of its own"),
+    ("devices: net_null0, ipv4: 10.0.0.1", "dpdk.ipv4: \"10.0.0.1\" is not possible"),
+    ("devices: net_null0, ipv6: \"fd00::1/48\"", "dpdk.ipv6: \"fd00::1/48\" is not possible"),
+    ("devices: net_null0, ipv4: 10.0.0.1/24, gateway6: \"fe80::1\"", "dpdk.gateway6 is there without an address"),
+])
+def test_configuration_errors_are_named(tmp_path, dpdk, message):
+    if "with DPDK" not in subprocess.run([BIN / "weirctl", "version"], capture_output=True, text=True).stdout:
+        pytest.skip("this build has no DPDK")
+    f = tmp_path / "weir.yaml"
+    f.write_text(f"transport: dpdk\nworkers: 2\ndpdk: {{{dpdk}}}\n")
+    p = subprocess.run([BIN / "weirctl", "config", "check", f], capture_output=True, text=True)
+    assert p.returncode != 0 and message in p.stdout + p.stderr, p.stdout + p.stderr

@@ -1,0 +1,123 @@
+"""A node whose TCP is lwIP on DPDK's af_packet: the node in one network namespace, clients and sink in another, a veth pair for each worker between them."""
+import contextlib
+import ctypes
+import os
+import subprocess
+import threading
+
+import pytest
+from node import BIN, Node, Sink, Smtp, have, wait_for
+
+CLONE_NEWNET = 0x40000000
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def why_not():
+    """The reason that these tests cannot run here, or None."""
+    version = subprocess.run([BIN / "weirctl", "version"], capture_output=True, text=True).stdout.strip()
+    if "with DPDK" not in version:
+        return f"this build has no DPDK: {version}"
+    if os.geteuid() != 0 or not have("ip") or not have("ethtool"):
+        return "network namespaces need root, ip and ethtool"
+    probe = subprocess.run(["unshare", "--net", "ip", "link", "add", "weirprobe0", "type", "veth", "peer", "name", "weirprobe1"], capture_output=True)
+    return None if probe.returncode == 0 else "no network namespaces or veth devices here"
+
+
+def run(*cmd):
+    subprocess.run([str(c) for c in cmd], check=True, capture_output=True)
+
+
+class Wire:
+    """Namespaces <name>n (node) and <name>c (clients); pair w has the clients' end 10.25.w.1 and fd25:w::1, the worker's is 10.25.w.10 and fd25:w::10."""
+
+    def __init__(self, name, workers, offloads=False):
+        self.node_ns, self.client_ns, self.workers = name + "n", name + "c", workers
+        self.close()
+        for ns in (self.node_ns, self.client_ns):
+            run("ip", "netns", "add", ns)
+            run("ip", "-n", ns, "link", "set", "lo", "up")
+        for w in range(workers):
+            node_end, client_end = f"s{w}", f"c{w}"
+            run("ip", "-n", self.node_ns, "link", "add", node_end, "type", "veth", "peer", "name", client_end, "netns", self.client_ns)
+            run("ip", "netns", "exec", self.node_ns, "sysctl", "-qw", f"net.ipv6.conf.{node_end}.disable_ipv6=1")
+            if not offloads:
+                run("ip", "netns", "exec", self.client_ns, "ethtool", "-K", client_end, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
+            run("ip", "-n", self.client_ns, "addr", "add", f"10.25.{w}.1/24", "dev", client_end)
+            run("ip", "-n", self.client_ns, "addr", "add", f"fd25:{w}::1/64", "dev", client_end, "nodad")
+            run("ip", "-n", self.node_ns, "link", "set", node_end, "up")
+            run("ip", "-n", self.client_ns, "link", "set", client_end, "up")
+
+    def enter(self, ns):
+        """The calling thread changes its namespace; sockets stay in that in which they were made."""
+        fd = os.open(f"/run/netns/{ns}", os.O_RDONLY)
+        try:
+            if libc.setns(fd, CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def client(self):
+        here = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
+        self.enter(self.client_ns)
+        try:
+            yield
+        finally:
+            libc.setns(here, CLONE_NEWNET)
+            os.close(here)
+
+    def sink(self, **kw):
+        return Sink(host="10.25.0.1", enter=lambda: self.enter(self.client_ns), **kw)
+
+    def in_client(self, *cmd, **kw):
+        return subprocess.run(["ip", "netns", "exec", self.client_ns, *map(str, cmd)], **kw)
+
+    def close(self):
+        for ns in (self.node_ns, self.client_ns):
+            subprocess.run(["ip", "netns", "del", ns], capture_output=True)
+
+
+class DpdkNode(Node):
+    def __init__(self, tmp, wire, sink_port=None, extra="", dpdk="", **kw):
+        self.wire = wire
+        routes = '[{domain: "*", to: "smtp:[10.25.0.1]:%d", tls: never}]' % (sink_port or 1)
+        super().__init__(
+            tmp, routes=routes, workers=wire.workers, engine="trivial", listen="0.0.0.0", prefix=["ip", "netns", "exec", wire.node_ns],
+            extra='transport: dpdk\ndpdk: {devices: "net_af_packet0,iface=s%w,framecnt=4096", ipv4: 10.25.%w.10/24, gateway4: 10.25.%w.1, '
+            f'ipv6: "fd25:%w::10/64", gateway6: "fd25:%w::1"{dpdk}}}\n'
+            'relay_clients: [{network: 10.25.0.0/16, rate: none}, {network: "fd25::/16", rate: none}]\n' + extra, **kw)
+
+    def connect(self, worker=0, v6=False, timeout=1):
+        import socket
+        with self.wire.client():
+            return socket.create_connection((f"fd25:{worker}::10" if v6 else f"10.25.{worker}.10", self.port), timeout)
+
+    def smtp(self, worker=0, v6=False, timeout=30, **kw):
+        s = self.connect(worker, v6, 10)
+        s.settimeout(timeout)
+        return Smtp(self.port, sock=s, **kw)
+
+
+@pytest.fixture
+def make_dpdk(tmp_path_factory):
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    made = []
+
+    def make(workers=1, sink=True, offloads=False, sink_args=None, **kw):
+        wire = Wire(f"weir{os.getpid() % 10000}-{len(made)}", workers, offloads)
+        made.append(wire)
+        the_sink = wire.sink(**(sink_args or {})) if sink else None
+        if the_sink:
+            made.append(the_sink)
+        node = DpdkNode(tmp_path_factory.mktemp("weir", numbered=True), wire, the_sink.port if the_sink else None, **kw)
+        made.append(node)
+        return node, the_sink
+
+    yield make
+    for thing in reversed(made):
+        thing.close() if isinstance(thing, Wire) else thing.stop()
+
+
+__all__ = ["make_dpdk", "wait_for"]
