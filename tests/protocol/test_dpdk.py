@@ -1,6 +1,7 @@
 """The same relay over the DPDK transport: lwIP on af_packet, real kernels at the other end."""
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -116,7 +117,6 @@ def test_a_stopped_node_says_goodbye(make_dpdk):  # noqa: F811
 def test_closed_port_and_refused_destination(make_dpdk):  # noqa: F811
     node, _ = make_dpdk(sink=False)
     with node.wire.client(), pytest.raises(ConnectionRefusedError):
-        import socket
         socket.create_connection(("10.25.0.10", node.port + 1), 5)
     c = node.smtp()
     c.cmd("EHLO client.test")

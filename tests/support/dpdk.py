@@ -2,6 +2,7 @@
 import contextlib
 import ctypes
 import os
+import socket
 import subprocess
 import threading
 
@@ -78,17 +79,21 @@ class Wire:
 
 
 class DpdkNode(Node):
+    host, transport_mib = "10.25.0.10", 64  # 16,384 packet buffers, and DPDK's drivers
+
     def __init__(self, tmp, wire, sink_port=None, extra="", dpdk="", **kw):
-        self.wire = wire
+        self.wire, self.client_prefix = wire, ["ip", "netns", "exec", wire.client_ns]
+        kw = {"engine": "trivial", **kw, "workers": wire.workers}
+        kw.pop("routes", None)
+        if "relay_clients:" not in extra:
+            extra += 'relay_clients: [{network: 10.25.0.0/16, rate: none}, {network: "fd25::/16", rate: none}]\n'
         routes = '[{domain: "*", to: "smtp:[10.25.0.1]:%d", tls: never}]' % (sink_port or 1)
         super().__init__(
-            tmp, routes=routes, workers=wire.workers, engine="trivial", listen="0.0.0.0", prefix=["ip", "netns", "exec", wire.node_ns],
+            tmp, routes=routes, listen="0.0.0.0", prefix=["ip", "netns", "exec", wire.node_ns],
             extra='transport: dpdk\ndpdk: {devices: "net_af_packet0,iface=s%w,framecnt=4096", ipv4: 10.25.%w.10/24, gateway4: 10.25.%w.1, '
-            f'ipv6: "fd25:%w::10/64", gateway6: "fd25:%w::1"{dpdk}}}\n'
-            'relay_clients: [{network: 10.25.0.0/16, rate: none}, {network: "fd25::/16", rate: none}]\n' + extra, **kw)
+            f'ipv6: "fd25:%w::10/64", gateway6: "fd25:%w::1"{dpdk}}}\n' + extra, **kw)
 
     def connect(self, worker=0, v6=False, timeout=1):
-        import socket
         with self.wire.client():
             return socket.create_connection((f"fd25:{worker}::10" if v6 else f"10.25.{worker}.10", self.port), timeout)
 
@@ -98,26 +103,43 @@ class DpdkNode(Node):
         return Smtp(self.port, sock=s, **kw)
 
 
+class Maker:
+    """Makes wires, sinks and nodes, and ends them in reverse order."""
+
+    def __init__(self, tmp):
+        self.made, self.tmp = [], tmp
+
+    def keep(self, thing):
+        self.made.append(thing)
+        return thing
+
+    def wire(self, workers, offloads=False):
+        return self.keep(Wire(f"weir{os.getpid() % 10000}-{len(self.made)}", workers, offloads))
+
+    def node(self, wire, sink_port, **kw):
+        return self.keep(DpdkNode(self.tmp("weir", numbered=True), wire, sink_port, **kw))
+
+    def __call__(self, workers=1, sink=True, offloads=False, sink_args=None, **kw):
+        wire = self.wire(workers, offloads)
+        the_sink = self.keep(wire.sink(**(sink_args or {}))) if sink else None
+        return self.node(wire, the_sink.port if the_sink else None, **kw), the_sink
+
+    def end(self):
+        for thing in reversed(self.made):
+            thing.close() if isinstance(thing, Wire) else thing.stop()
+        for node in (thing for thing in self.made if isinstance(thing, DpdkNode)):
+            log = node.log_text()
+            assert not any(text in log for text in ("ERROR: AddressSanitizer", "runtime error", "check failed")), log[-5000:]
+
+
 @pytest.fixture
 def make_dpdk(tmp_path_factory):
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    made = []
-
-    def make(workers=1, sink=True, offloads=False, sink_args=None, **kw):
-        wire = Wire(f"weir{os.getpid() % 10000}-{len(made)}", workers, offloads)
-        made.append(wire)
-        the_sink = wire.sink(**(sink_args or {})) if sink else None
-        if the_sink:
-            made.append(the_sink)
-        node = DpdkNode(tmp_path_factory.mktemp("weir", numbered=True), wire, the_sink.port if the_sink else None, **kw)
-        made.append(node)
-        return node, the_sink
-
-    yield make
-    for thing in reversed(made):
-        thing.close() if isinstance(thing, Wire) else thing.stop()
+    maker = Maker(tmp_path_factory.mktemp)
+    yield maker
+    maker.end()
 
 
 __all__ = ["make_dpdk", "wait_for"]

@@ -31,6 +31,11 @@ def wait_for(what, timeout=20.0, step=0.02):
         time.sleep(step)
 
 
+def connect_to(host, port, timeout):
+    """How the clients below connect; tests of another transport put their own in its place."""
+    return socket.create_connection((host, port), timeout)
+
+
 class Sink:
     """An SMTP or LMTP server that keeps every byte of every message. `decide(kind, text)` may return a reply in place of the good one."""
 
@@ -140,6 +145,7 @@ class Sink:
 
 class Node:
     """weir run with a configuration. `extra` is YAML text that is put behind the basic one."""
+    host, client_prefix, transport_mib = "127.0.0.1", [], 0
 
     def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav",
                  listen="127.0.0.1", prefix=()):
@@ -240,7 +246,7 @@ class Smtp:
     """A raw client: sends bytes, reads whole replies."""
 
     def __init__(self, port, host="127.0.0.1", greet=True, timeout=30, sock=None):
-        self.s = sock or socket.create_connection((host, port), timeout)
+        self.s = sock or connect_to(host, port, timeout)
         self.f = self.s.makefile("rb")
         self.greeting = self.reply() if greet else None
 
