@@ -85,6 +85,31 @@ def test_load_and_reused_ports(make_dpdk):  # noqa: F811
     assert wait_for(lambda: node.counters()["tcp_time_wait_recycled_total"] > 0, 5), node.counters()
 
 
+@pytest.mark.parametrize("bad", [(0, 20, 0), (0.02, 5, 0), (0, 5, 0.1), (0.03, 10, 0.05)])
+def test_loss_delay_and_reordering(make_dpdk, bad):  # noqa: F811
+    """Both directions of a bad wire: mail comes in and goes out, byte for byte."""
+    node, sink = make_dpdk(bad=bad)
+    done = []
+
+    def talk(i):
+        c = node.smtp(timeout=60)
+        c.cmd("EHLO client.test")
+        for size in (100, 300000):
+            assert c.message("a@cam.example", [f"b{i}-{size}@example.org"], body(size)).startswith("250")
+        done.append(i)
+
+    threads = [threading.Thread(target=talk, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(90)
+    assert len(done) == 4
+    assert wait_for(lambda: sink.count == 8, 90)
+    for m in sink.messages:
+        assert without_trace(m["data"]) == body(int(m["to"][0].split("@")[0].split("-")[1]))
+    assert bad[0] == 0 or node.counters()["tcp_retransmitted_segments_total"] > 0
+
+
 def test_a_killed_worker_comes_back_and_keeps_its_mail(make_dpdk):  # noqa: F811
     down = threading.Event()
     down.set()

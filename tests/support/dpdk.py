@@ -2,6 +2,7 @@
 import contextlib
 import ctypes
 import os
+import pathlib
 import socket
 import subprocess
 import threading
@@ -10,6 +11,7 @@ import pytest
 from node import BIN, Node, Sink, Smtp, have, wait_for
 
 CLONE_NEWNET = 0x40000000
+HERE = pathlib.Path(__file__).resolve().parent
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -28,11 +30,16 @@ def run(*cmd):
     subprocess.run([str(c) for c in cmd], check=True, capture_output=True)
 
 
+def open_in(ns, path):
+    return subprocess.run(["ip", "netns", "exec", ns, "cat", path], capture_output=True, text=True, check=True).stdout.strip()
+
+
 class Wire:
     """Namespaces <name>n (node) and <name>c (clients); pair w has the clients' end 10.25.w.1 and fd25:w::1, the worker's is 10.25.w.10 and fd25:w::10."""
 
-    def __init__(self, name, workers, offloads=False):
-        self.node_ns, self.client_ns, self.workers = name + "n", name + "c", workers
+    def __init__(self, name, workers, offloads=False, bad=None):
+        """bad: (loss, delay in ms, reorder) of lossy_wire.py, for the first worker's pair."""
+        self.node_ns, self.client_ns, self.workers, self.bad = name + "n", name + "c", workers, None
         self.close()
         for ns in (self.node_ns, self.client_ns):
             run("ip", "netns", "add", ns)
@@ -47,6 +54,29 @@ class Wire:
             run("ip", "-n", self.client_ns, "addr", "add", f"fd25:{w}::1/64", "dev", client_end, "nodad")
             run("ip", "-n", self.node_ns, "link", "set", node_end, "up")
             run("ip", "-n", self.client_ns, "link", "set", client_end, "up")
+        if bad:
+            self.put_between(bad)
+
+    def put_between(self, bad):
+        """The clients' end goes on as c0, but behind a second pair and the bad wire."""
+        ns = self.client_ns
+        mac = open_in(ns, "/sys/class/net/c0/address")
+        run("ip", "-n", ns, "addr", "flush", "dev", "c0")
+        run("ip", "-n", ns, "link", "set", "c0", "down")
+        run("ip", "-n", ns, "link", "set", "c0", "name", "x0")
+        run("ip", "-n", ns, "link", "add", "c0", "address", mac, "type", "veth", "peer", "name", "y0")
+        for dev in ("x0", "y0"):
+            run("ip", "netns", "exec", ns, "sysctl", "-qw", f"net.ipv6.conf.{dev}.disable_ipv6=1")
+            run("ip", "netns", "exec", ns, "ethtool", "-K", dev, "gro", "off")
+        run("ip", "-n", ns, "link", "set", "x0", "address", "02:00:00:00:00:01")
+        run("ip", "netns", "exec", ns, "ethtool", "-K", "c0", "tx", "off", "tso", "off", "gso", "off", "gro", "off")
+        run("ip", "-n", ns, "addr", "add", "10.25.0.1/24", "dev", "c0")
+        run("ip", "-n", ns, "addr", "add", "fd25:0::1/64", "dev", "c0", "nodad")
+        for dev in ("x0", "y0", "c0"):
+            run("ip", "-n", ns, "link", "set", dev, "up")
+        self.bad = subprocess.Popen(["ip", "netns", "exec", ns, "/usr/bin/python3", HERE / "lossy_wire.py", "x0", "y0", *map(str, bad), "1"],
+                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.bad.stdout.readline() == b"ready\n"
 
     def enter(self, ns):
         """The calling thread changes its namespace; sockets stay in that in which they were made."""
@@ -74,6 +104,9 @@ class Wire:
         return subprocess.run(["ip", "netns", "exec", self.client_ns, *map(str, cmd)], **kw)
 
     def close(self):
+        if self.bad:
+            self.bad.communicate(b"end", timeout=10)
+            self.bad = None
         for ns in (self.node_ns, self.client_ns):
             subprocess.run(["ip", "netns", "del", ns], capture_output=True)
 
@@ -113,14 +146,14 @@ class Maker:
         self.made.append(thing)
         return thing
 
-    def wire(self, workers, offloads=False):
-        return self.keep(Wire(f"weir{os.getpid() % 10000}-{len(self.made)}", workers, offloads))
+    def wire(self, workers, **kw):
+        return self.keep(Wire(f"weir{os.getpid() % 10000}-{len(self.made)}", workers, **kw))
 
     def node(self, wire, sink_port, **kw):
         return self.keep(DpdkNode(self.tmp("weir", numbered=True), wire, sink_port, **kw))
 
-    def __call__(self, workers=1, sink=True, offloads=False, sink_args=None, **kw):
-        wire = self.wire(workers, offloads)
+    def __call__(self, workers=1, sink=True, offloads=False, bad=None, sink_args=None, **kw):
+        wire = self.wire(workers, offloads=offloads, bad=bad)
         the_sink = self.keep(wire.sink(**(sink_args or {}))) if sink else None
         return self.node(wire, the_sink.port if the_sink else None, **kw), the_sink
 
