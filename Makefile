@@ -32,7 +32,7 @@ DPDK ?= auto
 LWIP := no
 LWIP_WHY := libdpdk-dev is not installed
 ifeq ($(DPDK),no)
-LWIP_WHY := it was built with DPDK=no
+LWIP_WHY := DPDK=no was asked for
 else ifeq ($(shell pkg-config --exists libdpdk 2>/dev/null && echo yes),yes)
 ifneq ($(filter-out clean deps deps-run,$(or $(MAKECMDGOALS),all)),)
 include build/lwip/lwip.mk
@@ -71,6 +71,7 @@ all: deps
 	@$(MAKE) --no-print-directory programs
 
 programs: $(PROGRAMS:%=$(B)/%) $(B)/signatures/weir-test.ndb $(MAN)
+	@$(if $(NO_DPDK),echo "built without the DPDK transport: $(NO_DPDK)",true)
 
 # What Debian 12 must have; asked of apt only when something is missing, and only as root.
 DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ares-dev libclamav-dev libjemalloc-dev libyaml-dev \
