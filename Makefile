@@ -104,7 +104,7 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -c $< -o $@
 
-DPDK_O := $(patsubst %.c,$(B)/%.o,$(wildcard dataplane/net/net_dpdk*.c))
+DPDK_O := $(patsubst %.c,$(B)/%.o,$(wildcard dataplane/net/net_dpdk*.c tests/unit/dataplane/net/net_dpdk*.c))
 $(DPDK_O): CFLAGS += -isystem build/lwip/include -isystem dataplane/net/lwip
 $(B)/dataplane/net/net_dpdk_port.o: CFLAGS += $(DPDK_CFLAGS)
 # these say whether DPDK is there
@@ -142,9 +142,9 @@ $(MAN): $(B)/%: %.scd
 	scdoc < $< > $@
 
 # Unit tests mirror the tree: tests/unit/<folder>/<name>_test.c is one cmocka program.
-UNIT_C := $(shell find tests/unit -name '*_test.c')
+UNIT_C := $(filter-out $(if $(LWIP_A),,%/net_dpdk_flow_test.c %/net_dpdk_seed_test.c),$(shell find tests/unit -name '*_test.c'))
 UNIT := $(UNIT_C:%.c=$(B)/%)
-FUZZ_C := $(wildcard tests/fuzz/*_fuzz.c)
+FUZZ_C := $(filter-out $(if $(LWIP_A),,%/net_dpdk_frame_fuzz.c),$(wildcard tests/fuzz/*_fuzz.c))
 FUZZ := $(FUZZ_C:%.c=$(B)/%)
 ALL_A := $(foreach f,$(ARCHIVES),$(call archive,$(f))) $(LWIP_A)
 $(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(ALL_A)

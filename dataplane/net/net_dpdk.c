@@ -1,11 +1,11 @@
 /* TCP by lwIP over a DPDK port: the operations of the transport, and its turn in the worker's loop. */
 #include "dataplane/net/net_dpdk.h"
 
+#include <lwip/priv/tcp_priv.h>
 #include <stdlib.h>
 #include "dataplane/net/net_dpdk_flow.h"
 #include "dataplane/net/net_dpdk_port.h"
 #include "dataplane/net/net_dpdk_stack.h"
-#include "lwip/priv/tcp_priv.h"
 #include "spool/base/clock.h"
 
 enum { BURSTS_A_TURN = 2, POLLS_BEFORE_SLEEP = 1000 };

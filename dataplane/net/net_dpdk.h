@@ -7,8 +7,8 @@
 #ifndef WEIR_DATAPLANE_NET_NET_DPDK_H
 #define WEIR_DATAPLANE_NET_NET_DPDK_H
 
+#include <lwip/tcp.h>
 #include "dataplane/net/transport.h"
-#include "lwip/tcp.h"
 
 enum { DPDK_LISTENERS = 64 };
 

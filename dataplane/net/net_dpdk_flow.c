@@ -1,10 +1,10 @@
 #include "dataplane/net/net_dpdk_flow.h"
 
+#include <lwip/priv/tcp_priv.h>
 #include <string.h>
 #include <sys/queue.h>
-#include "dataplane/net/net_dpdk_stack.h"
 #include "dataplane/net/net_dpdk_seed.h"
-#include "lwip/priv/tcp_priv.h"
+#include "dataplane/net/net_dpdk_stack.h"
 
 enum { BUCKETS = 8192, ALL = BUCKETS, NONE = BUCKETS + 1, PORT_FIRST = 1024, PORT_COUNT = 65536 - PORT_FIRST, PORT_TRIES = 512 };
 enum { TIME_WAIT_SHORT_TICKS = 1000 / TCP_SLOW_INTERVAL };

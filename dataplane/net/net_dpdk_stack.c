@@ -1,26 +1,25 @@
 #include "dataplane/net/net_dpdk_stack.h"
 
+#include <lwip/etharp.h>
+#include <lwip/ethip6.h>
+#include <lwip/init.h>
+#include <lwip/ip4_frag.h>
+#include <lwip/ip6_frag.h>
+#include <lwip/mld6.h>
+#include <lwip/nd6.h>
+#include <lwip/netif.h>
+#include <lwip/priv/tcp_priv.h>
+#include <lwip/stats.h>
+#include <lwip/sys.h>
+#include <netif/ethernet.h>
 #include <string.h>
+#include "dataplane/net/lwip/hooks.h"
 #include "dataplane/net/net_dpdk_flow.h"
+#include "dataplane/net/net_dpdk_frame.h"
 #include "dataplane/net/net_dpdk_port.h"
 #include "dataplane/net/net_dpdk_seed.h"
-#include "dataplane/net/lwip/hooks.h"
-#include "lwip/etharp.h"
-#include "lwip/ethip6.h"
-#include "lwip/init.h"
-#include "lwip/ip4_frag.h"
-#include "lwip/ip6_frag.h"
-#include "lwip/mld6.h"
-#include "lwip/nd6.h"
-#include "lwip/netif.h"
-#include "lwip/priv/tcp_priv.h"
-#include "lwip/stats.h"
-#include "lwip/sys.h"
-#include "netif/ethernet.h"
 #include "spool/base/clock.h"
 
-enum { ETH_HEADER = 14, IP4_HEADER = 20, IP6_HEADER = 40, TCP_HEADER = 20, FLAG_SYN = 0x02, FLAG_ACK = 0x10 };
-enum { PROTO_TCP = 6, PROTO_FRAGMENT = 44, PROTO_ICMP6 = 58, ICMP6_ROUTER_ADVERTISEMENT = 134, ICMP6_REDIRECT = 137 };
 enum { ODD_PER_TICK = 20 };
 #define TICK_NS (TCP_TMR_INTERVAL * NS_PER_MS)
 #define SECOND_NS NS_PER_S
@@ -41,85 +40,7 @@ static struct {
 	uint8_t listening[65536 / 8];
 } stack;
 
-/* ---- what a frame is ---- */
-
-enum frame_kind {
-	FRAME_OTHER, /* concerns no TCP connection: ARP, ICMP */
-	FRAME_FLOW,  /* TCP, its flow is known */
-	FRAME_ODD,   /* may carry TCP, but not where it can be seen: fragments, extension headers */
-	FRAME_DROP,
-};
-
-struct frame {
-	uint8_t remote_ip[16];
-	uint16_t remote_port, local_port;
-	uint32_t seq;
-	bool syn;
-};
-
-static uint16_t get16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static enum frame_kind look_tcp(const uint8_t *p, size_t n, struct frame *ret)
-{
-	if (n < TCP_HEADER)
-		return FRAME_DROP;
-	ret->remote_port = get16(p);
-	ret->local_port = get16(p + 2);
-	ret->seq = (uint32_t)get16(p + 4) << 16 | get16(p + 6);
-	ret->syn = (p[13] & (FLAG_SYN | FLAG_ACK)) == FLAG_SYN;
-	return FRAME_FLOW;
-}
-
-static enum frame_kind look_ip4(const uint8_t *p, size_t n, struct frame *ret)
-{
-	size_t header = n ? (p[0] & 15) * 4u : 0;
-
-	if (n < IP4_HEADER || header < IP4_HEADER || n < header)
-		return FRAME_DROP;
-	if (get16(p + 6) & 0x3fff)
-		return FRAME_ODD;
-	if (p[9] != PROTO_TCP)
-		return FRAME_OTHER;
-	memset(ret->remote_ip, 0, 10);
-	memset(ret->remote_ip + 10, 0xff, 2);
-	memcpy(ret->remote_ip + 12, p + 12, 4);
-	return look_tcp(p + header, n - header, ret);
-}
-
-/* Routers are configured: what claims to be one, or to know a better one, is not listened to. */
-static enum frame_kind look_ip6(const uint8_t *p, size_t n, struct frame *ret)
-{
-	if (n < IP6_HEADER)
-		return FRAME_DROP;
-	memcpy(ret->remote_ip, p + 8, 16);
-	if (p[6] == PROTO_TCP)
-		return look_tcp(p + IP6_HEADER, n - IP6_HEADER, ret);
-	if (p[6] != PROTO_ICMP6)
-		return FRAME_ODD;
-	if (n > IP6_HEADER && (p[IP6_HEADER] == ICMP6_ROUTER_ADVERTISEMENT || p[IP6_HEADER] == ICMP6_REDIRECT))
-		return FRAME_DROP;
-	return FRAME_OTHER;
-}
-
-/* A device that hears everything also brings what is for others. */
-static enum frame_kind look(const uint8_t *p, size_t n, struct frame *ret)
-{
-	if (n < ETH_HEADER || (!(p[0] & 1) && memcmp(p, port_mac(), 6) != 0))
-		return FRAME_DROP;
-	switch (get16(p + 12)) {
-	case ETHTYPE_IP:
-		return look_ip4(p + ETH_HEADER, n - ETH_HEADER, ret);
-	case ETHTYPE_IPV6:
-		return look_ip6(p + ETH_HEADER, n - ETH_HEADER, ret);
-	case ETHTYPE_ARP:
-		return FRAME_OTHER;
-	default:
-		return FRAME_DROP;
-	}
-}
+/* ---- in ---- */
 
 /* Makes ready what lwIP will look up. False: the frame is not wanted. */
 static bool prepare(const uint8_t *p, size_t n)
@@ -127,7 +48,7 @@ static bool prepare(const uint8_t *p, size_t n)
 	struct frame f;
 	uint32_t bucket;
 
-	switch (look(p, n, &f)) {
+	switch (frame_look(p, n, port_mac(), &f)) {
 	case FRAME_OTHER:
 		return true;
 	case FRAME_FLOW:
@@ -148,8 +69,6 @@ static bool prepare(const uint8_t *p, size_t n)
 	}
 	return false;
 }
-
-/* ---- in ---- */
 
 static void give_back(struct pbuf *p)
 {

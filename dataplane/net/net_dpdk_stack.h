@@ -4,10 +4,10 @@
 #ifndef WEIR_DATAPLANE_NET_NET_DPDK_STACK_H
 #define WEIR_DATAPLANE_NET_NET_DPDK_STACK_H
 
+#include <lwip/ip_addr.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "dataplane/net/net.h"
-#include "lwip/ip_addr.h"
 
 struct stack_stats {
 	uint64_t tcp_in, tcp_out, tcp_again; /* segments; those sent again */

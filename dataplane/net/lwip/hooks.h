@@ -2,7 +2,7 @@
 #ifndef WEIR_DATAPLANE_NET_LWIP_HOOKS_H
 #define WEIR_DATAPLANE_NET_LWIP_HOOKS_H
 
-#include "lwip/ip_addr.h"
+#include <lwip/ip_addr.h>
 
 struct netif;
 
