@@ -142,7 +142,7 @@ $(MAN): $(B)/%: %.scd
 	scdoc < $< > $@
 
 # Unit tests mirror the tree: tests/unit/<folder>/<name>_test.c is one cmocka program.
-UNIT_C := $(filter-out $(if $(LWIP_A),,%/net_dpdk_flow_test.c %/net_dpdk_seed_test.c),$(shell find tests/unit -name '*_test.c'))
+UNIT_C := $(filter-out $(if $(LWIP_A),,%/net_dpdk_flow_test.c %/net_dpdk_seed_test.c %/net_dpdk_frame_test.c),$(shell find tests/unit -name '*_test.c'))
 UNIT := $(UNIT_C:%.c=$(B)/%)
 FUZZ_C := $(filter-out $(if $(LWIP_A),,%/net_dpdk_frame_fuzz.c),$(wildcard tests/fuzz/*_fuzz.c))
 FUZZ := $(FUZZ_C:%.c=$(B)/%)

@@ -9,7 +9,7 @@
 enum frame_kind {
 	FRAME_OTHER, /* concerns no TCP connection: ARP, ICMP */
 	FRAME_FLOW,  /* TCP, its flow is known */
-	FRAME_ODD,   /* may carry TCP, but not where it can be seen: fragments, extension headers */
+	FRAME_ODD,   /* a fragment of TCP, whose flow cannot be seen */
 	FRAME_DROP,
 };
 
@@ -21,7 +21,12 @@ struct frame {
 	bool syn;
 };
 
-/* n octets from the Ethernet header on; mac is our own. Only FRAME_FLOW sets ret. */
-enum frame_kind frame_look(const uint8_t *p, size_t n, const uint8_t mac[6], struct frame *ret);
+struct frame_own {
+	uint8_t mac[6];
+	uint16_t mtu;
+};
+
+/* n octets from the Ethernet header on. Only FRAME_FLOW sets ret. */
+enum frame_kind frame_look(const uint8_t *p, size_t n, const struct frame_own *own, struct frame *ret);
 
 #endif

@@ -32,11 +32,12 @@ static_assert(sizeof(struct frame_pbuf) <= PORT_PRIVATE);
 
 static struct {
 	struct netif netif;
+	struct frame_own own;
 	uint8_t own4[16], own6[16];
 	bool has4, has6, has_gateway6, refuse;
 	ip6_addr_t gateway6;
 	uint64_t tick_ns, second_ns;
-	uint32_t odd; /* fragments and the like since the last tick */
+	uint32_t odd; /* fragments since the last tick */
 	uint8_t listening[65536 / 8];
 } stack;
 
@@ -48,7 +49,7 @@ static bool prepare(const uint8_t *p, size_t n)
 	struct frame f;
 	uint32_t bucket;
 
-	switch (frame_look(p, n, port_mac(), &f)) {
+	switch (frame_look(p, n, &stack.own, &f)) {
 	case FRAME_OTHER:
 		return true;
 	case FRAME_FLOW:
@@ -289,6 +290,8 @@ enum status stack_start(const struct snap_dpdk *cfg, uint64_t now_ns)
 			memcpy(&gateway.addr, cfg->gateway4 + 12, 4);
 		mask.addr = lwip_htonl(cfg->prefix4 >= 32 ? UINT32_MAX : ~(UINT32_MAX >> cfg->prefix4));
 	}
+	memcpy(stack.own.mac, port_mac(), 6);
+	stack.own.mtu = (uint16_t)cfg->mtu;
 	lwip_init();
 	flow_init();
 	if (!netif_add(&stack.netif, &ip, &mask, &gateway, NULL, netif_begin, ethernet_input))

@@ -60,7 +60,7 @@
 #define LWIP_IPV6_DHCP6 0
 #define LWIP_IPV6_DUP_DETECT_ATTEMPTS 0
 #define LWIP_IPV6_MLD 1
-#define LWIP_IPV6_FRAG 0
+#define LWIP_IPV6_FRAG 1 /* or connections stand still whose path's MTU shrinks */
 #define LWIP_IPV6_REASS 1
 #define IPV6_FRAG_COPYHEADER 1 /* 64-bit pointers do not fit in its place */
 #define LWIP_IPV6_SCOPES 0
