@@ -7,8 +7,9 @@ import socket
 import subprocess
 import threading
 
+import node as node_module
 import pytest
-from node import BIN, Node, Sink, Smtp, have, wait_for
+from node import BIN, Node, Sink, Smtp, have
 
 CLONE_NEWNET = 0x40000000
 HERE = pathlib.Path(__file__).resolve().parent
@@ -175,4 +176,37 @@ def make_dpdk(tmp_path_factory):
     maker.end()
 
 
-__all__ = ["make_dpdk", "wait_for"]
+# A file of tests that imports these in place of conftest's runs over DPDK.
+
+
+@pytest.fixture(autouse=True)
+def over_the_wire(make_dpdk, monkeypatch):
+    """Clients that know only a port connect to the first worker."""
+    wire = make_dpdk.wire(1)
+
+    def connect(host, port, timeout):
+        with wire.client():
+            return socket.create_connection(("10.25.0.10", port), timeout)
+
+    monkeypatch.setattr(node_module, "connect_to", connect)
+    return wire
+
+
+@pytest.fixture
+def make_sink(make_dpdk, over_the_wire):
+    return lambda **kw: make_dpdk.keep(over_the_wire.sink(**kw))
+
+
+@pytest.fixture
+def sink(make_sink):
+    return make_sink()
+
+
+@pytest.fixture
+def make_node(make_dpdk, over_the_wire):
+    return lambda sink_port=None, **kw: make_dpdk.node(over_the_wire, sink_port, **{"engine": "clamav", **kw})
+
+
+@pytest.fixture
+def node(make_node, sink):
+    return make_node(sink.port)
