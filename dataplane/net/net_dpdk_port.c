@@ -12,7 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RX_DESCRIPTORS = 1024, TX_DESCRIPTORS = 1024, TX_QUEUED = 256, FRAME_EXTRA = 64, ARGS_MAX = 24, ARG_LEN = 300 };
+/* FRAME_EXTRA: link header, and the room that XDP keeps in front of a frame */
+enum { ETHER_EXTRA = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN };
+enum { RX_DESCRIPTORS = 1024, TX_DESCRIPTORS = 1024, TX_QUEUED = 256, FRAME_EXTRA = 384, ARGS_MAX = 24, ARG_LEN = 300 };
 #define TX_CHECKSUMS (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM)
 #define RX_CHECKSUMS (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
 
@@ -136,6 +138,7 @@ static enum status configure(const struct snap_dpdk *cfg)
 {
 	struct rte_eth_conf conf = { .rxmode = { .mtu = cfg->mtu } };
 	struct rte_eth_dev_info info;
+	uint32_t most;
 	uint16_t nrx = RX_DESCRIPTORS, ntx = TX_DESCRIPTORS;
 	int socket = rte_eth_dev_socket_id(port.id), r = rte_eth_dev_info_get(port.id, &info);
 
@@ -144,8 +147,9 @@ static enum status configure(const struct snap_dpdk *cfg)
 	port.fills_checksums = (info.tx_offload_capa & TX_CHECKSUMS) == TX_CHECKSUMS;
 	conf.txmode.offloads = port.fills_checksums ? TX_CHECKSUMS : 0;
 	conf.rxmode.offloads = info.rx_offload_capa & RX_CHECKSUMS;
-	if (info.max_mtu < conf.rxmode.mtu)
-		return trail(ST_INVALID, "dpdk.mtu is %u, the device can do %u", cfg->mtu, info.max_mtu);
+	most = info.max_rx_pktlen > ETHER_EXTRA && info.max_rx_pktlen - ETHER_EXTRA < info.max_mtu ? info.max_rx_pktlen - ETHER_EXTRA : info.max_mtu;
+	if (most < cfg->mtu)
+		return trail(ST_INVALID, "dpdk.mtu is %u, the device can do %u", cfg->mtu, most);
 	if ((r = rte_eth_dev_configure(port.id, 1, 1, &conf)) < 0 || (r = rte_eth_dev_adjust_nb_rx_tx_desc(port.id, &nrx, &ntx)) < 0)
 		return trail(ST_IO, "the port cannot be configured: %s", rte_strerror(-r));
 	if ((r = rte_eth_rx_queue_setup(port.id, 0, nrx, (unsigned)socket, NULL, port.pool)) < 0 ||

@@ -54,6 +54,50 @@ def test_two_workers_have_two_devices(make_dpdk):  # noqa: F811
     assert node.counters()["dpdk_workers"] == 2
 
 
+def test_af_xdp(make_dpdk):  # noqa: F811
+    node, sink = make_dpdk(device="net_af_xdp0,iface=s%w,start_queue=0,queue_count=1", start=False)
+    try:
+        node.start()
+    except AssertionError:
+        assert "XDP" in node.log_text() or "xdp" in node.log_text(), node.log_text()[-2000:]
+        pytest.skip("no AF_XDP on veth here")
+    for again in (False, True):
+        c = node.smtp()
+        c.cmd("EHLO client.test")
+        assert c.message("a@cam.example", ["b@example.org"], body(1 << 20)).startswith("250")
+        assert wait_for(lambda: sink.messages, 30)
+        assert without_trace(sink.messages.pop()["data"]) == body(1 << 20)
+        if not again:  # the queue and its XDP program survive the worker
+            os.kill(node.pids("weir-dataplane")[0], signal.SIGKILL)
+            assert wait_for(node.up, 20)
+
+
+ECHO = """
+import socket, struct, sys
+v6 = ':' in sys.argv[1]
+s = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMPV6 if v6 else socket.IPPROTO_ICMP)
+s.settimeout(5)
+def total(b):
+    t = sum(struct.unpack('!%dH' % (len(b) // 2), b))
+    while t >> 16: t = (t & 0xffff) + (t >> 16)
+    return ~t & 0xffff
+echo = struct.pack('!BBHHH', 128 if v6 else 8, 0, 0, 7, 9) + b'x' * 56
+if not v6: echo = echo[:2] + struct.pack('!H', total(echo)) + echo[4:]
+s.sendto(echo, (sys.argv[1], 0))
+while True:
+    answer = s.recv(2000)[0 if v6 else 20:]
+    if answer[0] == (129 if v6 else 0): break
+assert answer[4:] == echo[4:], answer
+"""
+
+
+def test_echo_is_answered(make_dpdk):  # noqa: F811
+    node, _ = make_dpdk(sink=False)
+    for ip in ("10.25.0.10", "fd25::10"):
+        p = node.wire.in_client("python3", "-c", ECHO, ip, capture_output=True, text=True, timeout=20)
+        assert p.returncode == 0, p.stderr
+
+
 def test_many_connections(make_dpdk):  # noqa: F811
     node, sink = make_dpdk(extra="limits: {connections_per_client: 2000}\n")
     many = [node.smtp() for _ in range(1000)]

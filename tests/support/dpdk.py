@@ -115,7 +115,7 @@ class Wire:
 class DpdkNode(Node):
     host, transport_mib = "10.25.0.10", 64  # 16,384 packet buffers, and DPDK's drivers
 
-    def __init__(self, tmp, wire, sink_port=None, extra="", dpdk="", **kw):
+    def __init__(self, tmp, wire, sink_port=None, extra="", dpdk="", device="net_af_packet0,iface=s%w,framecnt=4096", **kw):
         self.wire, self.client_prefix = wire, ["ip", "netns", "exec", wire.client_ns]
         kw = {"engine": "trivial", **kw, "workers": wire.workers}
         kw.pop("routes", None)
@@ -124,7 +124,7 @@ class DpdkNode(Node):
         routes = '[{domain: "*", to: "smtp:[10.25.0.1]:%d", tls: never}]' % (sink_port or 1)
         super().__init__(
             tmp, routes=routes, listen="0.0.0.0", prefix=["ip", "netns", "exec", wire.node_ns],
-            extra='transport: dpdk\ndpdk: {devices: "net_af_packet0,iface=s%w,framecnt=4096", ipv4: 10.25.%w.10/24, gateway4: 10.25.%w.1, '
+            extra=f'transport: dpdk\ndpdk: {{devices: "{device}", ipv4: 10.25.%w.10/24, gateway4: 10.25.%w.1, '
             f'ipv6: "fd25:%w::10/64", gateway6: "fd25:%w::1"{dpdk}}}\n' + extra, **kw)
 
     def connect(self, worker=0, v6=False, timeout=1):

@@ -1,11 +1,13 @@
 /* lwIP's connections in lists by flow: none is lost, each is found in its own bucket, timers see all. */
 #include "tests/support/unit.h"
 
+#include "dataplane/net/lwip/hooks.h"
 #include "dataplane/net/net_dpdk_flow.h"
 #include "dataplane/net/net_dpdk_seed.h"
 #include "dataplane/net/net_dpdk_stack.h"
 #include <lwip/init.h>
 #include <lwip/priv/tcp_priv.h>
+#include "spool/base/clock.h"
 
 enum { MANY = 5000 };
 
@@ -139,6 +141,28 @@ static void all_can_be_ended(void **state)
 	assert_int_equal(f.active, 0);
 }
 
+static void sequence_numbers_follow_the_clock_and_nothing_else(void **state)
+{
+	ip_addr_t ip;
+	uint8_t bytes[16];
+	uint16_t port;
+	uint32_t first, second, other, again;
+
+	peer(1, bytes, &port);
+	stack_ip_of(bytes, &ip);
+	clock_fake(NS_PER_S, 0);
+	first = stack_isn(&ip, 25, &ip, port);
+	other = stack_isn(&ip, 25, &ip, (uint16_t)(port + 1));
+	clock_fake(2 * NS_PER_S, 0);
+	second = stack_isn(&ip, 25, &ip, port);
+	assert_int_equal(second - first, 250000); /* one in 4 us: later connections of a flow begin above earlier ones */
+	assert_ok(seed_init());
+	again = stack_isn(&ip, 25, &ip, port);
+	clock_fake_off();
+	assert_int_not_equal(first, other);
+	assert_int_not_equal(second, again); /* another key, another place */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -146,6 +170,7 @@ int main(void)
 		cmocka_unit_test(a_new_syn_recycles_time_wait_and_an_old_one_does_not),
 		cmocka_unit_test(a_new_port_is_nobody_elses),
 		cmocka_unit_test(all_can_be_ended),
+		cmocka_unit_test(sequence_numbers_follow_the_clock_and_nothing_else),
 	};
 
 	return cmocka_run_group_tests(tests, begin, NULL);
