@@ -121,7 +121,7 @@ def test_many_connections(make_dpdk):  # noqa: F811
 def test_load_and_reused_ports(make_dpdk):  # noqa: F811
     """A connection a message: more than lwIP keeps in TIME_WAIT by itself, from ports that come back."""
     node, sink = make_dpdk(sink_args={"keep": False})
-    node.wire.in_client("sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 41999", check=True)
+    node.wire.in_client("sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 42499", check=True)
     p = node.wire.in_client(BIN / "weir-bench", "send", "--to", f"10.25.0.10:{node.port}", "--sessions", 20, "--messages", 3000, "--size", 1000,
                             "--per-connection", 1, capture_output=True, text=True, timeout=120)
     assert "acked=3000 refused=0 unknown=0" in p.stdout, p.stdout + p.stderr
