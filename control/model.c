@@ -734,7 +734,7 @@ static void check_dpdk(struct model *m)
 	if (*WEIR_NO_DPDK)
 		complain(m, NULL, "transport: this build has no DPDK: %s", WEIR_NO_DPDK);
 	for (uint32_t w = 0; w < s.h->settings.workers; w++)
-		if (snap_dpdk(&s, w, &d) != ST_OK) {
+		if (snap_dpdk(&s, w, &d) != ST_OK || snap_dpdk_listens(&s, &d) != ST_OK) {
 			complain(m, NULL, "%s (worker %u)", trail_text(), w);
 			return;
 		}

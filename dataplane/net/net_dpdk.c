@@ -142,18 +142,13 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 
 static enum status do_listen(struct net *n, const struct net_listen *l, uint32_t listener)
 {
-	static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff }, any6[16];
-	const uint8_t *own = stack_own_ip(l->ip);
-	bool v4 = stack_is_v4(l->ip), any = memcmp(l->ip, v4 ? any4 : any6, 16) == 0;
+	bool v4 = stack_is_v4(l->ip);
 	struct tcp_pcb *pcb, *open;
 	ip_addr_t ip;
 	err_t err;
 
-	(void)n;
-	if (!own)
-		return any ? ST_OK : trail(ST_INVALID, "listen: DPDK has no address of this family (dpdk.ipv4, dpdk.ipv6)");
-	if (!any && memcmp(own, l->ip, 16) != 0)
-		return trail(ST_INVALID, "listen: the address is not the one that DPDK has (dpdk.ipv4, dpdk.ipv6); write 0.0.0.0 or ::");
+	if (!snap_dpdk_has(n->cfg.dpdk, l->ip))
+		return ST_OK; /* "::" without an IPv6 address; weir-control has checked that one is left */
 	stack_ip_of(l->ip, &ip);
 	pcb = tcp_new_ip_type(v4 ? IPADDR_TYPE_V4 : IPADDR_TYPE_V6);
 	if (!pcb)

@@ -26,6 +26,7 @@ static struct {
 	struct rte_mbuf *queued[TX_QUEUED];
 	uint16_t nqueued;
 	struct port_stats count; /* what the device does not count itself */
+	char said[300];          /* by DPDK at its start: it names devices, which its error codes do not */
 } port;
 
 /* ---- the start ---- */
@@ -81,16 +82,13 @@ static void eal_args(const struct snap_dpdk *cfg, unsigned cpu, struct eal_args 
 		arg(a, "--no-pci");
 }
 
-/* What DPDK wrote, on one line: it names the device, which its error codes do not. */
-static const char *one_line(char *text)
+/* On one line, for the trail. */
+static void keep_said(char *text)
 {
-	char *end = text + strlen(text);
-
-	while (end > text && end[-1] == '\n')
-		*--end = '\0';
 	for (char *p = text; *p; p++)
 		*p = *p == '\n' ? ';' : *p;
-	return text;
+	snprintf(port.said, sizeof(port.said), "%s", text);
+	free(text);
 }
 
 /* rte_eal_init() binds the calling thread to a processor; a worker goes where the scheduler wants it. */
@@ -101,7 +99,6 @@ static enum status eal_start(const struct snap_dpdk *cfg)
 	size_t len = 0;
 	cpu_set_t cpus;
 	FILE *said = open_memstream(&text, &len);
-	enum status st = ST_OK;
 	int r;
 	unsigned cpu = 0;
 
@@ -115,10 +112,8 @@ static enum status eal_start(const struct snap_dpdk *cfg)
 	sched_setaffinity(0, sizeof(cpus), &cpus);
 	rte_openlog_stream(NULL);
 	fclose(said);
-	if (r < 0)
-		st = trail(ST_IO, "DPDK does not start: %s (%s)", rte_strerror(rte_errno), one_line(text));
-	free(text);
-	return st;
+	keep_said(text);
+	return r < 0 ? trail(ST_IO, "DPDK does not start: %s (%s)", rte_strerror(rte_errno), port.said) : ST_OK;
 }
 
 static enum status find_port(const struct snap_dpdk *cfg)
@@ -131,7 +126,7 @@ static enum status find_port(const struct snap_dpdk *cfg)
 	port.id = (uint16_t)rte_eth_find_next(0);
 	if (rte_eth_dev_count_avail() == 1)
 		return ST_OK;
-	return trail(ST_NOT_FOUND, "DPDK has no port %s", name);
+	return trail(ST_NOT_FOUND, "DPDK has no port %s: %s", name, port.said);
 }
 
 static enum status configure(const struct snap_dpdk *cfg)

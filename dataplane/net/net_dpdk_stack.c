@@ -53,13 +53,13 @@ static bool prepare(const uint8_t *p, size_t n)
 	case FRAME_OTHER:
 		return true;
 	case FRAME_FLOW:
-		if (f.syn && stack.refuse)
-			return false;
 		bucket = flow_bucket(f.remote_ip, f.remote_port, f.local_port);
 		flow_load(bucket);
-		if (f.syn)
+		if (!f.syn || !stack_listens_on(f.local_port))
+			return true;
+		if (!stack.refuse)
 			flow_syn(bucket, f.remote_ip, f.remote_port, f.local_port, f.seq);
-		return true;
+		return !stack.refuse;
 	case FRAME_ODD: /* dear, as all connections must be loaded: so not many */
 		if (++stack.odd > ODD_PER_TICK)
 			return false;

@@ -92,3 +92,36 @@ enum status snap_dpdk(const struct snapshot *s, uint32_t worker, struct snap_dpd
 		return st;
 	return gateway("dpdk.gateway6", snap_span(s, set->dpdk_gateway6), worker, false, ret->has_ip6, ret->gateway6, &ret->has_gateway6);
 }
+
+static bool is_any(const uint8_t ip[16])
+{
+	static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff }, any6[16];
+
+	return memcmp(ip, is_v4(ip) ? any4 : any6, 16) == 0;
+}
+
+bool snap_dpdk_has(const struct snap_dpdk *d, const uint8_t ip[16])
+{
+	bool v4 = is_v4(ip);
+
+	return (v4 ? d->has_ip4 : d->has_ip6) && (is_any(ip) || memcmp(v4 ? d->ip4 : d->ip6, ip, 16) == 0);
+}
+
+enum status snap_dpdk_listens(const struct snapshot *s, const struct snap_dpdk *d)
+{
+	uint32_t n, good = 0;
+	const struct snap_listener *l = snap_listeners(s, &n);
+
+	for (uint32_t i = 0; i < n; i++) {
+		char ip[64];
+		struct out o = out_of(ip, sizeof(ip) - 1);
+
+		ip_write(l[i].ip, &o);
+		ip[o.n] = '\0';
+		if (snap_dpdk_has(d, l[i].ip))
+			good++;
+		else if (!is_any(l[i].ip))
+			return trail(ST_INVALID, "listen: %s is not the address that DPDK has (dpdk.ipv4, dpdk.ipv6); write 0.0.0.0 or ::", ip);
+	}
+	return good ? ST_OK : trail(ST_INVALID, "listen: DPDK has no address of the family of any entry (dpdk.ipv4, dpdk.ipv6)");
+}

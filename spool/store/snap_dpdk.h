@@ -21,5 +21,9 @@ struct snap_dpdk {
 
 /* ST_INVALID: the trail names the key and what would be right. */
 enum status snap_dpdk(const struct snapshot *s, uint32_t worker, struct snap_dpdk *ret);
+/* Whether this listener is one of a worker with these settings: its own address, or all addresses of a family that it has. */
+bool snap_dpdk_has(const struct snap_dpdk *d, const uint8_t ip[16]);
+/* ST_INVALID: a listener names an address that is not the worker's, or none is left. */
+enum status snap_dpdk_listens(const struct snapshot *s, const struct snap_dpdk *d);
 
 #endif
