@@ -1,8 +1,11 @@
 """The same relay over the DPDK transport: lwIP on af_packet, real kernels at the other end."""
 import os
+import pathlib
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -69,6 +72,43 @@ def test_af_xdp(make_dpdk):  # noqa: F811
         assert without_trace(sink.messages.pop()["data"]) == body(1 << 20)
         if not again:  # the queue and its XDP program survive the worker
             os.kill(node.pids("weir-dataplane")[0], signal.SIGKILL)
+            assert wait_for(node.up, 20)
+
+
+def test_delivery_over_ipv6(make_dpdk):  # noqa: F811
+    wire = make_dpdk.wire(1)
+    sink = make_dpdk.keep(wire.sink(host="fd25:0::1"))
+    node = make_dpdk.node(wire, sink.port, routes='[{domain: "*", to: "smtp:[fd25:0::1]:%d", tls: never}]' % sink.port)
+    c = node.smtp()
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["b@example.org"], body(300000)).startswith("250")
+    assert wait_for(lambda: sink.count == 1, 30)
+    assert without_trace(sink.messages[0]["data"]) == body(300000)
+
+
+@pytest.fixture
+def open_tmp():
+    """A directory that everybody can enter; pytest's own is root's."""
+    tmp = pathlib.Path(tempfile.mkdtemp(prefix="weir-user-", dir="/tmp"))
+    tmp.chmod(0o755)
+    yield tmp
+    shutil.rmtree(tmp)
+
+
+def test_a_worker_gives_its_privileges_up(open_tmp, make_dpdk):  # noqa: F811
+    wire = make_dpdk.wire(1)
+    sink = make_dpdk.keep(wire.sink())
+    node = make_dpdk.node(wire, sink.port, tmp=open_tmp, extra="user: nobody\n")
+    for again in (False, True):
+        pid = node.pids("weir-dataplane")[0]
+        status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+        assert "0" not in status["Uid"].split() and int(status["CapEff"], 16) == 0 and int(status["CapPrm"], 16) == 0
+        c = node.smtp()
+        c.cmd("EHLO client.test")
+        assert c.message("a@cam.example", ["b@example.org"], HEAD).startswith("250")
+        assert wait_for(lambda: sink.count == 1 + again)
+        if not again:
+            os.kill(pid, signal.SIGKILL)
             assert wait_for(node.up, 20)
 
 

@@ -98,8 +98,8 @@ class Wire:
             libc.setns(here, CLONE_NEWNET)
             os.close(here)
 
-    def sink(self, **kw):
-        return Sink(host="10.25.0.1", enter=lambda: self.enter(self.client_ns), **kw)
+    def sink(self, host="10.25.0.1", **kw):
+        return Sink(host=host, enter=lambda: self.enter(self.client_ns), **kw)
 
     def in_client(self, *cmd, **kw):
         return subprocess.run(["ip", "netns", "exec", self.client_ns, *map(str, cmd)], **kw)
@@ -118,10 +118,9 @@ class DpdkNode(Node):
     def __init__(self, tmp, wire, sink_port=None, extra="", dpdk="", device="net_af_packet0,iface=s%w,framecnt=4096", **kw):
         self.wire, self.client_prefix = wire, ["ip", "netns", "exec", wire.client_ns]
         kw = {"engine": "trivial", **kw, "workers": wire.workers}
-        kw.pop("routes", None)
         if "relay_clients:" not in extra:
             extra += 'relay_clients: [{network: 10.25.0.0/16, rate: none}, {network: "fd25::/16", rate: none}]\n'
-        routes = '[{domain: "*", to: "smtp:[10.25.0.1]:%d", tls: never}]' % (sink_port or 1)
+        routes = kw.pop("routes", None) or '[{domain: "*", to: "smtp:[10.25.0.1]:%d", tls: never}]' % (sink_port or 1)
         super().__init__(
             tmp, routes=routes, listen="0.0.0.0", prefix=["ip", "netns", "exec", wire.node_ns],
             extra=f'transport: dpdk\ndpdk: {{devices: "{device}", ipv4: 10.25.%w.10/24, gateway4: 10.25.%w.1, '
@@ -150,8 +149,8 @@ class Maker:
     def wire(self, workers, **kw):
         return self.keep(Wire(f"weir{os.getpid() % 10000}-{len(self.made)}", workers, **kw))
 
-    def node(self, wire, sink_port, **kw):
-        return self.keep(DpdkNode(self.tmp("weir", numbered=True), wire, sink_port, **kw))
+    def node(self, wire, sink_port, tmp=None, **kw):
+        return self.keep(DpdkNode(tmp or self.tmp("weir", numbered=True), wire, sink_port, **kw))
 
     def __call__(self, workers=1, sink=True, offloads=False, bad=None, sink_args=None, **kw):
         wire = self.wire(workers, offloads=offloads, bad=bad)
