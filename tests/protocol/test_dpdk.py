@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from dpdk import make_dpdk, why_not  # noqa: F401
+from dpdk import HERE, make_dpdk, open_in, why_not  # noqa: F401
 from node import BIN, wait_for, without_trace
 
 HEAD = b"From: a@cam.example\r\nTo: b@example.org\r\nSubject: test\r\n\r\n"
@@ -260,6 +260,20 @@ for i in range(5000):
     assert node.counters()["tcp_half_open"] <= 1024
     c = node.smtp()
     assert c.greeting.startswith("220")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_hostile_frames(make_dpdk, seed):  # noqa: F811
+    node, sink = make_dpdk()
+    pid = node.pids("weir-dataplane")
+    p = node.wire.in_client("/usr/bin/python3", HERE / "hostile_frames.py", "c0", open_in(node.wire.node_ns, "/sys/class/net/s0/address"), node.port, seed, 20000,
+                            capture_output=True, text=True, timeout=60)
+    assert p.returncode == 0 and "connections 60" in p.stdout, p.stdout + p.stderr
+    c = node.smtp()
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["b@example.org"], body(100000)).startswith("250")
+    assert wait_for(lambda: sink.count == 1)
+    assert node.pids("weir-dataplane") == pid
 
 
 def test_offloads_left_on_are_named(make_dpdk):  # noqa: F811
