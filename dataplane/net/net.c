@@ -201,9 +201,19 @@ enum status net_connect(struct net *n, const struct sockaddr *to, const struct s
 	return ST_OK;
 }
 
-enum status net_listen(struct net *n, int fd, uint32_t listener)
+enum status net_listen(struct net *n, const struct net_listen *l, uint32_t listener)
 {
-	return n->ops->listen(n, fd, listener);
+	return n->ops->listen(n, l, listener);
+}
+
+uint64_t net_turn(struct net *n, uint64_t wait_ns)
+{
+	return n->ops->turn ? n->ops->turn(n, wait_ns) : wait_ns;
+}
+
+const char *net_tick(struct net *n)
+{
+	return n->ops->tick ? n->ops->tick(n) : NULL;
 }
 
 void net_accept_pause(struct net *n, bool pause)
@@ -300,15 +310,14 @@ enum status net_new(struct uring *u, const struct net_config *cfg, struct net **
 		return ST_NOMEM;
 	n->uring = u;
 	n->cfg = *cfg;
-	n->ops = &net_uring_ops;
+	n->ops = cfg->transport == NET_DPDK ? &net_dpdk_ops : &net_uring_ops;
 	TAILQ_INIT(&n->dirty);
 	waiting_init(&n->closing, cfg->close_ns, CLOSE_NS);
 	waiting_init(&n->lingering, cfg->linger_ns, LINGER_NS);
 	n->wake_ns = UINT64_MAX;
 	n->slot = calloc(cfg->conns_max, sizeof(struct net_conn *));
 	n->free_slots = calloc(cfg->conns_max, sizeof(*n->free_slots));
-	st = !n->slot || !n->free_slots ? ST_NOMEM : cfg->transport != NET_URING ? trail(ST_UNSUPPORTED, "this build has only io_uring") :
-		n->ops->start(n);
+	st = !n->slot || !n->free_slots ? ST_NOMEM : n->ops->start(n);
 	if (st != ST_OK) {
 		free(n->slot);
 		free(n->free_slots);
@@ -329,13 +338,28 @@ void net_free(struct net *n)
 			net_abort(n->slot[i]);
 	while (n->nconns) {
 		net_poll(n);
-		if (n->nconns && uring_wait(n->uring, 10 * NS_PER_MS) != ST_OK)
+		if (n->nconns && uring_wait(n->uring, net_turn(n, 10 * NS_PER_MS)) != ST_OK)
 			break;
 	}
 	n->ops->stop(n);
 	free(n->slot);
 	free(n->free_slots);
 	free(n);
+}
+
+static void nobody(void *ctx, struct net_event *ev)
+{
+	(void)ctx;
+	(void)ev;
+}
+
+void net_stop(struct net *n)
+{
+	if (!n)
+		return;
+	n->freeing = true;
+	n->cfg.handler = nobody;
+	n->ops->stop(n);
 }
 
 uint32_t net_conns(const struct net *n)
