@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "bench/bench.h"
+#include "bench/spool.h"
 #include "spool/base/daemon.h"
 #include "spool/mail/address.h"
 
@@ -22,7 +23,8 @@ static int usage(FILE *f)
 	      "                       [--rate MESSAGES-A-SECOND] [--from A] [--rcpt A] [--first-id N] [--acked FILE]\n"
 	      "       weir-bench sink --listen ADDRESS:PORT [--expect N] [--idle SECONDS] [--arrived FILE] [--lmtp]\n"
 	      "       weir-bench tables --make DIR [--domains N] [--aliases N-EACH]\n"
-	      "       weir-bench tables --run DIR [--lookups N]\n", f);
+	      "       weir-bench tables --run DIR [--lookups N]\n"
+	      "       weir-bench spool durable|fill|recover|compact --dir DIRECTORY ...\n", f);
 	return f == stdout ? 0 : 2;
 }
 
@@ -74,6 +76,8 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return usage(stderr);
+	if (strcmp(argv[1], "spool") == 0)
+		return bench_spool(argc, argv);
 	if (strcmp(argv[1], "tables") == 0) {
 		c = bench_tables(argc, argv);
 		return c < 0 ? usage(stderr) : c;

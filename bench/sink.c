@@ -68,8 +68,9 @@ static void run(struct sink *k, struct taker *t, struct net_event *ev)
 	enum server_action a = SRV_MORE;
 	struct reply r;
 	size_t n;
+	bool more = true;
 
-	while (in.n && a != SRV_CLOSE) {
+	while (more && a != SRV_CLOSE) {
 		a = smtp_server_step(&t->smtp, in, &n);
 		in = span_skip(in, n);
 		if (a == SRV_BODY) {
@@ -88,7 +89,9 @@ static void run(struct sink *k, struct taker *t, struct net_event *ev)
 			reply_set(&r, 250, a == SRV_MAIL ? "2.1.0" : "2.1.5", "Ok");
 			smtp_server_reply(&t->smtp, &r);
 		}
-		if ((o = smtp_server_output(&t->smtp)).n && (a == SRV_MORE || a == SRV_CLOSE || !in.n)) {
+		o = smtp_server_output(&t->smtp);
+		more = in.n || a != SRV_MORE || o.n;
+		if (o.n && (a == SRV_MORE || a == SRV_CLOSE)) {
 			if (net_write(t->conn, o) != ST_OK)
 				net_abort(t->conn);
 			smtp_server_sent(&t->smtp, o.n);

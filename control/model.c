@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include "control/model.h"
 #include "spool/base/clock.h"
+#include "spool/base/hash.h"
 #include "spool/mail/address.h"
 #include "spool/store/snap_dpdk.h"
 

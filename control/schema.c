@@ -61,6 +61,8 @@ const struct schema_row schema[] = {
 	{ "spool.direct", T_BOOL, AT(spool_direct), "yes", 0, 0, NULL, RELOAD_RESTART, "Write with O_DIRECT where the file system can." },
 	{ "spool.arena", T_SIZE, AT(arena_bytes), "0", 0, 0, NULL, RELOAD_RESTART,
 		"Shared memory of a worker for messages in work; 0: a sixteenth of the memory, at most 512M." },
+	{ "spool.ledger", T_DURATION, AT(ledger_keep_ns), "35d", 86400 * S, 390 * 86400 * S, NULL, RELOAD_RESTART,
+		"How long the ledger is kept, from which weirctl ledger and weirctl trace answer." },
 	{ "scan.engine", T_ENUM, AT(engine), "clamav", 0, 0, engine_words, RELOAD_RESTART,
 		"What looks at messages: clamav, or trivial (finds only the EICAR test string; for measurements)." },
 	{ "scan.signatures", T_STRING, AT(signatures), "", 0, 0, NULL, RELOAD_RESTART, "Directory of ClamAV signatures. Default: the small test database that comes with Weir." },

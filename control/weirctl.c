@@ -9,6 +9,7 @@
 #include "control/ask.h"
 #include "control/authtool.h"
 #include "control/generations.h"
+#include "control/ledger.h"
 #include "control/metrics.h"
 #include "control/schema.h"
 #include "control/spooltool.h"
@@ -29,6 +30,8 @@ static int usage(FILE *f)
 	      "  queue list [--limit N] [--state active|deferred|held|scanning] [--domain D] [--sender A]\n"
 	      "  queue show ID                            one message and what became of each recipient\n"
 	      "  queue retry|hold|release|delete ID|--all [--domain D] [--sender A] [--state S]\n"
+	      "  ledger [--hour YYYY-MM-DDTHH | --since T [--until T]] [--spool DIR]   that every recipient has its outcome\n"
+	      "  trace ID|ADDRESS [--since T] [--log FILE] [--spool DIR]   what happened to a message\n"
 	      "  rate explain client/ADDRESS|user/NAME|auth-client/ADDRESS|auth-user/NAME\n"
 	      "                                           limit, where it comes from, rate now\n"
 	      "  config check FILE | show | explain [KEY] | reload\n"
@@ -207,6 +210,7 @@ static void print_degraded(const struct totals *t)
 	DEGRADED(t->v[C_TABLES_REFUSED], "the alias tables in tables/current are missing or damaged: a worker uses older ones, or answers 451; see weirctl tables show")
 	DEGRADED(t->tables_stale, "the alias files have errors: the tables are older than the configuration; see weirctl tables compile")
 	DEGRADED(generations_pinned(run_dir), "the alias tables are pinned by a rollback until weirctl tables compile")
+	DEGRADED(t->v[C_LEDGER_FAILING], "the ledger cannot be written: what it lacks is kept in memory, then noted as a gap")
 	DEGRADED(t->v[C_SPOOL_DAMAGED], "recovery found damaged batches: see spool rows")
 	if (!any)
 		printf("  nothing\n");
@@ -563,6 +567,10 @@ int main(int argc, char **argv)
 		return cmd_status();
 	if (strcmp(argv[0], "queue") == 0)
 		return cmd_queue(argc, argv);
+	if (strcmp(argv[0], "ledger") == 0)
+		return cmd_ledger(run_dir, as_json, argc, argv);
+	if (strcmp(argv[0], "trace") == 0)
+		return cmd_trace(run_dir, as_json, argc, argv);
 	if (strcmp(argv[0], "rate") == 0)
 		return cmd_rate(argc, argv);
 	if (strcmp(argv[0], "config") == 0)

@@ -18,7 +18,7 @@
 #include "spool/base/counters.h"
 #include "spool/store/command.h"
 
-enum { ASKERS = 32, REQUEST_MAX = 2048, ROWS_MAX = 1000, ARGS_MAX = 16, WALK_AHEAD = 32, WANTED = 128, ROWS_A_TURN = 20000 };
+enum { ASKERS = 32, REQUEST_MAX = 2048, ROWS_MAX = 1000, ARGS_MAX = 16, WALK_AHEAD = 32, WANTED = 128, ROWS_A_TURN = 20000, INDEX_A_TURN = 5000 };
 enum command_op { OP_ACCEPT, OP_REQUEST, OP_SENT };
 
 struct arg {
@@ -295,6 +295,42 @@ static const char *cmd_status(struct command *c, struct asker *a)
 	return NULL;
 }
 
+/* What is in the queue, as short as it can be said: for weirctl ledger, a slice a request. */
+static const char *cmd_queue_index(struct command *c, struct asker *a)
+{
+	static const char *const name[] = { [MSG_PENDING] = "scanning", [MSG_QUEUED] = "queued", [MSG_HELD] = "held" };
+	const char *which = arg(a, "store"), *from = arg(a, "pos");
+	struct logline row;
+	struct store_row r;
+	uint64_t k, at;
+	size_t pos;
+	unsigned n = 0;
+
+	if (!which || !from || !span_u64(span_str(which), WORKER_PARTITIONS_MAX, &k) || !span_u64(span_str(from), UINT32_MAX, &at) || k >= c->w->nstore)
+		return "no such partition here";
+	pos = (size_t)at;
+	row_begin(&row);
+	log_u64(&row, "partition", store_partition(c->w->store[k]));
+	log_u64(&row, "ledger", store_ledger_number(c->w->store[k]));
+	answer_row(a, &row);
+	for (; n < INDEX_A_TURN && store_next(c->w->store[k], &pos, &r); n++) {
+		char id[MSG_ID_TEXT + 1];
+
+		msg_id_text(r.id, id);
+		row_begin(&row);
+		log_str(&row, "id", id);
+		log_u64(&row, "open", r.open);
+		log_str(&row, "state", name[r.state]);
+		answer_row(a, &row);
+	}
+	if (n < INDEX_A_TURN)
+		return NULL;
+	row_begin(&row);
+	log_u64(&row, "next", pos);
+	answer_row(a, &row);
+	return NULL;
+}
+
 static const char *act_on(struct store_msg *m, const char *what, struct span who)
 {
 	struct mail *mail = m->user;
@@ -352,17 +388,23 @@ static void show(struct asker *a, const struct store_msg *m)
 	}
 }
 
+static struct span by_of(const struct asker *a)
+{
+	const char *by = arg(a, "by");
+
+	return span_str(by ? by : "operator");
+}
+
 /* What the asker wants of a message that is there to be seen; an order is carried out only on one that is awake. */
 static void visit(struct asker *a, const struct store_msg *m)
 {
-	const char *by = arg(a, "by");
 	uint64_t id = m->id;
 
 	if (!a->left || (!a->whole && !arg(a, "id") && !msg_matches(a, m)))
 		return;
 	a->left--;
 	if (a->act)
-		row_done(a, id, act_on(store_find(m->store, id), a->act, span_str(by ? by : "operator")));
+		row_done(a, id, act_on(store_find(m->store, id), a->act, by_of(a)));
 	else
 		show(a, m);
 }
@@ -406,7 +448,7 @@ static enum status walk_one(struct command *c, struct asker *a, struct store *s,
 		if (!a->act)
 			row_damaged(a, row);
 		else
-			row_done(a, row->id, strcmp(a->act, "delete") == 0 && store_discard(s, row->id) == ST_OK ? "deleted" : "damaged");
+			row_done(a, row->id, strcmp(a->act, "delete") == 0 && store_discard(s, row->id, by_of(a)) == ST_OK ? "deleted" : "damaged");
 		return ST_OK;
 	}
 	if (!a->act) {
@@ -664,6 +706,8 @@ static const char *dispatch(struct command *c, struct asker *a)
 		return "no cmd= in the request";
 	if (strcmp(cmd, "status") == 0)
 		return cmd_status(c, a);
+	if (strcmp(cmd, "queue.index") == 0)
+		return cmd_queue_index(c, a);
 	if (strcmp(cmd, "queue.list") == 0)
 		return walk_begin(a, NULL);
 	if (strcmp(cmd, "queue.show") == 0)

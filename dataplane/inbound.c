@@ -268,6 +268,16 @@ static void answer(struct session *s, const struct reply *r)
 	smtp_server_reply(&s->smtp, r);
 }
 
+/* For weirctl trace: the envelope as far as it came. */
+static void refuse_note(struct session *s, const struct decision *d, struct span to)
+{
+	struct envelope e = s->smtp.env;
+
+	e.helo = s->smtp.helo;
+	memcpy(e.client_ip, s->facts.client_ip, 16);
+	store_note_refused(s->w->store[0], 0, &e, to, s->body ? body_len(s->body) : 0, &d->reply);
+}
+
 static void refuse_log(struct session *s, const struct decision *d, struct span to)
 {
 	char ip[48], text[256];
@@ -287,6 +297,7 @@ static void refuse_log(struct session *s, const struct decision *d, struct span 
 		log_span(&l, "to", to);
 	log_span(&l, "reply", out_span(&t));
 	log_emit(&l);
+	refuse_note(s, d, to);
 }
 
 static void rate_over_log(const struct session *s, double rate)
@@ -527,7 +538,6 @@ static bool session_act(struct session *s, enum server_action act)
 		auth_decide(s);
 		break;
 	case SRV_STARTTLS:
-		session_flush(s);
 		begin_tls(s);
 		break;
 	case SRV_CLOSE:
@@ -565,11 +575,13 @@ static void session_run(struct session *s, struct net_event *ev)
 		progress = progress || act != SRV_MORE;
 		go = session_act(s, act);
 		if (go && act == SRV_MORE) {
+			bool said = smtp_server_output(&s->smtp).n > 0;
+
 			if (!session_flush(s)) {
 				s->waits = WAITS_DRAIN;
 				go = false;
 			}
-			if (in.n == 0)
+			if (in.n == 0 && !said)
 				break;
 		}
 	}

@@ -7,6 +7,7 @@
 #include "dataplane/scan.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/store/ledger.h"
 
 void mail_log_begin(struct logline *l, enum log_level level, const char *event, const struct mail *mail)
 {
@@ -170,6 +171,7 @@ static void mail_refuse(struct mail *mail, const struct reply *r)
 	log_span(&l, "from", mail->m->env.sender);
 	log_span(&l, "reply", out_span(&o));
 	log_emit(&l);
+	store_note_refused(mail->m->store, mail->m->id, &mail->m->env, SPAN_NONE, mail->m->body_len, r);
 	if (mail->session) {
 		inbound_answer(mail->session, r);
 		mail->session = NULL;
@@ -331,7 +333,7 @@ void mail_settle(struct mail *mail, uint32_t i, enum rcpt_state state, const str
 	struct out o = out_of(text, sizeof(text));
 	struct logline l;
 
-	store_rcpt(mail->m, i, state, reply, next_ns);
+	store_rcpt_at(mail->m, i, state, reply, next_ns, remote.host);
 	counter_add(counter[state], 1);
 	if (state != RCPT_QUEUED && mail->counted)
 		counter_sub(C_QUEUE_RCPTS, 1);
@@ -376,10 +378,14 @@ void mail_hold(struct mail *mail, struct span reason)
 void mail_release(struct mail *mail, struct span who)
 {
 	struct logline l;
+	char why[LEDGER_TEXT_MAX];
+	struct out o = out_of(why, sizeof(why));
 
 	if (mail->m->state != MSG_HELD)
 		return;
-	set_state(mail, MSG_QUEUED, SPAN_NONE);
+	out_str(&o, "released by ");
+	out_add(&o, who);
+	set_state(mail, MSG_QUEUED, out_span(&o));
 	mail_log_begin(&l, LOG_LVL_INFO, "released", mail);
 	log_span(&l, "by", who);
 	log_emit(&l);

@@ -240,7 +240,7 @@ static enum status open_spool(struct worker *w)
 
 	for (uint32_t k = w->opt->index; k < set->partitions && st == ST_OK && w->nstore < WORKER_PARTITIONS_MAX; k += set->workers) {
 		struct store_config sc = { .dir = dir, .partition = k, .segment_bytes = set->segment_bytes,
-			.max_bytes = set->spool_max_bytes / set->partitions, .spill_bytes = set->spill_bytes, .direct = set->spool_direct };
+			.max_bytes = set->spool_max_bytes / set->partitions, .spill_bytes = set->spill_bytes, .ledger_keep_ns = set->ledger_keep_ns, .direct = set->spool_direct };
 
 		snprintf(dir, sizeof(dir), "%s/p%u", snap_cstr(&w->cfg->snap, set->spool_dir), k);
 		st = store_open(&w->uring, w->arena, &sc, &w->store[w->nstore]);

@@ -301,6 +301,19 @@ static void waiting_init(struct conn_waiting *w, uint64_t ns, uint64_t usual_ns)
 	w->wait_ns = ns ? ns : usual_ns;
 }
 
+static const struct transport_ops *ops_of(enum net_transport t)
+{
+	switch (t) {
+	case NET_URING:
+		return &net_uring_ops;
+	case NET_DPDK:
+		return &net_dpdk_ops;
+	case NET_SIM:
+		return &net_sim_ops;
+	}
+	return NULL;
+}
+
 enum status net_new(struct uring *u, const struct net_config *cfg, struct net **ret)
 {
 	struct net *n = calloc(1, sizeof(*n));
@@ -310,14 +323,14 @@ enum status net_new(struct uring *u, const struct net_config *cfg, struct net **
 		return ST_NOMEM;
 	n->uring = u;
 	n->cfg = *cfg;
-	n->ops = cfg->transport == NET_DPDK ? &net_dpdk_ops : &net_uring_ops;
+	n->ops = ops_of(cfg->transport);
 	TAILQ_INIT(&n->dirty);
 	waiting_init(&n->closing, cfg->close_ns, CLOSE_NS);
 	waiting_init(&n->lingering, cfg->linger_ns, LINGER_NS);
 	n->wake_ns = UINT64_MAX;
 	n->slot = calloc(cfg->conns_max, sizeof(struct net_conn *));
 	n->free_slots = calloc(cfg->conns_max, sizeof(*n->free_slots));
-	st = !n->slot || !n->free_slots ? ST_NOMEM : n->ops->start(n);
+	st = !n->slot || !n->free_slots ? ST_NOMEM : !n->ops ? trail(ST_UNSUPPORTED, "this build has no such transport") : n->ops->start(n);
 	if (st != ST_OK) {
 		free(n->slot);
 		free(n->free_slots);

@@ -18,6 +18,7 @@
 
 struct net;
 struct net_conn;
+struct sim;
 
 enum net_event_type {
 	NET_ACCEPTED,  /* a new inbound connection; listener says which */
@@ -43,7 +44,7 @@ struct net_event {
 
 typedef void net_handler(void *ctx, struct net_event *ev);
 
-enum net_transport { NET_URING, NET_DPDK };
+enum net_transport { NET_URING, NET_DPDK, NET_SIM };
 
 struct net_config {
 	enum net_transport transport;
@@ -53,6 +54,7 @@ struct net_config {
 	uint64_t linger_ns;      /* and the peer's FIN after ours that long; 0: 2 s */
 	net_handler *handler;
 	void *ctx;
+	struct sim *sim;         /* NET_SIM: the network, see net_sim.h; a listener's fd is a port of it, and no uring is needed */
 };
 
 enum { NET_WRITE_MAX = 64 * 1024 }; /* bytes of copied output a connection may have waiting */

@@ -1,7 +1,8 @@
 /* What a transport gives to net.c, and what it tells it: TCP without TLS, without copies of output, one send at a time; and one timer.
  *
  * A transport keeps what it knows of a connection in conn_io(c), conn_bytes that begin as zeros. All calls and upcalls are on the worker's
- * thread; a transport never makes an upcall from inside one of its operations. tests/unit/dataplane/net/ holds every transport to this. */
+ * thread; a transport never makes an upcall from inside one of its operations. tests/unit/dataplane/net/ holds every transport to this, and
+ * tests/protocol/test_relay_dpdk.py the one that needs devices. */
 #ifndef WEIR_DATAPLANE_NET_TRANSPORT_H
 #define WEIR_DATAPLANE_NET_TRANSPORT_H
 
@@ -34,7 +35,7 @@ struct transport_ops {
 	void (*wake)(struct net *n, uint64_t at_ns);
 };
 
-extern const struct transport_ops net_uring_ops, net_dpdk_ops;
+extern const struct transport_ops net_uring_ops, net_dpdk_ops, net_sim_ops;
 
 /* ---- upcalls ---- */
 

@@ -4,7 +4,7 @@
 #include "dataplane/smtp/server_auth.h"
 
 enum { PHASE_COMMAND, PHASE_BODY, PHASE_AUTH };
-enum { NOT_WAITING, FOR_MAIL, FOR_RCPT, FOR_DATA, FOR_END, FOR_TLS, FOR_AUTH };
+enum { NOT_WAITING, FOR_MAIL, FOR_RCPT, FOR_DATA, FOR_END, FOR_220, FOR_TLS, FOR_AUTH };
 enum { OUT_RESERVE = 1200 }; /* room that one command's replies may need */
 
 /* ---- output ---- */
@@ -412,8 +412,8 @@ static enum server_action cmd_starttls(struct smtp_server *s, struct span arg)
 	if (in_transaction(s))
 		return ERROR(s, 503, "5.5.1", "STARTTLS is not possible within a transaction");
 	SAY(s, 220, "2.0.0", "Ready to start TLS");
-	s->state.waiting = FOR_TLS;
-	return SRV_STARTTLS;
+	s->state.waiting = FOR_220;
+	return SRV_STEP;
 }
 
 static enum server_action cmd_quit(struct smtp_server *s, struct span arg)
@@ -540,23 +540,30 @@ static void discard_with(struct smtp_server *s, const struct reply *r)
 		discard_with(s, &discard_reply);                                                                                   \
 	} while (0)
 
-/* A body that is thrown away has come to its end: its refusal, and the transaction is over. */
-static enum server_action discarded(struct smtp_server *s)
+/* Says as many refusals as there is room for; after the last of them the transaction is over. */
+static enum server_action refuse_all(struct smtp_server *s)
 {
-	bool stray = s->state.stray_chunk;
-	uint32_t answers = s->cfg->lmtp && !stray ? s->env.nrcpt : 1;
+	struct out *o = &s->state.out;
 
-	s->state.phase = PHASE_COMMAND;
-	s->state.stray_chunk = false;
-	for (uint32_t i = 0; i < answers; i++)
-		out_add(&s->state.out, span_of(s->state.refusal, s->state.refusal_len));
-	if (stray) {
-		s->state.discard = false;
+	for (; s->state.refusals && o->cap - o->n >= s->state.refusal_len; s->state.refusals--)
+		out_add(o, span_of(s->state.refusal, s->state.refusal_len));
+	if (s->state.refusals)
+		return SRV_STEP; /* the host sends first */
+	if (s->state.stray_chunk) {
+		s->state.stray_chunk = s->state.discard = false;
 		return SRV_STEP;
 	}
 	/* RFC 3030: after a failed chunk the client resets; chunks that it had pipelined meet 503 */
 	transaction_reset(s);
 	return SRV_RESET;
+}
+
+/* A body that is thrown away has come to its end: its refusal, in LMTP one for each recipient. */
+static enum server_action discarded(struct smtp_server *s)
+{
+	s->state.phase = PHASE_COMMAND;
+	s->state.refusals = s->cfg->lmtp && !s->state.stray_chunk ? s->env.nrcpt : 1;
+	return refuse_all(s);
 }
 
 static enum server_action on_body_end(struct smtp_server *s)
@@ -653,10 +660,16 @@ enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_
 		*ret_used = in.n;
 		return SRV_CLOSE;
 	}
+	if (s->state.waiting == FOR_220 && !s->state.out.n) {
+		s->state.waiting = FOR_TLS;
+		return SRV_STARTTLS;
+	}
 	if (s->state.waiting != NOT_WAITING)
 		return SRV_MORE;
 	if (s->state.out.cap - s->state.out.n < OUT_RESERVE)
 		return SRV_MORE; /* the host sends first */
+	if (s->state.refusals)
+		return refuse_all(s);
 	return s->state.phase == PHASE_BODY ? step_body(s, in, ret_used) : step_command(s, in, ret_used);
 }
 
@@ -742,7 +755,7 @@ void smtp_server_tls_started(struct smtp_server *s)
 
 enum server_wait smtp_server_wait(const struct smtp_server *s)
 {
-	if (s->state.waiting == FOR_TLS)
+	if (s->state.waiting == FOR_220 || s->state.waiting == FOR_TLS)
 		return SRV_WAIT_COMMAND;
 	if (s->state.waiting != NOT_WAITING)
 		return SRV_WAIT_DECISION;

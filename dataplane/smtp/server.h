@@ -4,8 +4,9 @@
  * of data are put to the host as actions, which the host answers with smtp_server_reply (at once or later). It never does
  * I/O, never allocates but from its transaction pool (a ceiling), never reads a clock.
  *
- * The host's loop: smtp_server_step(s, input, &used) until it gives SRV_MORE (all input used) or an action that needs an answer
- * (then no more input may be given until it is answered); send what smtp_server_output gives in between.
+ * The host's loop: smtp_server_step(s, input, &used) until it gives SRV_MORE with all input used and no output, or an action that needs
+ * an answer (then no more input may be given until it is answered). At SRV_MORE it sends what smtp_server_output gives, which makes room
+ * for more of it: when that was taken, at once or later, it steps again, with empty input too.
  *
  * Owner: embedded by its host; smtp_server_init/_done. Thread: one. */
 #ifndef WEIR_DATAPLANE_SMTP_SERVER_H
@@ -32,7 +33,7 @@ struct smtp_server_config {
 };
 
 enum server_action {
-	SRV_MORE,     /* all input used; send the output and wait for more */
+	SRV_MORE,     /* send the output and step again; without output all input is used: wait for more */
 	SRV_STEP,     /* something was answered or skipped: step on */
 	SRV_MAIL,     /* decide on s->env.sender (s->sender is the parsed form): answer with smtp_server_reply */
 	SRV_RCPT,     /* decide on s->rcpt, the last recipient: answer. It is in s->env.rcpt[] already and is taken out when the answer is not 2xx */
@@ -43,7 +44,7 @@ enum server_action {
 		       * collected and begun; step on */
 	SRV_AUTH,     /* s->auth_ask says what is to be decided about s->sasl: SASL_PASSWORD, SASL_VERIFIER, SASL_RELAY (see sasl.h), or SASL_DONE and
 		       * SASL_REFUSED for the last word. Answer with smtp_server_auth_ok, _verifier, _relay, or with smtp_server_reply to end it */
-	SRV_STARTTLS, /* the 220 is in the output: send it, do the handshake, then smtp_server_tls_started */
+	SRV_STARTTLS, /* the 220 was taken, and all before it: do the handshake, then smtp_server_tls_started */
 	SRV_CLOSE,    /* send the output, then close. No further input is read. */
 };
 
@@ -74,6 +75,7 @@ struct smtp_server {
 		bool discard;     /* the content is thrown away, refusal is said at its end */
 		bool stray_chunk; /* of a BDAT that was out of order */
 		uint16_t refusal_len;
+		uint32_t refusals; /* still to be said at the end of a discarded body */
 		uint32_t errors, commands, rcpt_cap, rcpt_answers;
 		uint32_t rcpt_taken; /* RCPT commands that were accepted: not what they were expanded to */
 		uint64_t bdat_left;

@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <xxhash.h>
+#include "spool/base/hash.h"
 
 struct entry {
 	uint64_t hash;

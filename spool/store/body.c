@@ -1,6 +1,6 @@
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 enum { HEAD_GUARANTEED = 64 * 1024 };
@@ -61,9 +61,15 @@ enum status body_room(struct body *b, size_t n)
 	return ST_OK;
 }
 
-static void close_piece(struct piece *p, const struct arena *a)
+void body_seal(struct body *b)
 {
-	p->hash = XXH3_64bits(arena_at(a, p->ext.off), p->len);
+	if (b->len <= INLINE_MAX)
+		return; /* its record will have one hash of it all */
+	for (; b->sealed < b->npieces; b->sealed++) {
+		struct piece *p = b->piece[b->sealed];
+
+		p->hash = XXH3_64bits(arena_at(b->store->arena, p->ext.off), p->len);
+	}
 }
 
 /* A long body is written to the log while it comes in. */
@@ -71,8 +77,8 @@ static void spill(struct body *b)
 {
 	struct store *s = b->store;
 
-	if (b->len <= s->cfg.spill_bytes)
-		return;
+	if (b->len <= s->cfg.spill_bytes || store_room(s, 0) != ST_OK)
+		return; /* the reserve is not for what may never be a message */
 	while (b->spilled < b->npieces) {
 		struct piece *p = b->piece[b->spilled];
 
@@ -87,8 +93,7 @@ static enum status add_piece(struct body *b)
 {
 	struct piece *p;
 
-	if (tail(b) && tail(b)->ext.cap)
-		close_piece(tail(b), b->store->arena);
+	body_seal(b);
 	spill(b);
 	if (b->npieces == b->cap) {
 		uint32_t cap = b->cap ? b->cap * 2 : 4;

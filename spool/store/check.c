@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 struct checking {

@@ -4,12 +4,13 @@
  * something is, not how it changes. It counts once its header is durable, and that is written after everything the slices say is. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
+#include <sys/mman.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
-enum { BUFFER = 1024 * 1024, BUFFERS_MAX = 4, SLOTS_A_TURN = 8192 };
+enum { BUFFER = 1024 * 1024, BUFFERS_MAX = 4, SLOTS_A_TURN = 8192, GIVE_BACK = 16 * 1024 * 1024 };
 #define RETRY_NS (5 * NS_PER_S)
 
 enum phase { IDLE, ENTRIES, BARRIER, SYNCING, HEADER, HEADER_SYNCING };
@@ -26,6 +27,7 @@ struct checkpoint {
 	char *header_block;
 	uint32_t cursor;          /* the next slot */
 	uint64_t barrier;         /* number of the last batch whose effects it may hold */
+	uint64_t ledger_seq;      /* the ledger must have what it may hold; 0: not known yet */
 	uint64_t off;
 	char *buf;                /* being filled */
 	size_t used;
@@ -266,6 +268,7 @@ static void start(struct store *s)
 	for (unsigned i = 0; i < NSTREAMS; i++)
 		begin_position(s, (enum stream)i, &c->h);
 	c->phase = ENTRIES;
+	c->ledger_seq = 0;
 	c->cursor = 0;
 	c->off = BLOCK;
 	c->used = 0;
@@ -287,7 +290,7 @@ static bool due(const struct store *s)
 		return false;
 	if (s->logged_bytes >= enough)
 		return true;
-	if (segments_left(s) > RESERVE_SEGMENTS)
+	if (segments_left(s) > RESERVE_SEGMENTS || !s->nempty)
 		return false;
 	for (uint32_t i = 0; i < s->nsegs && !needed; i++) /* would one set segments free? */
 		needed = s->seg[i].state == SEG_FULL && !s->seg[i].live && !s->seg[i].quarantined &&
@@ -342,7 +345,11 @@ void checkpoint_turn(struct store *s)
 	}
 	if (c->phase == ENTRIES)
 		slice(s);
-	if (c->phase == BARRIER && !c->writing && s->durable_batch >= c->barrier)
+	if (c->phase != BARRIER || c->writing || s->durable_batch < c->barrier)
+		return;
+	if (!c->ledger_seq)
+		c->ledger_seq = s->durable_seq;
+	if (ledger_reached(s, c->ledger_seq)) /* so that the log behind the checkpoint has all that the ledger lacks */
 		flush(s, SYNCING);
 }
 
@@ -354,6 +361,7 @@ static void finished(struct store *s)
 	memcpy(c->needs, c->h.generation, sizeof(c->needs));
 	c->last_bytes = c->h.bytes;
 	c->phase = IDLE;
+	s->recycle_due = true;
 	counter_add(C_SPOOL_CHECKPOINTS, 1);
 	counter_add(C_SPOOL_CHECKPOINT_BYTES, c->h.bytes);
 }
@@ -465,9 +473,19 @@ static enum status load_entry(struct store *s, struct in *in, const uint64_t *ge
 	return ST_OK;
 }
 
-static enum status load_data(struct store *s, const struct checkpoint_header *h, struct span data)
+/* What has been read gives its memory back as it goes, so that at no time all of the file and all of the index are there. */
+static void give_back(char *data, size_t *given, size_t used)
 {
-	struct in in = in_of(data);
+	used &= ~(size_t)(GIVE_BACK - 1);
+	if (used > *given)
+		(void)madvise(data + *given, used - *given, MADV_DONTNEED);
+	*given = used;
+}
+
+static enum status load_data(struct store *s, const struct checkpoint_header *h, char *data)
+{
+	struct in in = in_of(span_of(data, h->bytes));
+	size_t given = 0;
 	uint64_t *generation = calloc(s->nsegs + 1, sizeof(*generation));
 	enum status st = generation ? ST_OK : ST_NOMEM;
 
@@ -485,8 +503,12 @@ static enum status load_data(struct store *s, const struct checkpoint_header *h,
 			s->seg[cs.index].quarantined = (cs.flags & SEGMENT_QUARANTINED) && s->seg[cs.index].generation == cs.generation;
 		}
 	}
-	for (uint64_t i = 0; i < h->nentries && st == ST_OK; i++)
+	if (st == ST_OK)
+		st = index_expect(s->index, h->nentries);
+	for (uint64_t i = 0; i < h->nentries && st == ST_OK; i++) {
 		st = load_entry(s, &in, generation);
+		give_back(data, &given, h->bytes - in.rest.n);
+	}
 	free(generation);
 	return st;
 }
@@ -494,14 +516,14 @@ static enum status load_data(struct store *s, const struct checkpoint_header *h,
 static enum status load(struct store *s, unsigned i, const struct checkpoint_header *h)
 {
 	size_t n = (size_t)((h->bytes + BLOCK - 1) & ~(uint64_t)(BLOCK - 1));
-	char *data = aligned_alloc(BLOCK, n ? n : BLOCK);
+	char *data = big_alloc(n);
 	enum status st = data ? s->disk->ops->read(s->disk, s->checkpoint->file[i], data, n, BLOCK) : ST_NOMEM;
 
 	if (st == ST_OK && XXH3_64bits(data, h->bytes) != h->data_checksum)
 		st = trail(ST_CORRUPT, "checkpoint %u is damaged", i);
 	if (st == ST_OK) {
 		clock_steady_seed(h->steady_ns);
-		st = load_data(s, h, span_of(data, h->bytes));
+		st = load_data(s, h, data);
 	}
 	free(data);
 	return st;

@@ -8,6 +8,8 @@
  *   cmd=status                                     one row per thing: kind=worker|spool|scanner|redis|dns|listener ...
  *   cmd=queue.list limit=N after=ID state=S domain=D sender=A   rows: id= state= age_s= size= sender= rcpts= open= next_s= reason=
  *   cmd=queue.show id=ID                           one row of the message, one row per recipient: rcpt= state= attempts= next_s= reply=
+ *   cmd=queue.index store=K pos=P                  of the worker's partition K (from 0): partition= ledger= (frames written), then id= open= state=, last next=P when
+ *                                                  there are more
  *   cmd=queue.retry|hold|release|delete id=ID|all=1 [domain=D] [by=NAME]     rows: id= done=..., or an error
  *   cmd=rate.explain key=K                         rows: key= limit= period_s= source= line= rate= next_allowed_s= backend=redis|local
  *   cmd=route addr=A [client=IP]                   one row a decision: rule= what= from= to= more= file= line= config_line=

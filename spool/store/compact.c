@@ -2,8 +2,8 @@
  * never pins a segment. Small messages are copied whole, long bodies piece by piece; a copy counts from the moment that its record is durable. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 enum { MOVES = 64, BYTES_A_TURN = 1024 * 1024, SLOTS_A_TURN = 16384, PIECES_AHEAD = 4 };
@@ -78,8 +78,11 @@ static void give_up(struct store *s, struct move *v)
 	drop_fresh(s, v);
 	release_msg(s, v);
 	v->dead = true;
-	if (v->state != MOVE_READING && !v->reading)
-		move_free(s, v);
+	if (v->state == MOVE_READING)
+		return; /* ends with its read */
+	if (v->reading)
+		piece_free(s, v->reading);
+	move_free(s, v);
 }
 
 void move_cancel(struct store *s, struct msg *m)
@@ -403,11 +406,7 @@ static bool uses_segment(const struct entry *e, uint32_t segment)
 /* Free segments, and those that the next checkpoint frees. */
 static uint32_t soon_free(const struct store *s)
 {
-	uint32_t n = segments_left(s);
-
-	for (uint32_t i = 0; i < s->nsegs; i++)
-		n += s->seg[i].state == SEG_FULL && !s->seg[i].live && !s->seg[i].quarantined;
-	return n;
+	return segments_left(s) + s->nempty;
 }
 
 /* The full segment of which the least is wanted, with a bonus for age: what is old and still there will stay. */

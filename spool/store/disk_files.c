@@ -9,7 +9,8 @@
 #include <unistd.h>
 #include "spool/base/uring.h"
 
-enum { READ_MAX = 4 * 1024 * 1024 };
+/* One read of recovery: long, so that the disk has a queue of it; below what one call may do at the most (2 GiB). */
+enum { READ_MAX = 64 << 20 };
 
 struct disk_file {
 	struct disk_file *next;

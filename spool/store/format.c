@@ -1,6 +1,6 @@
 /* What is on the disk, checked before anybody believes it: shared by recovery, the tools and the fuzzer. */
 #include <stdlib.h>
-#include <xxhash.h>
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 enum { V1_CHECKSUM_AT = offsetof(struct seg_header, stream) };

@@ -152,4 +152,27 @@ struct checkpoint_entry {
 };
 static_assert(sizeof(struct checkpoint_entry) == 64);
 
+/* ---- ledger-YYYYMMDD ---- */
+
+#define LEDGER_MAGIC 0x31474c57u /* "WLG1" */
+enum { LEDGER_PAGE = 64 * 1024 };
+
+/* Frames stand one behind the other and never cross a multiple of LEDGER_PAGE; what is left of a page is zeros. A frame: this, then records (ledger.h), then zeros to a
+ * multiple of 8. */
+struct ledger_frame {
+	uint32_t magic;
+	uint32_t bytes;    /* of the whole frame, a multiple of 8 */
+	uint64_t checksum; /* XXH3 with seed partition + 1 of the frame (checksum 0) */
+	uint64_t number;   /* counts from 1 over all files of the partition: none may be missing */
+	uint64_t seq;      /* what batches of the log up to this one say is in this frame or before it */
+	uint32_t flags;    /* enum ledger_flag */
+	uint32_t record_bytes;
+};
+static_assert(sizeof(struct ledger_frame) == 40);
+
+enum ledger_flag {
+	LEDGER_PARTIAL = 1,  /* its last batch goes on in the next frame: as the last one of all it counts for nothing */
+	LEDGER_REPAIRED = 2, /* written by recovery, from the log */
+};
+
 #endif

@@ -63,6 +63,8 @@ struct index;
 
 enum status index_new(struct index **ret);
 void index_free(struct index *x); /* with all deltas; messages that are awake are the caller's to free before */
+/* There will be n messages: makes room for their ids at once. ST_NOMEM. */
+enum status index_expect(struct index *x, uint64_t n);
 /* ST_NOMEM; ST_EXISTS: the id is there already. */
 enum status index_add(struct index *x, uint64_t id, uint32_t *ret_slot);
 void index_del(struct index *x, uint32_t slot);

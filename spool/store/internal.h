@@ -27,7 +27,8 @@ struct body {
 	uint64_t len, hint;
 	struct piece **piece;
 	uint32_t npieces, cap;
-	uint32_t spilled;   /* pieces given to the log so far */
+	uint32_t sealed;    /* pieces that are full and have their hash */
+	uint32_t spilled;   /* pieces given to the log so far; at most the sealed ones */
 	bool dot_lines;
 	char last[2];       /* the last two bytes */
 };
@@ -48,7 +49,8 @@ struct msg {
 	struct extent scan_list;
 	uint32_t scan_segment; /* where a scanner reads an inline body */
 	struct move *move;    /* is being copied piece by piece */
-	struct pool pool;     /* envelope */
+	struct pool pool;     /* envelope and recipients */
+	struct span stored;   /* the envelope as it is in the log */
 };
 TAILQ_HEAD(msg_list, msg);
 
@@ -85,6 +87,12 @@ struct batch_msg {
 	uint32_t nold;
 };
 
+/* Rows of the ledger, one behind the other. */
+struct notes {
+	char *p;
+	size_t n, cap;
+};
+
 struct batch {
 	TAILQ_ENTRY(batch) entry;
 	char *staging;       /* BLOCK-aligned; header, then records */
@@ -98,6 +106,7 @@ struct batch {
 	uint32_t nmsg, msg_cap;
 	struct piece_use *unused; /* what its done-records set free: when it is durable */
 	uint32_t nunused, unused_cap;
+	struct notes notes;  /* for the ledger, when it is durable */
 	uint64_t number;     /* in the order of composing */
 	uint64_t seq, start_ns;
 	struct segment *seg;
@@ -112,6 +121,8 @@ struct batch {
 struct reading; /* park.c: a record on its way from the disk */
 struct move;    /* compact.c */
 struct checkpoint;
+struct ledger;
+struct ledger_row;
 
 struct store {
 	struct store_config cfg;
@@ -125,6 +136,8 @@ struct store {
 	struct segment *seg;
 	uint32_t nsegs, max_segs;
 	struct segment *active[NSTREAMS], *next[NSTREAMS];
+	uint32_t nfree, nempty; /* SEG_FREE; SEG_FULL and nothing in it wanted */
+	bool recycle_due;    /* an empty one may have become free since the last look */
 	uint64_t next_generation, next_seq, durable_seq, next_number;
 	char *zeros;
 	char *claim_block[NSTREAMS];
@@ -144,6 +157,8 @@ struct store {
 	uint32_t damaged;
 	/* checkpoint.c */
 	struct checkpoint *checkpoint;
+	/* ledger_write.c; NULL: none is kept */
+	struct ledger *ledger;
 	/* park.c */
 	struct reading **reading;
 	uint32_t nreading;
@@ -166,7 +181,8 @@ enum status segment_create(struct store *s);
 struct segment *segment_for(struct store *s, enum stream stream, uint32_t n);
 /* Prepares the next segments ahead of need, recycles what is free of live data. */
 void segment_upkeep(struct store *s);
-uint32_t segment_count(const struct store *s, enum seg_state st);
+/* Counts anew how many are free and empty: at the start, when recovery is over. */
+void segments_count(struct store *s);
 /* Segments that new data can still go to, made or not. */
 uint32_t segments_left(const struct store *s);
 /* Makes sure that the cold stream has a segment to go on with; false while it has none. */
@@ -218,7 +234,8 @@ void fence(struct store *s, const char *what, int err);
 
 /* ---- body.c ---- */
 void piece_free(struct store *s, struct piece *p);
-
+/* All pieces get their hash, if they are to be pieces in the log: before another one is begun, and at the end. */
+void body_seal(struct body *b);
 
 /* The length of the batch that is valid at the start of buf (n bytes), its header in *ret; 0: none is. */
 uint32_t batch_valid(const char *buf, size_t n, uint64_t generation, struct batch_header *ret);
@@ -228,6 +245,8 @@ enum status batch_records(const char *buf, const struct batch_header *b, record_
 
 /* ---- recover.c ---- */
 enum status recover(struct store *s);
+/* n bytes for reads of many megabytes, on huge pages where there are any: touching them costs a fraction. Ends with free(). */
+void *big_alloc(size_t n);
 
 /* ---- checkpoint.c ---- */
 enum status checkpoint_open(struct store *s);
@@ -243,6 +262,33 @@ bool checkpoint_running(const struct store *s);
 uint64_t checkpoint_number(const struct store *s);
 void checkpoint_free(struct store *s);
 
+/* ---- ledger_write.c: what happened, after its log record was composed ---- */
+void ledger_accepted(const struct store_msg *m);
+void ledger_fate(const struct store_msg *m, uint32_t i, struct span remote);
+void ledger_state(const struct store_msg *m, struct span why);
+void ledger_discarded(struct store *s, uint64_t id, struct span who);
+/* The batch is durable. */
+void ledger_take(struct store *s, struct batch *b);
+void ledger_turn(struct store *s);
+void ledger_completion(struct store *s, const struct uring_event *ev);
+/* Whether what batches up to seq say is on stable storage; asks for it if not. True as well while the disk refuses it. */
+bool ledger_reached(struct store *s, uint64_t seq);
+/* Everything is written, as far as the disk takes it. */
+bool ledger_settled(struct store *s);
+bool ledger_busy(const struct store *s);
+void ledger_free(struct store *s);
+
+/* ---- ledger_open.c ---- */
+/* only_look: nothing is written, what is missing stays in memory. */
+enum status ledger_open(struct store *s, bool only_look);
+/* Whether what the log's batch seq says is missing. */
+bool ledger_lacks(const struct store *s, uint64_t seq);
+void ledger_repair(struct store *s, const struct ledger_row *row);
+void ledger_repair_accepted(struct store *s, uint64_t id, uint8_t state, const struct envelope *e, uint64_t size, struct span reason);
+void ledger_repair_torn(struct store *s, uint64_t id);
+/* The log was read from batch from_seq (0: all) to last_seq. */
+enum status ledger_recovered(struct store *s, uint64_t from_seq, uint64_t last_seq);
+
 /* ---- park.c ---- */
 void reading_completion(struct store *s, const struct uring_event *ev);
 /* Builds the message from its record (head bytes, verified here). NULL: no memory or not that record. */
@@ -255,6 +301,9 @@ void readings_free(struct store *s);
 void reader_completion(struct store *s, const struct uring_event *ev);
 void readers_free(struct store *s);
 bool is_inline(const struct store_msg *m);
+void readers_free(struct store *s);
+/* The kernel reads for some of them. */
+bool readers_reading(const struct store *s);
 
 /* ---- store.c ---- */
 struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes);
@@ -277,7 +326,7 @@ void moves_free(struct store *s);
 /* The kernel reads for some of them. */
 bool moves_reading(const struct store *s);
 
-enum store_op { OP_WRITE, OP_SYNC, OP_READ, OP_FILL, OP_FILL_DIR, OP_FILL_SYNC, OP_CLAIM, OP_CLAIM_SYNC, OP_RECORD, OP_MOVE, OP_CHECKPOINT };
+enum store_op { OP_WRITE, OP_SYNC, OP_READ, OP_FILL, OP_FILL_DIR, OP_FILL_SYNC, OP_CLAIM, OP_CLAIM_SYNC, OP_RECORD, OP_MOVE, OP_CHECKPOINT, OP_LEDGER };
 /* slot of the tag: store id (6 bits), object (18 bits) */
 static inline struct disk_tag store_tag(const struct store *s, enum store_op op, uint32_t object, uint64_t gen)
 {

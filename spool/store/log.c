@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 enum { TRIES = 3 };
@@ -55,6 +55,7 @@ static struct batch *batch_new(struct store *s, enum stream stream, size_t need)
 	b->stream = stream;
 	b->number = ++s->next_batch;
 	b->used = sizeof(struct batch_header);
+	b->notes.n = 0;
 	b->records = b->raw_bytes = b->nraw = b->nmsg = b->nunused = b->writes = 0;
 	b->tries = 0;
 	b->seq = 0;
@@ -65,15 +66,11 @@ static struct batch *batch_new(struct store *s, enum stream stream, size_t need)
 
 void batch_free(struct batch *b)
 {
-	for (uint32_t i = 0; i < b->nmsg; i++) { /* of a batch that never got to the disk */
-		for (uint32_t k = 0; k < b->msg[i].nold; k++)
-			free(b->msg[i].old[k]);
-		free(b->msg[i].old);
-	}
 	free(b->staging);
 	free(b->raw);
 	free(b->msg);
 	free(b->unused);
+	free(b->notes.p);
 	free(b);
 }
 
@@ -221,6 +218,7 @@ void store_commit(struct store *s)
 	segment_upkeep(s);
 	compact_turn(s);
 	checkpoint_turn(s);
+	ledger_turn(s);
 	while (!s->fenced && s->nflying < BATCHES_IN_FLIGHT) {
 		struct batch *b = TAILQ_FIRST(&s->waiting);
 		struct segment *seg;
@@ -331,6 +329,7 @@ static void batch_durable(struct store *s, struct batch *b)
 		msg_durable(s, b, &b->msg[i]);
 	for (uint32_t i = 0; i < b->nunused; i++)
 		segment_live(s, b->unused[i].segment, -1, b->unused[i].len);
+	ledger_take(s, b);
 	if (b->nraw)
 		put_waiting(s);
 	if (s->room_wanted) {
@@ -349,7 +348,7 @@ static void retire(struct store *s)
 		s->nflying--;
 		s->by_slot[b->slot] = NULL;
 		batch_durable(s, b);
-		b->nmsg = 0;
+		b->nmsg = b->nraw = 0;
 		batch_recycle(s, b);
 	}
 }
@@ -362,8 +361,11 @@ static void fail_batch(struct store *s, struct batch *b)
 		if (!m)
 			continue;
 		m->nbatch--;
+		b->msg[i].msg = NULL;
 		if (m->slot != SLOT_NONE)
 			event_push(s, (struct store_event){ .type = STORE_FAILED, .msg = &m->pub, .reason = s->fence_reason });
+		else if (!m->nbatch)
+			msg_free(s, m);
 	}
 }
 

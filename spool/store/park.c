@@ -330,7 +330,7 @@ void readings_free(struct store *s)
 	free(s->reading);
 }
 
-enum status store_discard(struct store *s, uint64_t id)
+enum status store_discard(struct store *s, uint64_t id, struct span who)
 {
 	uint32_t slot = index_find(s->index, id);
 	struct entry *e = slot == SLOT_NONE ? NULL : index_at(s->index, slot);
@@ -339,6 +339,7 @@ enum status store_discard(struct store *s, uint64_t id)
 	if (!e || !(e->flags & ENTRY_DAMAGED) || s->fenced)
 		return ST_NOT_FOUND;
 	b = log_done(s, id);
+	ledger_discarded(s, id, who);
 	if (e->flags & ENTRY_IN_LOG) {
 		batch_add_unused(b, e->segment, entry_bytes(e));
 		for (uint32_t i = 0; e->uses && i < e->uses->n; i++)

@@ -1,8 +1,8 @@
 /* Reading a body: from the arena where it still is, else from the log, piece by piece, checked against its checksum. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 struct body_reader {
@@ -72,6 +72,14 @@ void readers_free(struct store *s)
 	free(s->reader);
 }
 
+bool readers_reading(const struct store *s)
+{
+	for (uint32_t i = 0; i < s->readers_cap; i++)
+		if (s->reader[i] && s->reader[i]->reading)
+			return true;
+	return false;
+}
+
 void store_read_close(struct body_reader *r)
 {
 	struct store *s = r->m->pub.store;
@@ -100,7 +108,7 @@ void reader_completion(struct store *s, const struct uring_event *ev)
 	}
 	r->res = ev->res;
 	r->ready = true;
-	event_push(s, (struct store_event){ .type = STORE_READ, .msg = &r->m->pub, .cookie = r->cookie });
+	event_push(s, (struct store_event){ .type = STORE_READ, .cookie = r->cookie });
 }
 
 /* Begins to read n bytes at off of a segment, in whole blocks. */

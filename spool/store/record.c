@@ -1,7 +1,7 @@
 /* Records: composed into batches, and read back. */
 #include <stdlib.h>
-#include <xxhash.h>
 #include "spool/base/clock.h"
+#include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
 /* ---- a message ---- */
@@ -73,7 +73,7 @@ static struct batch_msg *write_message(struct store *s, struct msg *m, bool move
 {
 	struct store_msg *pub = &m->pub;
 	bool in_record = is_inline(pub);
-	size_t env = envelope_size(&pub->env);
+	size_t env = m->stored.n;
 	size_t head = sizeof(struct message_record) + env + (moved ? 4 + states_bytes(pub) : 0) + 4 + pub->hold_reason.n +
 		(in_record ? 0 : m->npieces * sizeof(struct piece_ref));
 	size_t n = head + (in_record ? (size_t)pub->body_len : 0), at;
@@ -98,7 +98,7 @@ static struct batch_msg *write_message(struct store *s, struct msg *m, bool move
 		(moved ? MESSAGE_MOVED : 0));
 	memset(r->zero, 0, sizeof(r->zero));
 	o = out_of(b->staging + at + sizeof(*r), n - sizeof(*r));
-	envelope_write(&pub->env, &o);
+	out_add(&o, m->stored);
 	if (moved)
 		write_states(pub, &o);
 	out_field(&o, pub->hold_reason);
@@ -119,6 +119,8 @@ void log_message(struct store *s, struct msg *m, struct span body)
 {
 	write_message(s, m, false, body)->msg = m;
 	m->nbatch++;
+	if (m->pub.state != MSG_PENDING)
+		ledger_accepted(&m->pub);
 }
 
 void log_moved(struct store *s, struct msg *m, struct span body, struct piece **old, uint32_t nold)

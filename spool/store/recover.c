@@ -1,11 +1,13 @@
 /* The only way to start: the newest checkpoint, then every batch behind it in the order of their composing. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
+#include <sys/mman.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/base/log.h"
 #include "spool/store/internal.h"
+#include "spool/store/ledger.h"
 
 /* One stream's segments, read one after the other. */
 struct cursor {
@@ -29,6 +31,8 @@ struct held {
 	char bytes[];
 };
 
+enum { ARRIVALS = 1024 }; /* a power of two */
+
 struct recovery {
 	struct store *s;
 	struct checkpoint_header from;
@@ -43,6 +47,9 @@ struct recovery {
 	uint64_t *tail_seq;
 	size_t ntail, tail_cap, ntorn;
 	bool newest_lost;     /* the newest checkpoint cannot be read */
+	struct arrival {
+		uint64_t id, ns;
+	} arrival[ARRIVALS];  /* of messages whose outcomes the ledger lacks: an envelope of many recipients is not read for each of them */
 };
 
 /* ---- applying ---- */
@@ -72,6 +79,109 @@ static bool note_uses(struct recovery *rc, struct entry *e, const struct record_
 		e->uses->use[i] = (struct piece_use){ ref.segment, ref.len };
 	}
 	return true;
+}
+
+/* ---- what the ledger lacks ---- */
+
+/* The head of e's message record: in the segment in memory, else read into *ret_buf, which is to be freed. NULL: it is not there any more. */
+static const struct message_record *record_of(struct recovery *rc, const struct entry *e, char **ret_buf)
+{
+	struct store *s = rc->s;
+	const struct cursor *c = rc->now;
+	uint32_t from = e->off & ~(uint32_t)(BLOCK - 1), n = pad_block(e->off - from + e->head);
+	const char *record;
+
+	*ret_buf = NULL;
+	if (e->off + (uint64_t)e->head > s->cfg.segment_bytes || e->head < sizeof(struct message_record))
+		return NULL;
+	if (c->loaded && c->seg[c->at]->index == e->segment) {
+		record = c->buf + e->off;
+	} else {
+		*ret_buf = aligned_alloc(BLOCK, n);
+		if (!*ret_buf || s->disk->ops->read(s->disk, s->seg[e->segment].file, *ret_buf, n, from) != ST_OK)
+			return NULL;
+		record = *ret_buf + (e->off - from);
+	}
+	return record_hash(record, e->head) == e->hash ? (const struct message_record *)(const void *)record : NULL;
+}
+
+/* Its envelope, as far as it can still be read: else only what the index knows, and arrived_ns is 0. */
+static void envelope_of(struct recovery *rc, const struct entry *e, struct pool *p, struct envelope *ret)
+{
+	char *buf;
+	const struct message_record *r = record_of(rc, e, &buf);
+	struct record_facts f;
+	struct span stored;
+
+	pool_init(p, 64 * 1024 * 1024);
+	*ret = (struct envelope){ 0 };
+	stored = r && record_facts(r, e->head, &f) ? pool_span(p, f.env) : SPAN_NONE;
+	if (!stored.p || envelope_read(stored, p, ret) != ST_OK) {
+		*ret = (struct envelope){ .nrcpt = e->nrcpt };
+		ret->rcpt = pool_alloc(p, e->nrcpt * sizeof(*ret->rcpt));
+		if (!ret->rcpt)
+			ret->nrcpt = 0;
+	}
+	free(buf);
+}
+
+static void repair_accepted(struct recovery *rc, const struct entry *e, struct span reason)
+{
+	struct envelope env;
+	struct pool p;
+
+	envelope_of(rc, e, &p, &env);
+	ledger_repair_accepted(rc->s, e->id, e->state, &env, e->body_len, reason);
+	pool_reset(&p);
+}
+
+static uint64_t arrival_of(struct recovery *rc, const struct entry *e)
+{
+	struct arrival *a = &rc->arrival[e->id & (ARRIVALS - 1)];
+	struct envelope env;
+	struct pool p;
+
+	if (a->id != e->id) {
+		envelope_of(rc, e, &p, &env);
+		*a = (struct arrival){ e->id, env.arrived_ns };
+		pool_reset(&p);
+	}
+	return a->ns;
+}
+
+static void repair_row(struct recovery *rc, const struct entry *e, struct ledger_row *row)
+{
+	row->id = e->id;
+	row->arrived_ns = arrival_of(rc, e);
+	ledger_repair(rc->s, row);
+}
+
+static void repair_outcome(struct recovery *rc, const struct entry *e, const struct outcome_record *r)
+{
+	struct ledger_row row = { .type = LEDGER_FATE, .state = r->state, .rcpt = r->rcpt, .attempts = r->attempts, .code = r->code };
+	struct span text = span_of(r + 1, r->text_len <= r->h.bytes - sizeof(*r) ? r->text_len : 0);
+
+	if (e->state == MSG_PENDING)
+		return;
+	memcpy(row.enhanced, r->enhanced, 3);
+	row.text = text.n ? span_cut(&text, '\n') : SPAN_NONE;
+	repair_row(rc, e, &row);
+}
+
+static void repair_state(struct recovery *rc, const struct entry *e, uint8_t was, struct span reason)
+{
+	if (was == MSG_PENDING)
+		repair_accepted(rc, e, reason);
+	else
+		repair_row(rc, e, &(struct ledger_row){ .type = LEDGER_STATE, .state = e->state, .text = reason });
+}
+
+/* Done with open recipients: an operator deleted what could not be read. */
+static void repair_done(struct recovery *rc, const struct entry *e)
+{
+	if (e->state != MSG_PENDING && e->open)
+		repair_row(rc, e, &(struct ledger_row){ .type = LEDGER_FATE, .state = RCPT_DELETED, .rcpt = LEDGER_RCPT_ALL,
+			.text = SPAN("deleted, unreadable") });
 }
 
 static enum status note_tail(struct recovery *rc, uint64_t id, uint64_t seq)
@@ -123,6 +233,8 @@ static enum status on_message(struct recovery *rc, const struct batch_header *b,
 		return ST_NOMEM;
 	if (number >= s->next_number)
 		s->next_number = number + 1;
+	if (e->state != MSG_PENDING && !(r->flags & MESSAGE_MOVED) && ledger_lacks(s, b->seq))
+		repair_accepted(rc, e, f.reason);
 	return e->uses ? note_tail(rc, id, b->seq) : ST_OK;
 }
 
@@ -142,12 +254,14 @@ static bool was_open(const struct entry *e, uint32_t rcpt)
 	return open;
 }
 
-static enum status on_outcome(struct entry *e, const struct outcome_record *r)
+static enum status on_outcome(struct recovery *rc, const struct batch_header *b, struct entry *e, const struct outcome_record *r)
 {
 	bool was, is = r->state == RCPT_QUEUED;
 
 	if (r->h.bytes < sizeof(*r) || r->rcpt >= e->nrcpt || r->state > RCPT_DROPPED)
 		return ST_OK;
+	if (ledger_lacks(rc->s, b->seq))
+		repair_outcome(rc, e, r);
 	was = was_open(e, r->rcpt);
 	if (was && !is && e->open)
 		e->open--;
@@ -158,11 +272,15 @@ static enum status on_outcome(struct entry *e, const struct outcome_record *r)
 	return delta_add(e, &r->h);
 }
 
-static enum status on_state(struct entry *e, const struct state_record *r)
+static enum status on_state(struct recovery *rc, const struct batch_header *b, struct entry *e, const struct state_record *r)
 {
+	uint8_t was = e->state;
+
 	if (r->h.bytes < sizeof(*r) || r->reason_len > r->h.bytes - sizeof(*r) || r->state > MSG_HELD)
 		return ST_OK;
 	e->state = (uint8_t)r->state;
+	if (ledger_lacks(rc->s, b->seq))
+		repair_state(rc, e, was, span_of(r + 1, r->reason_len));
 	return r->reason_len ? delta_add(e, &r->h) : ST_OK;
 }
 
@@ -190,9 +308,11 @@ static enum status apply(void *ctx, const struct batch_header *b, const struct r
 	if (slot == SLOT_NONE)
 		return ST_OK; /* its message was done before the checkpoint, or was never whole */
 	if (h->type == REC_OUTCOME)
-		return on_outcome(index_at(rc->s->index, slot), (const struct outcome_record *)(const void *)h);
+		return on_outcome(rc, b, index_at(rc->s->index, slot), (const struct outcome_record *)(const void *)h);
 	if (h->type == REC_STATE)
-		return on_state(index_at(rc->s->index, slot), (const struct state_record *)(const void *)h);
+		return on_state(rc, b, index_at(rc->s->index, slot), (const struct state_record *)(const void *)h);
+	if (ledger_lacks(rc->s, b->seq))
+		repair_done(rc, index_at(rc->s->index, slot));
 	index_del(rc->s->index, slot);
 	return ST_OK;
 }
@@ -213,15 +333,15 @@ static enum status advance(struct recovery *rc, struct cursor *c)
 		struct segment *seg = c->seg[c->at];
 
 		if (!c->loaded) {
+			c->off = seg->generation == rc->from.generation[seg->stream] && rc->from.off[seg->stream] ?
+				rc->from.off[seg->stream] : BLOCK;
 			st = s->disk->ops->sync(s->disk, seg->file); /* what is read now must also be there after the next power loss */
-			if (st == ST_OK)
-				st = s->disk->ops->read(s->disk, seg->file, c->buf, bytes, 0);
+			if (st == ST_OK && c->off < bytes)
+				st = s->disk->ops->read(s->disk, seg->file, c->buf + c->off, bytes - c->off, c->off);
 			if (st != ST_OK)
 				return st;
 			c->loaded = true;
 			c->hole = false;
-			c->off = seg->generation == rc->from.generation[seg->stream] && rc->from.off[seg->stream] ?
-				rc->from.off[seg->stream] : BLOCK;
 			if (c->off > BLOCK) {
 				c->last = seg;
 				c->end = c->off;
@@ -346,6 +466,16 @@ static enum status replay(struct recovery *rc)
 
 /* ---- what there is ---- */
 
+void *big_alloc(size_t n)
+{
+	size_t huge = (size_t)1 << 21, whole = (n + huge - 1) & ~(huge - 1);
+	void *p = aligned_alloc(huge, whole ? whole : huge);
+
+	if (p)
+		(void)madvise(p, whole, MADV_HUGEPAGE); /* without them it works all the same */
+	return p;
+}
+
 static int by_generation(const void *a, const void *b)
 {
 	const struct segment *const *x = a, *const *y = b;
@@ -409,7 +539,7 @@ static enum status cursors_new(struct recovery *rc)
 		struct cursor *c = &rc->cursor[k];
 
 		c->seg = calloc(s->nsegs + 1, sizeof(struct segment *));
-		c->buf = aligned_alloc(BLOCK, s->cfg.segment_bytes);
+		c->buf = big_alloc(s->cfg.segment_bytes);
 		if (!c->seg || !c->buf)
 			return ST_NOMEM;
 		for (uint32_t i = 0; i < s->nsegs; i++)
@@ -427,7 +557,7 @@ static void resume(struct recovery *rc)
 		struct cursor *c = &rc->cursor[k];
 		struct segment *newest = c->nsegs ? c->seg[c->nsegs - 1] : NULL;
 
-		if (c->last && !c->last->quarantined && c->end + rc->s->cfg.staging_bytes <= rc->s->cfg.segment_bytes) {
+		if (c->last && !c->last->quarantined && c->end < rc->s->cfg.segment_bytes) {
 			c->last->state = SEG_ACTIVE;
 			c->last->end = c->end;
 			rc->s->active[k] = c->last;
@@ -469,6 +599,7 @@ static enum status verify_tail(struct recovery *rc)
 			msg_free(s, m);
 		}
 		if (!whole) {
+			ledger_repair_torn(s, rc->tail[i]);
 			index_del(s->index, slot);
 			rc->tail[rc->ntorn++] = rc->tail[i];
 		}
@@ -591,8 +722,11 @@ enum status recover(struct store *s)
 		st = settle(&rc);
 	if (st == ST_OK) {
 		resume(&rc);
-		begin_run(&rc);
+		segments_count(s);
+		st = ledger_recovered(s, rc.from.seq, rc.last_seq);
 	}
+	if (st == ST_OK)
+		begin_run(&rc);
 	for (unsigned k = 0; k < NSTREAMS; k++) {
 		free(rc.cursor[k].seg);
 		free(rc.cursor[k].buf);

@@ -11,6 +11,57 @@ static void seg_name(uint32_t index, char ret[32])
 	snprintf(ret, 32, "seg-%08x", index);
 }
 
+/* ---- how many are how ---- */
+
+/* Nothing in it is wanted, but the newest checkpoint may still need its records. */
+static bool is_empty(const struct segment *seg)
+{
+	return seg->state == SEG_FULL && !seg->live && !seg->quarantined;
+}
+
+/* A ring of thousands of segments is asked for its room with every message and in every turn: that is counted, not looked for. */
+static void counted(struct store *s, const struct segment *seg, int change)
+{
+	if (seg->state == SEG_FREE)
+		s->nfree += (uint32_t)change;
+	if (!is_empty(seg))
+		return;
+	s->nempty += (uint32_t)change;
+	s->recycle_due |= change > 0;
+}
+
+static void become(struct store *s, struct segment *seg, enum seg_state state)
+{
+	counted(s, seg, -1);
+	seg->state = (uint8_t)state;
+	counted(s, seg, 1);
+}
+
+void segments_count(struct store *s)
+{
+	s->nfree = s->nempty = 0;
+	for (uint32_t i = 0; i < s->nsegs; i++)
+		counted(s, &s->seg[i], 1);
+}
+
+void segment_live(struct store *s, uint32_t index, int change, uint64_t bytes)
+{
+	struct segment *seg = &s->seg[index];
+
+	CHECK(index < s->nsegs && (change > 0 || (seg->live && seg->live_bytes >= bytes)));
+	counted(s, seg, -1);
+	seg->live += (uint32_t)change;
+	seg->live_bytes += change > 0 ? bytes : -bytes;
+	counted(s, seg, 1);
+}
+
+uint32_t segments_left(const struct store *s)
+{
+	return s->max_segs - s->nsegs + s->nfree;
+}
+
+/* ---- files ---- */
+
 static uint32_t number(const struct store *s, const struct segment *seg)
 {
 	return (uint32_t)(seg - s->seg);
@@ -83,7 +134,7 @@ enum status segment_create(struct store *s)
 		return st;
 	st = fill_now(s, seg);
 	if (st == ST_OK)
-		seg->state = SEG_FREE;
+		become(s, seg, SEG_FREE);
 	else
 		drop_file(s, seg);
 	return st;
@@ -96,7 +147,7 @@ static void claim(struct store *s, struct segment *seg, enum stream stream)
 	struct seg_header h = { .partition = s->cfg.partition, .index = seg->index, .generation = s->next_generation++,
 		.bytes = s->cfg.segment_bytes, .stream = stream, .checkpoint = checkpoint_number(s) };
 
-	seg->state = SEG_CLAIMING;
+	become(s, seg, SEG_CLAIMING);
 	seg->stream = (uint8_t)stream;
 	seg->generation = h.generation;
 	seg->end = BLOCK;
@@ -139,36 +190,13 @@ void segment_completion(struct store *s, const struct uring_event *ev)
 	} else if (ev->op == OP_FILL_DIR) {
 		begin(s, seg, DISK_SYNC_DIR, OP_FILL_SYNC, NULL, 0, 0);
 	} else if (ev->op == OP_FILL_SYNC) {
-		seg->state = SEG_FREE;
+		become(s, seg, SEG_FREE);
 		s->filling = false;
 	} else if (ev->op == OP_CLAIM) {
 		begin(s, seg, DISK_DATASYNC, OP_CLAIM_SYNC, NULL, 0, 0);
 	} else {
 		seg->state = SEG_READY;
 	}
-}
-
-uint32_t segment_count(const struct store *s, enum seg_state st)
-{
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < s->nsegs; i++)
-		n += s->seg[i].state == st;
-	return n;
-}
-
-uint32_t segments_left(const struct store *s)
-{
-	return s->max_segs - s->nsegs + segment_count(s, SEG_FREE);
-}
-
-void segment_live(struct store *s, uint32_t index, int change, uint64_t bytes)
-{
-	struct segment *seg = &s->seg[index];
-
-	CHECK(index < s->nsegs && (change > 0 || (seg->live && seg->live_bytes >= bytes)));
-	seg->live += (uint32_t)change;
-	seg->live_bytes += change > 0 ? bytes : -bytes;
 }
 
 /* Batches in flight to it have no records of live messages counted yet. */
@@ -184,22 +212,26 @@ static bool has_flying(const struct store *s, const struct segment *seg)
 
 static void recycle(struct store *s)
 {
-	if (checkpoint_running(s))
-		return; /* what it has written so far may point anywhere */
-	for (uint32_t i = 0; i < s->nsegs; i++) {
+	if (!s->recycle_due || checkpoint_running(s))
+		return; /* what a checkpoint has written so far may point anywhere */
+	s->recycle_due = false;
+	for (uint32_t i = 0; i < s->nsegs && s->nempty; i++) {
 		struct segment *seg = &s->seg[i];
 
-		if (seg->state != SEG_FULL || seg->live || seg->reads || seg->quarantined ||
-			seg->generation >= checkpoint_needs(s, seg->stream) || has_flying(s, seg))
+		if (!is_empty(seg) || seg->generation >= checkpoint_needs(s, seg->stream))
 			continue;
-		seg->state = SEG_FREE;
+		if (seg->reads || has_flying(s, seg)) {
+			s->recycle_due = true;
+			continue;
+		}
+		become(s, seg, SEG_FREE);
 		counter_add(C_SPOOL_RECLAIMED, 1);
 	}
 }
 
 static void prepare(struct store *s, enum stream stream)
 {
-	for (uint32_t i = 0; i < s->nsegs && !s->next[stream]; i++)
+	for (uint32_t i = 0; i < s->nsegs && s->nfree && !s->next[stream]; i++)
 		if (s->seg[i].state == SEG_FREE)
 			claim(s, &s->seg[i], stream);
 }
@@ -224,7 +256,7 @@ void segment_upkeep(struct store *s)
 	prepare(s, STREAM_HOT);
 	if (segments_left(s) <= RESERVE_SEGMENTS)
 		segment_cold_ready(s); /* before outcomes take the last one */
-	if (!s->filling && s->nsegs < s->max_segs && segment_count(s, SEG_FREE) < 2) {
+	if (!s->filling && s->nsegs < s->max_segs && s->nfree < 2) {
 		if (make(s, &seg) == ST_OK) {
 			s->filling = true;
 			fill_next(s, seg);
@@ -233,7 +265,7 @@ void segment_upkeep(struct store *s)
 		}
 	}
 	counter_set(C_SPOOL_SEGMENTS, s->nsegs);
-	counter_set(C_SPOOL_SEGMENTS_FREE, segment_count(s, SEG_FREE));
+	counter_set(C_SPOOL_SEGMENTS_FREE, s->nfree);
 }
 
 struct segment *segment_for(struct store *s, enum stream stream, uint32_t n)
@@ -246,9 +278,9 @@ struct segment *segment_for(struct store *s, enum stream stream, uint32_t n)
 	if (!s->next[stream] || s->next[stream]->state != SEG_READY)
 		return NULL;
 	if (active)
-		active->state = SEG_FULL;
+		become(s, active, SEG_FULL);
 	s->active[stream] = s->next[stream];
-	s->active[stream]->state = SEG_ACTIVE;
+	become(s, s->active[stream], SEG_ACTIVE);
 	s->next[stream] = NULL;
 	return s->active[stream];
 }
@@ -271,16 +303,17 @@ static enum status make_room_for(struct store *s, uint32_t index)
 /* The size of the segment that was claimed in this file, n bytes long; 0: none was. */
 static enum status claimed_size(struct store *s, struct disk_file *file, uint64_t n, uint64_t *ret)
 {
-	char *block = s->claim_block[STREAM_HOT];
+	char *block = n < BLOCK ? NULL : aligned_alloc(BLOCK, BLOCK);
 	struct seg_header h;
 	enum status st;
 
 	*ret = 0;
-	if (n < BLOCK)
-		return ST_OK;
+	if (!block)
+		return n < BLOCK ? ST_OK : ST_NOMEM;
 	st = s->disk->ops->read(s->disk, file, block, BLOCK, 0);
 	if (st == ST_OK && seg_header_read(block, &h) == HEADER_OK && h.bytes >= 16 * BLOCK && h.bytes % BLOCK == 0)
 		*ret = h.bytes;
+	free(block);
 	return st;
 }
 

@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
+#include "spool/base/hash.h"
 #include "spool/mail/address.h"
 
 /* ---- checking: everything once, so that nothing need be checked later ---- */

@@ -11,7 +11,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 
-enum { SNAPSHOT_VERSION = 5 };
+enum { SNAPSHOT_VERSION = 6 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -118,6 +118,7 @@ struct snap_settings {
 	uint32_t outbound_tls;    /* enum snap_tls for MX delivery */
 	uint32_t max_received;    /* B6: 25 */
 	uint64_t dns_timeout_ns;
+	uint64_t ledger_keep_ns;
 	double auth_client_limit, auth_user_limit; /* failed logins in auth_period; 0: no limit */
 	uint64_t auth_period_ns, auth_timeout_ns;
 	uint32_t spool_direct;

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/base/hash.h"
 #include "spool/base/log.h"
 #include "spool/store/internal.h"
 #include "spool/store/scan.h"
@@ -20,7 +20,6 @@ static struct store *stores[64]; /* of this process: a completion finds its stor
 struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes)
 {
 	struct msg *m = calloc(1, sizeof(*m));
-	struct span stored;
 
 	if (!m)
 		return NULL;
@@ -28,11 +27,11 @@ struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes)
 	m->pub.id = id;
 	m->slot = SLOT_NONE;
 	pool_init(&m->pool, 64 * 1024 * 1024);
-	stored = pool_span(&m->pool, env_bytes);
-	if (!stored.p || envelope_read(stored, &m->pool, &m->pub.env) != ST_OK)
+	m->stored = pool_span(&m->pool, env_bytes);
+	if (!m->stored.p || envelope_read(m->stored, &m->pool, &m->pub.env) != ST_OK)
 		goto fail;
 	m->pub.open_rcpts = m->pub.env.nrcpt;
-	m->pub.rcpt = calloc(m->pub.env.nrcpt ? m->pub.env.nrcpt : 1, sizeof(*m->pub.rcpt));
+	m->pub.rcpt = pool_alloc(&m->pool, m->pub.env.nrcpt * sizeof(*m->pub.rcpt));
 	if (!m->pub.rcpt)
 		goto fail;
 	return m;
@@ -58,7 +57,6 @@ void msg_free(struct store *s, struct msg *m)
 	if (m->scan_list.cap)
 		extent_release(s->arena, m->scan_list);
 	free(m->piece);
-	free(m->pub.rcpt);
 	free((void *)(uintptr_t)m->pub.hold_reason.p);
 	pool_reset(&m->pool);
 	free(m);
@@ -135,11 +133,7 @@ enum status store_put(struct store *s, const struct envelope *env, struct body *
 	m->pub.ends_crlf = b->len >= 2 && b->last[0] == '\r' && b->last[1] == '\n';
 	m->piece = b->piece;
 	m->npieces = b->npieces;
-	if (b->npieces && b->piece[b->npieces - 1]->ext.cap && !b->piece[b->npieces - 1]->queued) {
-		struct piece *p = b->piece[b->npieces - 1];
-
-		p->hash = XXH3_64bits(arena_at(s->arena, p->ext.off), p->len);
-	}
+	body_seal(b);
 	for (uint32_t i = 0; i < m->npieces; i++)
 		m->piece[i]->kept = true; /* a scanner is about to be told where they are */
 	free(b);
@@ -156,15 +150,26 @@ void store_set_state(struct store_msg *pub, enum msg_state state, struct span re
 {
 	struct msg *m = (struct msg *)pub;
 
+	bool was_pending = pub->state == MSG_PENDING;
+
 	if (pub->state == state)
 		return;
 	pub->state = (uint8_t)state;
 	free((void *)(uintptr_t)pub->hold_reason.p);
 	pub->hold_reason = state == MSG_HELD ? heap_span(reason) : SPAN_NONE;
 	log_state(m);
+	if (was_pending)
+		ledger_accepted(pub);
+	else
+		ledger_state(pub, reason);
 }
 
-void store_rcpt(struct store_msg *pub, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns)
+void store_rcpt(struct store_msg *m, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns)
+{
+	store_rcpt_at(m, i, state, reply, next_ns, SPAN_NONE);
+}
+
+void store_rcpt_at(struct store_msg *pub, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns, struct span remote)
 {
 	struct store_rcpt_state *r = &pub->rcpt[i];
 
@@ -185,6 +190,7 @@ void store_rcpt(struct store_msg *pub, uint32_t i, enum rcpt_state state, const 
 	if (state != RCPT_QUEUED)
 		pub->open_rcpts--;
 	log_outcome((struct msg *)pub, i);
+	ledger_fate(pub, i, remote);
 }
 
 /* Its segments may be reused when it is on record that it is done: before that a crash brings it back. */
@@ -352,9 +358,20 @@ enum status msg_id_parse(struct span s, uint64_t *ret)
 
 /* ---- the partition ---- */
 
+/* What was composed and has no segment yet. Twice its size, as half a segment may be left over where the next batch does not fit. */
+static uint64_t composed(const struct store *s)
+{
+	const struct batch *b;
+	uint64_t n = s->open ? pad_block(s->open->used) + s->open->raw_bytes : 0;
+
+	TAILQ_FOREACH(b, &s->waiting, entry)
+		n += pad_block(b->used) + b->raw_bytes;
+	return 2 * n;
+}
+
 enum status store_room(struct store *s, uint64_t size)
 {
-	uint64_t room, reserve = RESERVE_SEGMENTS * s->cfg.segment_bytes;
+	uint64_t room, reserve = RESERVE_SEGMENTS * s->cfg.segment_bytes + composed(s);
 
 	if (s->fenced)
 		return trail(ST_IO, "%s", s->fence_text);
@@ -399,6 +416,9 @@ void store_completion(void *ctx, const struct uring_event *ev)
 	case OP_CHECKPOINT:
 		checkpoint_completion(s, ev);
 		break;
+	case OP_LEDGER:
+		ledger_completion(s, ev);
+		break;
 	}
 }
 
@@ -440,19 +460,47 @@ static enum status prepare_memory(struct store *s)
 	return ST_OK;
 }
 
-static void free_batches(struct batch_list *list)
+/* A batch that nobody will hear of any more, and what only it knows. */
+static void drop_batch(struct store *s, struct batch *b)
+{
+	for (uint32_t i = 0; i < b->nraw; i++) {
+		struct piece *p = b->raw[i].piece;
+
+		p->queued = false;
+		if (p->orphan)
+			piece_free(s, p);
+	}
+	for (uint32_t i = 0; i < b->nmsg; i++) {
+		struct batch_msg *bm = &b->msg[i];
+
+		for (uint32_t k = 0; k < bm->nold; k++) {
+			bm->old[k]->on_disk = false;
+			piece_free(s, bm->old[k]);
+		}
+		free(bm->old);
+		if (bm->msg && !--bm->msg->nbatch && bm->msg->slot == SLOT_NONE)
+			msg_free(s, bm->msg);
+	}
+	batch_free(b);
+}
+
+static void drop_batches(struct store *s, struct batch_list *list)
 {
 	struct batch *b;
 
 	while ((b = TAILQ_FIRST(list))) {
 		TAILQ_REMOVE(list, b, entry);
-		batch_free(b);
+		drop_batch(s, b);
 	}
 }
 
 static void store_destroy(struct store *s)
 {
-	moves_free(s);
+	if (s->open)
+		TAILQ_INSERT_TAIL(&s->waiting, s->open, entry);
+	drop_batches(s, &s->flying); /* they know of pieces of moves and messages, */
+	drop_batches(s, &s->waiting);
+	moves_free(s);               /* which know of messages that are awake */
 	for (uint32_t i = 0; s->index && i < index_slots(s->index); i++)
 		if (index_at(s->index, i)->msg) {
 			struct msg *m = index_at(s->index, i)->msg;
@@ -463,20 +511,17 @@ static void store_destroy(struct store *s)
 			}
 			msg_free(s, m);
 		}
-	free_batches(&s->waiting);
-	free_batches(&s->flying);
-	if (s->open)
-		batch_free(s->open);
 	for (uint32_t i = 0; i < s->nspare; i++)
 		batch_free(s->spare[i]);
 	readings_free(s);
+	readers_free(s);
 	checkpoint_free(s);
+	ledger_free(s);
 	if (s->disk)
 		s->disk->ops->free(s->disk);
 	stores[s->id] = NULL;
 	index_free(s->index);
 	free(s->seg);
-	readers_free(s);
 	free(s->event);
 	free(s->zeros);
 	free(s->claim_block[STREAM_HOT]);
@@ -498,11 +543,11 @@ static enum status open_parts(struct store *s, struct uring *u)
 	if (!s->disk && (st = disk_files_new(u, s->cfg.dir, s->cfg.direct, &s->disk)) != ST_OK)
 		return st;
 	if ((st = s->disk->ops->lock(s->disk)) != ST_OK || (st = prepare_memory(s)) != ST_OK || (st = segment_open_all(s)) != ST_OK ||
-		(st = checkpoint_open(s)) != ST_OK || (st = recover(s)) != ST_OK)
+		(st = checkpoint_open(s)) != ST_OK || (st = ledger_open(s, false)) != ST_OK || (st = recover(s)) != ST_OK)
 		return st;
 	if (s->cfg.spill_bytes > s->cfg.segment_bytes / 4) /* what goes in one batch must fit into one segment */
 		s->cfg.spill_bytes = s->cfg.segment_bytes / 4;
-	while (st == ST_OK && segment_count(s, SEG_FREE) < 2 && s->nsegs < s->max_segs)
+	while (st == ST_OK && s->nfree < 2 && s->nsegs < s->max_segs)
 		st = segment_create(s);
 	return s->nsegs >= 2 ? ST_OK : st;
 }
@@ -549,7 +594,8 @@ enum status store_open(struct uring *u, struct arena *a, const struct store_conf
 /* The kernel still has memory of ours. */
 static bool kernel_busy(const struct store *s)
 {
-	return s->filling || s->nreading || moves_reading(s) || checkpoint_running(s) || (s->next[STREAM_HOT] && s->next[STREAM_HOT]->state == SEG_CLAIMING) ||
+	return s->filling || s->nreading || ledger_busy(s) || readers_reading(s) || moves_reading(s) || checkpoint_running(s) ||
+		(s->next[STREAM_HOT] && s->next[STREAM_HOT]->state == SEG_CLAIMING) ||
 		(s->next[STREAM_COLD] && s->next[STREAM_COLD]->state == SEG_CLAIMING);
 }
 
@@ -562,12 +608,18 @@ void store_close(struct store *s)
 		if (s->disk->ops->wait(s->disk, 10 * NS_PER_MS) != ST_OK)
 			break;
 	}
-	while (kernel_busy(s) && !s->fenced && clock_mono_ns() < until) {
+	while ((kernel_busy(s) || !ledger_settled(s)) && !s->fenced && clock_mono_ns() < until) {
 		checkpoint_turn(s);
+		ledger_turn(s);
 		if (s->disk->ops->wait(s->disk, 10 * NS_PER_MS) != ST_OK)
 			break;
 	}
 	store_destroy(s);
+}
+
+uint32_t store_partition(const struct store *s)
+{
+	return s->cfg.partition;
 }
 
 void store_describe(const struct store *s, struct logline *row)
@@ -581,7 +633,7 @@ void store_describe(const struct store *s, struct logline *row)
 	log_u64(row, "messages", index_len(s->index));
 	log_u64(row, "awake", s->nawake);
 	log_u64(row, "segments", s->nsegs);
-	log_u64(row, "segments_free", segment_count(s, SEG_FREE));
+	log_u64(row, "segments_free", s->nfree);
 	log_u64(row, "segments_max", s->max_segs);
 	log_u64(row, "segment_bytes", s->cfg.segment_bytes);
 	log_u64(row, "live_bytes", live);

@@ -29,6 +29,7 @@ struct store_config {
 	uint64_t max_bytes;    /* of all segments together; they are made as needed, kept and recycled */
 	uint64_t staging_bytes; /* of records in one batch; 0: 2 MiB. At most half a segment */
 	uint64_t spill_bytes;  /* a body longer than this is written to the log while it comes in */
+	uint64_t ledger_keep_ns; /* how long the ledger's files stay (ledger.h); 0: none is kept */
 	bool direct;           /* try O_DIRECT */
 	struct disk *disk;     /* instead of real files in dir: taken over. NULL: files */
 };
@@ -95,10 +96,18 @@ struct store_msg {
 /* Takes the body (also on failure, when it is dropped) and copies the envelope; appends the message as MSG_PENDING, or as MSG_QUEUED when scanned.
  * user is set before anything can happen. STORE_DURABLE follows the commit. ST_FULL, ST_IO (fenced). */
 enum status store_put(struct store *s, const struct envelope *env, struct body *b, bool scanned, void *user, struct store_msg **ret);
-/* MSG_PENDING or MSG_HELD to another state: QUEUED (clean, released) or HELD. reason is kept for HELD (who, why). */
+/* MSG_PENDING or MSG_HELD to another state: QUEUED (clean, released) or HELD. reason is kept for HELD (who, why), and is in the
+ * ledger for both. */
 void store_set_state(struct store_msg *m, enum msg_state state, struct span reason);
 /* A recipient's outcome. reply may be NULL (keeps the last). state RCPT_QUEUED is a deferral until next_ns and counts an attempt. */
 void store_rcpt(struct store_msg *m, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns);
+/* The same, with the host that said it: for the ledger. */
+void store_rcpt_at(struct store_msg *m, uint32_t i, enum rcpt_state state, const struct reply *reply, uint64_t next_ns, struct span remote);
+/* For the ledger alone: a message (id) or a command about `to` (id 0) was refused. e says who it was, as far as it is known. */
+void store_note_refused(struct store *s, uint64_t id, const struct envelope *e, struct span to, uint64_t size, const struct reply *reply);
+uint32_t store_partition(const struct store *s);
+/* The number of the last frame in the ledger's files. */
+uint64_t store_ledger_number(const struct store *s);
 /* Allowed when no recipient is open: m is gone; its space is reclaimed once its records are durable. Readers must be ended. */
 void store_forget(struct store_msg *m);
 /* Gives the body's arena memory back (the log has it); no-op while a reader or a scan pins it, or before it is durable. */
@@ -131,7 +140,7 @@ enum status store_wake(struct store *s, uint64_t id);
 enum status store_peek(struct store *s, uint64_t id, uint64_t cookie);
 void store_peek_done(struct store_msg *m);
 /* Ends a damaged message: an operator's order. ST_NOT_FOUND: there is no such damaged one. */
-enum status store_discard(struct store *s, uint64_t id);
+enum status store_discard(struct store *s, uint64_t id, struct span who);
 /* All messages: *pos starts at 0. */
 bool store_next(struct store *s, size_t *pos, struct store_row *ret);
 bool store_row(struct store *s, uint64_t id, struct store_row *ret);
@@ -169,7 +178,7 @@ void store_scan_done(struct store_msg *m);
 enum store_event_type {
 	STORE_DURABLE, /* msg is on stable storage */
 	STORE_FAILED,  /* msg could not be written; it is still there for the event and forgotten by the store after it: answer 451/421 */
-	STORE_READ,    /* cookie's reader can go on */
+	STORE_READ,    /* cookie's reader can go on; no msg: reader and message may be gone by now */
 	STORE_WOKEN,   /* msg is awake again */
 	STORE_PEEKED,  /* a look at msg */
 	STORE_UNREADABLE, /* the record of the parked message with the id in cookie could not be read: it is tried again, or damaged */

@@ -1,6 +1,6 @@
 """Kill storms: the client keeps the ledger of what was acknowledged, the sink that of what arrived.
 
-WEIR_KILLS sets how many kills (default 50), WEIR_SEED the random seed (printed)."""
+WEIR_KILLS sets how many kills (default 50), WEIR_SEED the random seed (printed), WEIR_CRASH_REPORT a file for the figures."""
 import os
 import random
 import signal
@@ -9,6 +9,7 @@ import time
 from load import Load, numbers
 from node import wait_for
 
+REPORT = os.environ.get("WEIR_CRASH_REPORT")
 KILLS = int(os.environ.get("WEIR_KILLS", "50"))
 SEED = int(os.environ.get("WEIR_SEED", str(random.randrange(1 << 30))))
 
@@ -35,12 +36,18 @@ def storm(node, sink, kills, victims, whole_node=False):
     load.end()
     assert wait_for(lambda: load.acked <= set(numbers(sink)) and node.queue() == [], 60), (
         f"seed {SEED}: lost {sorted(load.acked - set(numbers(sink)))[:20]} of {len(load.acked)}, queue {node.queue()[:3]}")
+    assert node.ctl("ledger", "--since", "2h")["balanced"], f"seed {SEED}"
     arrived = numbers(sink)
     doubles = {n for n, c in arrived.items() if c > 1}
     assert set(arrived) <= load.sent
     # every double: its first delivery's outcome was not in the log when the worker died; at most what was under way at a death
     assert len(doubles) <= deaths * 2 * 20, f"seed {SEED}: {len(doubles)} doubles at {deaths} deaths"
-    print(f"{len(load.acked)} acknowledged, {sum(arrived.values())} arrived, {len(doubles)} double, {deaths} kills")
+    text = (f"kills at random over {node.transport}, {'the whole node' if whole_node else ' or '.join(victims)}, seed {SEED}: {deaths} kills, {len(load.acked)} acknowledged, "
+            f"{sum(arrived.values())} arrived, lost 0, {len(doubles)} doubles")
+    print(text)
+    if REPORT:
+        with open(REPORT, "a") as f:
+            f.write(text + "\n")
     return load, arrived, doubles, deaths
 
 

@@ -282,7 +282,7 @@ def test_check_finds_loops_and_what_leads_nowhere(tables):
 def test_route_says_every_decision(tables, sink):
     rows = tables.ctl("route", "prof@long-staff.example")
     got = [(r["rule"], r["from"], r.get("to")) for r in rows]
-    hop = f"smtp:127.0.0.1:{sink.port}"
+    hop = f"smtp:127.0.0.1:{sink.port} tls=never"
     assert got == [("A1", "prof@long-staff.example", None), ("C7", "prof@long-staff.example", "prof@staff.example"),
                    ("C6", "prof@staff.example", "abc12@staff.example"), ("C8", "abc12@staff.example", "abc12@staff.example"),
                    ("F1", "abc12@staff.example", hop), ("F1", "copy@example.net", hop)]

@@ -169,7 +169,7 @@ def test_load_and_reused_ports(make_dpdk):  # noqa: F811
     assert wait_for(lambda: node.counters()["tcp_time_wait_recycled_total"] > 0, 5), node.counters()
 
 
-@pytest.mark.parametrize("bad", [(0, 20, 0), (0.02, 5, 0), (0, 5, 0.1), (0.03, 10, 0.05)])
+@pytest.mark.parametrize("bad", [*(pytest.param(bad, marks=pytest.mark.long) for bad in ((0, 20, 0), (0.02, 5, 0), (0, 5, 0.1))), (0.03, 10, 0.05)])
 def test_loss_delay_and_reordering(make_dpdk, bad):  # noqa: F811
     """Both directions of a bad wire: mail comes in and goes out, byte for byte."""
     node, sink = make_dpdk(bad=bad)
@@ -262,7 +262,7 @@ for i in range(5000):
     assert c.greeting.startswith("220")
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_hostile_frames(make_dpdk, seed):  # noqa: F811
     node, sink = make_dpdk()
     pid = node.pids("weir-dataplane")

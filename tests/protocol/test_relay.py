@@ -178,7 +178,7 @@ def test_a_bounce_that_fails_goes_to_the_postmaster_and_no_further(make_node, ma
 def test_a_server_that_dies_after_the_dot_is_tried_again(make_node, make_sink, lmtp):
     state = {"dying": True}
     sink = make_sink(decide=lambda kind, text: "close" if kind == "end" and state["dying"] else None, lmtp=lmtp)
-    node = make_node(routes='[{domain: "*", to: "%s:[127.0.0.1]:%d", tls: never}]' % ("lmtp" if lmtp else "smtp", sink.port),
+    node = make_node(routes='[{domain: "*", to: "%s:[%s]:%d", tls: never}]' % ("lmtp" if lmtp else "smtp", sink.host, sink.port),
                      extra="delivery: {retry_first: 1h}\n")
     c = Smtp(node.port)
     c.cmd("EHLO client.test")
@@ -422,7 +422,7 @@ def test_limits_of_time_connections_recipients_and_errors(make_node, sink):
     many, ended = [], 0
     for _ in range(12):  # before the handshake nothing is said: over the limit is simply the end, which may come within the call
         try:
-            many.append(socket.create_connection(("127.0.0.1", node.smtps), 5))
+            many.append(Smtp(node.smtps, greet=False, timeout=5).s)
         except ConnectionError:
             ended += 1
     time.sleep(0.3)

@@ -113,7 +113,7 @@ class Wire:
 
 
 class DpdkNode(Node):
-    host, transport_mib = "10.25.0.10", 64  # 16,384 packet buffers, and DPDK's drivers
+    host, transport, transport_mib = "10.25.0.10", "DPDK", 64  # 16,384 packet buffers, and DPDK's drivers
 
     def __init__(self, tmp, wire, sink_port=None, extra="", dpdk="", device="net_af_packet0,iface=s%w,framecnt=4096", **kw):
         self.wire, self.client_prefix = wire, ["ip", "netns", "exec", wire.client_ns]

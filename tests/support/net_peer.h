@@ -10,10 +10,13 @@
 #include "dataplane/net/tls_session.h"
 
 struct peer_ops;
+struct sim;
+struct sim_end;
 
 struct peer {
 	const struct peer_ops *ops;
-	int fd;
+	int fd;              /* peer_kernel */
+	struct sim_end *end; /* peer_sim */
 	struct tls_session *tls;
 	bool tls_on, tls_end, tls_failed;
 	char out[16384]; /* ciphertext that TCP did not take yet */
@@ -38,7 +41,9 @@ struct peer_ops {
 	void (*unlisten)(int listener);
 };
 
-extern const struct peer_ops peer_kernel;
+extern const struct peer_ops peer_kernel, peer_sim;
+/* The network in which peer_sim is, from now on. */
+void peer_sim_network(struct sim *s);
 
 /* TLS on top of a peer. */
 void peer_tls(struct peer *p, struct tls_context *t, bool server);

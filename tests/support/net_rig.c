@@ -8,8 +8,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+static const struct sim_options sim_near = { .seed = 1, .delay_ns = 100 * NS_PER_US, .jitter_ns = 50 * NS_PER_US };
+static const struct sim_options sim_far = { .seed = 2, .delay_ns = 5 * NS_PER_MS, .jitter_ns = 20 * NS_PER_MS, .segment_max = 9000, .window = 256 * 1024 };
+
 static const struct rig_transport rig_transports[] = {
-	{ "io_uring", NET_URING, &peer_kernel },
+	{ .name = "io_uring", .id = NET_URING, .peer = &peer_kernel, .has_files = true },
+	{ .name = "a simulated network", .id = NET_SIM, .peer = &peer_sim, .sim = &sim_near },
+	{ .name = "a simulated network far away", .id = NET_SIM, .peer = &peer_sim, .sim = &sim_far },
 };
 
 static const struct rig_transport *running;
@@ -147,6 +152,11 @@ int rig_setup(void **state)
 	r->listener = -1;
 	r->peer.fd = -1;
 	assert_ok(uring_init(&r->uring, 256));
+	if (running->sim) {
+		cfg.sim = r->sim = sim_new(running->sim);
+		assert_non_null(r->sim);
+		peer_sim_network(r->sim);
+	}
 	assert_ok(net_new(&r->uring, &cfg, &r->net));
 	make_contexts(r);
 	*state = r;
@@ -167,6 +177,7 @@ int rig_teardown(void **state)
 	peer_done(&r->peer);
 	if (r->listener >= 0)
 		r->t->peer->unlisten(r->listener);
+	sim_free(r->sim);
 	tls_context_free(r->tls_server);
 	tls_context_free(r->tls_client);
 	free(r);
@@ -189,10 +200,18 @@ int rig_run(const char *group, const struct CMUnitTest *tests, size_t n)
 
 /* ---- turning ---- */
 
+void rig_wait(struct rig *r, uint64_t timeout_ns)
+{
+	if (r->sim)
+		(void)sim_wait(r->sim, timeout_ns);
+	else
+		assert_ok(uring_wait(&r->uring, timeout_ns));
+}
+
 void rig_turn(struct rig *r)
 {
 	net_poll(r->net);
-	assert_ok(uring_wait(&r->uring, 2 * NS_PER_MS));
+	rig_wait(r, 2 * NS_PER_MS);
 }
 
 void rig_rest(struct rig *r)

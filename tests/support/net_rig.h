@@ -5,6 +5,7 @@
 #define WEIR_TESTS_SUPPORT_NET_RIG_H
 
 #include "dataplane/net/net.h"
+#include "dataplane/net/net_sim.h"
 #include "spool/base/clock.h"
 #include "tests/support/net_peer.h"
 #include "tests/support/unit.h"
@@ -18,6 +19,8 @@ struct rig_transport {
 	const char *name;
 	enum net_transport id;
 	const struct peer_ops *peer;
+	const struct sim_options *sim; /* NET_SIM */
+	bool has_files;                /* a far end and a listener are a descriptor each */
 };
 
 /* What the handler was told of one connection. */
@@ -34,6 +37,7 @@ struct rig_conn {
 struct rig {
 	const struct rig_transport *t;
 	struct uring uring;
+	struct sim *sim; /* NET_SIM: its clock is the test's */
 	struct net *net;
 	struct rig_conn conn[RIG_CONNS];
 	unsigned nconns;
@@ -55,6 +59,8 @@ int rig_run(const char *group, const struct CMUnitTest *tests, size_t n);
 #define RIG_TEST(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
 #define RIG_RUN(group, tests) rig_run(group, tests, sizeof(tests) / sizeof((tests)[0]))
 
+/* Waits until the transport completed something, at most so long. */
+void rig_wait(struct rig *r, uint64_t timeout_ns);
 /* One turn of the loop. */
 void rig_turn(struct rig *r);
 /* Turns for a while, to see that nothing happens. */

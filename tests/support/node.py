@@ -162,7 +162,7 @@ class Sink:
 
 class Node:
     """weir run with a configuration. `extra` is YAML text that is put behind the basic one."""
-    host, client_prefix, transport_mib = "127.0.0.1", [], 0
+    host, client_prefix, transport, transport_mib = "127.0.0.1", [], "io_uring", 0
 
     def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav", submission=False,
                  bin=None, env=None, listen="127.0.0.1", prefix=()):

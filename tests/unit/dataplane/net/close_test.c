@@ -56,7 +56,7 @@ static void sleep_until_closed(struct rig *r, struct rig_conn *c, uint64_t limit
 	while (!c->closed) {
 		net_poll(r->net);
 		if (!c->closed)
-			assert_ok(uring_wait(&r->uring, 4 * NS_PER_S));
+			rig_wait(r, 4 * NS_PER_S);
 		assert_true(clock_mono_ns() < begin + limit_ns);
 	}
 }

@@ -123,7 +123,7 @@ static void net_free_closes_every_connection(void **state)
 	net_free(r->net);
 	after = open_files();
 	assert_ok(net_new(&r->uring, &cfg, &r->net));
-	assert_int_equal(after, before + 2); /* the peer's end and its listener */
+	assert_int_equal(after, before + (r->t->has_files ? 2 : 0)); /* the peer's end and its listener */
 	assert_int_equal(rig_peer_read_all(r, &byte, 1, &n), 0);
 }
 
@@ -131,7 +131,7 @@ static void net_free_frees_the_listener(void **state)
 {
 	struct rig *r = *state;
 	struct net_config cfg = r->net->cfg;
-	struct peer p;
+	struct peer p = { 0 };
 
 	rig_listen(r, NULL);
 	rig_accepted(r);

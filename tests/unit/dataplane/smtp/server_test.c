@@ -101,12 +101,78 @@ static void a_recipient_that_is_not_ascii_gets_no_orcpt(void **state)
 	smtp_server_done(&s);
 }
 
+/* RFC 3207: what was said before the handshake goes before it, and in the clear. */
+static void the_handshake_begins_when_the_220_was_taken(void **state)
+{
+	const struct smtp_server_config cfg = { .hostname = SPAN("relay.test"), .starttls = true };
+	size_t used;
+
+	smtp_server_init(&s, &cfg);
+	assert_int_equal(say("EHLO client.test\r\n"), SRV_STEP);
+	assert_int_equal(say("STARTTLS\r\n"), SRV_STEP);
+	assert_int_equal(smtp_server_step(&s, SPAN_NONE, &used), SRV_MORE);
+	assert_span(smtp_server_output(&s), "220 2.0.0 Ready to start TLS\r\n");
+	smtp_server_sent(&s, 10);
+	assert_int_equal(smtp_server_step(&s, SPAN("NOOP\r\n"), &used), SRV_MORE);
+	assert_int_equal(used, 0);
+	smtp_server_sent(&s, smtp_server_output(&s).n);
+	assert_int_equal(smtp_server_step(&s, SPAN("NOOP\r\n"), &used), SRV_STARTTLS);
+	assert_int_equal(used, 0);
+	assert_int_equal(smtp_server_step(&s, SPAN_NONE, &used), SRV_MORE);
+	smtp_server_tls_started(&s);
+	assert_int_equal(say("EHLO client.test\r\n"), SRV_STEP);
+	smtp_server_done(&s);
+}
+
+/* RFC 2033 4.2: a reply for each recipient, however many there are. */
+static void an_lmtp_message_thrown_away_is_refused_for_every_recipient(void **state)
+{
+	enum { RCPTS = 500 };
+	const struct smtp_server_config cfg = { .hostname = SPAN("relay.test"), .lmtp = true };
+	struct span body = span_of("\0\r\n.\r\n", 6);
+	unsigned said = 0, resets = 0;
+	enum server_action act;
+	size_t used;
+
+	smtp_server_init(&s, &cfg);
+	say("LHLO client.test\r\n");
+	assert_int_equal(say("MAIL FROM:<s@x.example>\r\n"), SRV_MAIL);
+	ok(250);
+	for (unsigned i = 0; i < RCPTS; i++) {
+		assert_int_equal(say("RCPT TO:<r@x.example>\r\n"), SRV_RCPT);
+		ok(250);
+	}
+	assert_int_equal(say("DATA\r\n"), SRV_DATA);
+	ok(354);
+	smtp_server_sent(&s, smtp_server_output(&s).n);
+	do {
+		struct span out;
+
+		act = smtp_server_step(&s, body, &used);
+		body = span_skip(body, used);
+		resets += act == SRV_RESET;
+		out = smtp_server_output(&s);
+		for (size_t i = 0; i + 4 <= out.n; i++)
+			said += memcmp(out.p + i, "554 ", 4) == 0;
+		smtp_server_sent(&s, out.n);
+		act = out.n ? SRV_STEP : act;
+	} while (act != SRV_MORE);
+	assert_int_equal(body.n, 0);
+	assert_int_equal(said, RCPTS);
+	assert_int_equal(resets, 1);
+	assert_false(s.state.out.over);
+	assert_int_equal(say("MAIL FROM:<s@x.example>\r\n"), SRV_MAIL);
+	smtp_server_done(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_recipient_is_replaced_by_others),
 		cmocka_unit_test(without_room_the_envelope_stays_as_it_was),
 		cmocka_unit_test(a_recipient_that_is_not_ascii_gets_no_orcpt),
+		cmocka_unit_test(the_handshake_begins_when_the_220_was_taken),
+		cmocka_unit_test(an_lmtp_message_thrown_away_is_refused_for_every_recipient),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
