@@ -116,10 +116,20 @@ static struct msg *msg_from_envelope(struct store *s, const struct envelope *env
 	return m;
 }
 
+/* What is still to be written of a body that is complete; the rest of it is in the log, or counted with what is composed. */
+static uint64_t unspilled(const struct body *b)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = b->spilled; i < b->npieces; i++)
+		n += b->piece[i]->len;
+	return n;
+}
+
 enum status store_put(struct store *s, const struct envelope *env, struct body *b, bool scanned, void *user, struct store_msg **ret)
 {
 	struct msg *m;
-	enum status st = s->fenced ? ST_IO : store_room(s, b->len);
+	enum status st = store_room(s, unspilled(b));
 
 	if (st != ST_OK || !(m = msg_from_envelope(s, env))) {
 		body_drop(b);
@@ -380,7 +390,8 @@ enum status store_room(struct store *s, uint64_t size)
 		room += s->cfg.segment_bytes;
 	if (s->active[STREAM_HOT])
 		room += s->cfg.segment_bytes - s->active[STREAM_HOT]->end;
-	if (room < reserve || size > room - reserve || arena_used(s->arena) > arena_bytes(s->arena) / 16 * 15)
+	/* twice, as for what is composed: what was promised at MAIL holds when it has become that */
+	if (room < reserve || size > (room - reserve) / 2 || arena_used(s->arena) > arena_bytes(s->arena) / 16 * 15)
 		return trail(ST_FULL, "the spool is full");
 	return ST_OK;
 }
