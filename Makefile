@@ -26,37 +26,76 @@ LIBS_scanner := -lclamav -lseccomp
 LIBS_control := -lyaml -ljansson -lmicrohttpd -lcurl
 JEMALLOC_release := -ljemalloc
 
+# The DPDK transport is built when libdpdk-dev is there and lwIP's source package can be had (deploy/build-lwip); DPDK=no leaves it out. Otherwise the
+# build goes on without it, and weirctl status says why.
+DPDK ?= auto
+LWIP := no
+LWIP_WHY := libdpdk-dev is not installed
+ifeq ($(DPDK),no)
+LWIP_WHY := DPDK=no was asked for
+else ifeq ($(shell pkg-config --exists libdpdk 2>/dev/null && echo yes),yes)
+ifneq ($(filter-out clean deps deps-run,$(or $(MAKECMDGOALS),all)),)
+include build/lwip/lwip.mk
+endif
+endif
+ifeq ($(LWIP),yes)
+LWIP_A := build/lwip/liblwip.a
+LIBS_dpdk := -lrte_ethdev -lrte_mbuf -lrte_mempool -lrte_eal
+LIBS_dataplane += $(LIBS_dpdk)
+DPDK_CFLAGS := $(patsubst -I%,-isystem%,$(shell pkg-config --cflags libdpdk))
+NO_DPDK :=
+else
+NO_DPDK := $(LWIP_WHY)
+endif
+build/lwip/lwip.mk: deploy/build-lwip $(wildcard dataplane/net/lwip/*.h dataplane/net/lwip/arch/*.h)
+	@CC=$(CC) deploy/build-lwip build/lwip dataplane/net/lwip
+build/lwip/liblwip.a: build/lwip/lwip.mk ;
+
 archive = $(B)/lib$(subst /,-,$(1)).a
 main_c := %/main.c %/weirctl.c %/weir_run.c
-sources = $(filter-out $(main_c),$(wildcard $(1)/*.c))
+not_built := $(if $(LWIP_A),dataplane/net/net_no_dpdk.c,$(wildcard dataplane/net/net_dpdk*.c))
+sources = $(filter-out $(main_c) $(not_built),$(wildcard $(1)/*.c))
 objects = $(patsubst %.c,$(B)/%.o,$(call sources,$(1)))
 
 PROGRAMS := weir-dataplane weir-scanner weir-control weirctl weir weir-bench
 SPOOL_A := $(call archive,spool/store) $(call archive,spool/mail) $(call archive,spool/base)
+NET_A := $(call archive,dataplane/net) $(LWIP_A)
 DATAPLANE_A := $(call archive,dataplane) $(call archive,dataplane/policy) $(call archive,dataplane/lookup) \
-	$(call archive,dataplane/net) $(call archive,dataplane/smtp)
+	$(NET_A) $(call archive,dataplane/smtp)
 
 MAN := $(patsubst %.scd,$(B)/%,$(wildcard */*.scd))
 
 .PHONY: all programs run check check-crash crash-programs unit fuzz-replay deps deps-run clean
 .SECONDARY:
-all: deps programs
+all: deps
+	@$(MAKE) --no-print-directory programs
 
 programs: $(PROGRAMS:%=$(B)/%) $(B)/signatures/weir-test.ndb $(MAN)
+	@$(if $(NO_DPDK),echo "built without the DPDK transport: $(NO_DPDK)",true)
 
 # What Debian 12 must have; asked of apt only when something is missing, and only as root.
 DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ares-dev libclamav-dev libjemalloc-dev libyaml-dev \
 	libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libseccomp-dev libidn2-dev libxxhash-dev libcrypt-dev scdoc redis-server procps
 DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc unbound ldnsutils \
 	nginx openssl
+# For the DPDK transport, which everything else goes on without.
+DEPS_DPDK := libdpdk-dev dpkg-dev iproute2 ethtool
+TRANSPORT ?= io_uring
 deps-run:
 	@deploy/apt-missing $(DEPS_BUILD)
+	@$(if $(filter dpdk,$(TRANSPORT)),deploy/apt-missing $(DEPS_DPDK) swaks)
 deps:
 	@deploy/apt-missing $(DEPS_BUILD) $(DEPS_CHECK)
+	@deploy/apt-missing $(DEPS_DPDK) || echo "the DPDK transport is left out"
 
+# TRANSPORT=dpdk: in a network namespace of its own, with a second one for clients (deploy/run-dpdk).
 run: deps-run
 	@$(MAKE) --no-print-directory -s -j2 programs
+ifeq ($(TRANSPORT),dpdk)
+	@exec deploy/run-dpdk $(B) run $(CONFIG)
+else
 	@exec $(B)/weir run --run run $(if $(CONFIG),--config $(CONFIG))
+endif
 
 $(B)/signatures/%: scanner/testdb/%
 	@mkdir -p $(@D)
@@ -66,11 +105,19 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -c $< -o $@
 
+DPDK_O := $(patsubst %.c,$(B)/%.o,$(wildcard dataplane/net/net_dpdk*.c tests/unit/dataplane/net/net_dpdk*.c))
+$(DPDK_O): CFLAGS += -isystem build/lwip/include -isystem dataplane/net/lwip
+$(B)/dataplane/net/net_dpdk_port.o: CFLAGS += $(DPDK_CFLAGS)
+# these say whether DPDK is there
+SAYS_DPDK := $(B)/dataplane/net/net_no_dpdk.o $(B)/control/weirctl.o $(B)/control/model.o
+$(SAYS_DPDK): CFLAGS += -DWEIR_NO_DPDK='"$(NO_DPDK)"'
+$(SAYS_DPDK) $(DPDK_O) $(call archive,dataplane/net): $(wildcard build/lwip/lwip.mk)
+
 define archive_rule
 $$(call archive,$(1)): $$(call objects,$(1))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	ar rcs $$@ $$(filter %.o,$$^)
 endef
 $(foreach f,$(ARCHIVES),$(eval $(call archive_rule,$(f))))
 
@@ -86,7 +133,7 @@ $(B)/weirctl: $(B)/control/weirctl.o $(call archive,control) $(SPOOL_A)
 	$(link) $(LIBS_control) $(LIBS_spool)
 $(B)/weir: $(B)/control/weir_run.o $(call archive,control) $(SPOOL_A)
 	$(link) $(LIBS_control) $(LIBS_spool)
-$(B)/weir-bench: $(B)/bench/main.o $(call archive,bench) $(call archive,dataplane/net) \
+$(B)/weir-bench: $(B)/bench/main.o $(call archive,bench) $(NET_A) \
 		$(call archive,dataplane/smtp) $(SPOOL_A)
 	$(link) $(LIBS_dataplane) $(LIBS_spool) $(JEMALLOC_$(V))
 
@@ -96,11 +143,11 @@ $(MAN): $(B)/%: %.scd
 	scdoc < $< > $@
 
 # Unit tests mirror the tree: tests/unit/<folder>/<name>_test.c is one cmocka program.
-UNIT_C := $(shell find tests/unit -name '*_test.c')
+UNIT_C := $(filter-out $(if $(LWIP_A),,%/net_dpdk_flow_test.c %/net_dpdk_seed_test.c %/net_dpdk_frame_test.c),$(shell find tests/unit -name '*_test.c'))
 UNIT := $(UNIT_C:%.c=$(B)/%)
-FUZZ_C := $(wildcard tests/fuzz/*_fuzz.c)
+FUZZ_C := $(filter-out $(if $(LWIP_A),,%/net_dpdk_frame_fuzz.c),$(wildcard tests/fuzz/*_fuzz.c))
 FUZZ := $(FUZZ_C:%.c=$(B)/%)
-ALL_A := $(foreach f,$(ARCHIVES),$(call archive,$(f)))
+ALL_A := $(foreach f,$(ARCHIVES),$(call archive,$(f))) $(LWIP_A)
 # What several unit tests share is an archive like any other folder.
 TESTS_A := $(call archive,tests/support)
 $(eval $(call archive_rule,tests/support))
@@ -143,14 +190,16 @@ check: deps
 tests-built: $(UNIT) $(FUZZ)
 threads-built: $(THREADS)
 
-# The long crash tests: a thousand kills at random, hundreds at every kind of disk operation, power losses on a real file system. Leaves build/crash-report.
+# The long tests: a thousand kills at random, hundreds at every kind of disk operation, power losses on a real file system; the whole of the DPDK tests. Leaves
+# build/crash-report.
 DEPS_CRASH := libfuse3-dev fuse3 e2fsprogs
 check-crash: deps
 	@deploy/apt-missing $(DEPS_CRASH)
 	@$(MAKE) --no-print-directory -s -j2 programs crash-programs $(POWER)
 	@rm -f build/crash-report
 	WEIR_KILLS=$${WEIR_KILLS:-1000} WEIR_POINT_ROUNDS=$${WEIR_POINT_ROUNDS:-10} WEIR_POWER_STATES=$${WEIR_POWER_STATES:-400} \
-		WEIR_CRASH_REPORT=$(CURDIR)/build/crash-report /usr/bin/python3 -m pytest -s -c tests/pytest.ini --rootdir tests tests/crash
+		WEIR_CRASH_REPORT=$(CURDIR)/build/crash-report /usr/bin/python3 -m pytest -s -c tests/pytest.ini --rootdir tests tests/crash \
+		tests/protocol/test_dpdk.py tests/protocol/test_relay_dpdk.py
 	@cat build/crash-report
 
 # Fuzz targets: tests/fuzz/<name>_fuzz.c; here linked with a main that replays tests/fuzz/corpus/<name>/.

@@ -154,7 +154,7 @@ int bench_sink(const struct sink_options *o)
 	}
 	if (uring_init(&k.uring, 4096) != ST_OK ||
 		net_new(&k.uring, &(struct net_config){ .conns_max = 60000, .handler = on_event, .ctx = &k }, &k.net) != ST_OK ||
-		net_listen(k.net, fd, 0) != ST_OK) {
+		net_listen(k.net, &(struct net_listen){ .fd = fd }, 0) != ST_OK) {
 		fprintf(stderr, "weir-bench: %s\n", trail_text());
 		return 1;
 	}

@@ -11,6 +11,7 @@
 #include "spool/base/clock.h"
 #include "spool/base/hash.h"
 #include "spool/mail/address.h"
+#include "spool/store/snap_dpdk.h"
 
 enum { ROWS_MAX = 256 };
 
@@ -711,6 +712,7 @@ static void read_stream(struct model *m, yaml_parser_t *p)
 	if (!yaml_parser_load(p, &doc)) {
 		m->errors++;
 		fprintf(m->complain, "%s:%zu: not YAML: %s\n", m->file ? m->file : "(default)", p->problem_mark.line + 1, p->problem ? p->problem : "?");
+		free(r.seen);
 		return;
 	}
 	root = yaml_document_get_root_node(&doc);
@@ -839,6 +841,21 @@ static void check_auth(struct model *m)
 		complain(m, NULL, "auth.mechanisms: a submission service needs one");
 }
 
+/* Each worker's device and addresses. */
+static void check_dpdk(struct model *m)
+{
+	const struct snapshot s = { .h = (const struct snap_header *)(const void *)m->bytes, .bytes = m->n };
+	struct snap_dpdk d;
+
+	if (*WEIR_NO_DPDK)
+		complain(m, NULL, "transport: this build has no DPDK: %s", WEIR_NO_DPDK);
+	for (uint32_t w = 0; w < s.h->settings.workers; w++)
+		if (snap_dpdk(&s, w, &d) != ST_OK || snap_dpdk_listens(&s, &d) != ST_OK) {
+			complain(m, NULL, "%s (worker %u)", trail_text(), w);
+			return;
+		}
+}
+
 /* What single values cannot show. */
 static void check_together(struct model *m)
 {
@@ -858,6 +875,8 @@ static void check_together(struct model *m)
 		complain(m, NULL, "spool.spill must be at most a quarter of spool.segment");
 	if (s->retry_first_ns > s->retry_max_ns)
 		complain(m, NULL, "delivery.retry_first must not be longer than delivery.retry_max");
+	if (s->transport) /* not io_uring */
+		check_dpdk(m);
 	if (s->postmaster.len) {
 		struct address a;
 

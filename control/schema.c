@@ -5,7 +5,7 @@ static const char *const scan_down_words[] = { "tempfail", "hold", NULL };
 static const char *const tls_words[] = { "never", "may", "must", "verify", NULL };
 static const char *const engine_words[] = { "clamav", "trivial", NULL };
 static const char *const level_words[] = { "debug", "info", "warn", "error", NULL };
-static const char *const transport_words[] = { "io_uring", NULL };
+static const char *const transport_words[] = { "io_uring", "dpdk", NULL };
 
 #define AT(member) offsetof(struct snap_settings, member)
 #define S 1000000000ull
@@ -19,7 +19,18 @@ const struct schema_row schema[] = {
 		"Address that gets mail to bare postmaster and bounces that cannot be delivered. Without it they are dropped, with a line in the log." },
 	{ "user", T_STRING, AT(user), "", 0, 0, NULL, RELOAD_RESTART, "User that the daemons become after their set-up, when started as root." },
 	{ "workers", T_U32, AT(workers), "0", 0, 64, NULL, RELOAD_RESTART, "Dataplane processes; 0: one per processor." },
-	{ "transport", T_ENUM, AT(transport), "io_uring", 0, 0, transport_words, RELOAD_RESTART, "How connections reach a worker." },
+	{ "transport", T_ENUM, AT(transport), "io_uring", 0, 0, transport_words, RELOAD_RESTART, "How connections reach a worker: through the kernel, or by a TCP of its own on a device that DPDK drives." },
+	{ "dpdk.devices", T_STRING, AT(dpdk_devices), "", 0, 0, NULL, RELOAD_RESTART,
+		"Devices of a worker as DPDK names them, separated by spaces: \"net_af_packet0,iface=eth%w\", or a PCI address. %w stands for the worker's number, as each worker has a device or queue of its own. The last one carries the traffic." },
+	{ "dpdk.ipv4", T_STRING, AT(dpdk_ip4), "", 0, 0, NULL, RELOAD_RESTART,
+		"The worker's IPv4 address and prefix on its device, for example 192.0.2.1%w/24. The kernel must not have it." },
+	{ "dpdk.gateway4", T_STRING, AT(dpdk_gateway4), "", 0, 0, NULL, RELOAD_RESTART, "Next hop for everything outside that prefix." },
+	{ "dpdk.ipv6", T_STRING, AT(dpdk_ip6), "", 0, 0, NULL, RELOAD_RESTART,
+		"The same for IPv6; the prefix is 64. Router advertisements are not listened to." },
+	{ "dpdk.gateway6", T_STRING, AT(dpdk_gateway6), "", 0, 0, NULL, RELOAD_RESTART, "Next hop for everything outside that prefix." },
+	{ "dpdk.mtu", T_U32, AT(dpdk_mtu), "1500", 1280, 9000, NULL, RELOAD_RESTART, "Octets of an IP packet on the device." },
+	{ "dpdk.hugepages", T_BOOL, AT(dpdk_hugepages), "no", 0, 0, NULL, RELOAD_RESTART,
+		"Packet buffers on huge pages. Real network cards need them; virtual devices gain nothing." },
 	{ "log_level", T_ENUM, AT(log_level), "info", 0, 0, level_words, RELOAD_LIVE, "Least level of what is logged." },
 	{ "metrics", T_STRING, AT(metrics), "127.0.0.1:9925", 0, 0, NULL, RELOAD_RESTART, "ADDRESS:PORT for Prometheus (/metrics), or none." },
 	{ "listen", T_TABLE, AT(listeners), "[\"127.0.0.1:2525\"]", 0, 64, NULL, RELOAD_RESTART,

@@ -22,6 +22,7 @@
 #include "spool/base/clock.h"
 #include "spool/base/daemon.h"
 #include "spool/mail/address.h"
+#include "spool/store/snap_dpdk.h"
 
 enum { CHILDREN_MAX = 80, ARGS_MAX = 24, LISTEN_BACKLOG = 4096 };
 
@@ -31,6 +32,7 @@ struct child {
 	pid_t pid;
 	uint64_t started_ns, not_before_ns;
 	int stage; /* order of stopping: low ones first */
+	bool drops_itself; /* it needs root for its set-up, and gets --user */
 };
 
 static struct child children[CHILDREN_MAX];
@@ -101,7 +103,7 @@ static void child_start(struct child *c)
 		return;
 	setpgid(0, 0); /* Ctrl-C comes to the supervisor only, which ends the others in order */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent || daemon_drop(run_as) != ST_OK) {
+	if (getppid() != parent || (!c->drops_itself && daemon_drop(run_as) != ST_OK)) {
 		fprintf(stderr, "weir: %s: %s\n", c->name, trail_text());
 		_exit(1);
 	}
@@ -303,24 +305,50 @@ static void start_scanner(const struct snapshot *s, const char *run_dir)
 }
 
 /* Every worker has sockets of its own, which stay open here: connections wait in them while a worker is restarted. */
-static void start_worker(const struct snapshot *s, const char *run_dir, unsigned i)
+static void give_sockets(struct child *c, const struct snapshot *s)
 {
 	char fds[64 * 8] = "";
 	struct out o = out_of(fds, sizeof(fds) - 1);
-	struct child *c = child_new("weir-dataplane", 0);
 	uint32_t n;
 	const struct snap_listener *l = snap_listeners(s, &n);
 
 	for (uint32_t k = 0; k < n; k++)
 		out_fmt(&o, "%s%d", k ? "," : "", listen_on(&l[k]));
+	child_arg(c, "--listen-fds");
+	child_arg(c, "%s", fds);
+}
+
+static void start_worker(const struct snapshot *s, const char *run_dir, unsigned i)
+{
+	struct child *c = child_new("weir-dataplane", 0);
+
 	child_arg(c, "%s/weir-dataplane", bin_dir);
 	child_arg(c, "--run");
 	child_arg(c, "%s", run_dir);
 	child_arg(c, "--worker");
 	child_arg(c, "%u", i);
-	child_arg(c, "--listen-fds");
-	child_arg(c, "%s", fds);
+	if (!s->h->settings.transport) {
+		give_sockets(c, s);
+	} else { /* DPDK: the addresses are its own; opening its device needs root */
+		c->drops_itself = true;
+		child_arg(c, "--user");
+		child_arg(c, "%s", run_as);
+	}
 	child_start(c);
+}
+
+/* Where a first message can be sent: the first listener, or the first worker's own address when DPDK listens on all of them. */
+static void first_address(const struct snapshot *s, struct out *o)
+{
+	static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff };
+	struct snap_dpdk d;
+	uint32_t n;
+	const struct snap_listener *l = snap_listeners(s, &n);
+
+	if (s->h->settings.transport && memcmp(l[0].ip, any4, 16) == 0 && snap_dpdk(s, 0, &d) == ST_OK && d.has_ip4)
+		ip_write(d.ip4, o);
+	else
+		ip_write(l[0].ip, o);
 }
 
 static void say_hello(const struct snapshot *s, const char *run_dir)
@@ -330,9 +358,9 @@ static void say_hello(const struct snapshot *s, const char *run_dir)
 	char ip[64];
 	struct out o = out_of(ip, sizeof(ip) - 1);
 
-	ip_write(l[0].ip, &o);
+	first_address(s, &o);
 	ip[o.n] = '\0';
-	printf("\nWeir relays: %u workers, listening on", s->h->settings.workers);
+	printf("\nWeir relays: %u workers%s, listening on", s->h->settings.workers, s->h->settings.transport ? " on DPDK" : "");
 	for (uint32_t i = 0; i < n; i++) {
 		char text[64];
 		struct out t = out_of(text, sizeof(text) - 1);

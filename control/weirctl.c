@@ -234,6 +234,20 @@ static void print_tls(const struct totals *t)
 			(unsigned long long)t->v[C_STS_UNKNOWN]);
 }
 
+static void print_transport(const struct totals *t)
+{
+	printf("Transport\n");
+	if (!t->v[C_DPDK])
+		printf("  io_uring%s%s%s\n", *WEIR_NO_DPDK ? " (this build has no DPDK: " : "", WEIR_NO_DPDK, *WEIR_NO_DPDK ? ")" : "");
+	else
+		printf("  DPDK in %llu workers: %llu frames in, %llu lost or damaged; %llu out, %llu lost; %llu of %llu buffers used\n"
+		       "  TCP: %llu connections, %llu half-open; %llu segments sent again, %llu wrong checksums\n", (unsigned long long)t->v[C_DPDK],
+			(unsigned long long)t->v[C_DPDK_RX_FRAMES], (unsigned long long)(t->v[C_DPDK_RX_MISSED] + t->v[C_DPDK_RX_BAD]),
+			(unsigned long long)t->v[C_DPDK_TX_FRAMES], (unsigned long long)t->v[C_DPDK_TX_LOST], (unsigned long long)t->v[C_DPDK_MBUFS_USED],
+			(unsigned long long)t->v[C_DPDK_MBUFS], (unsigned long long)t->v[C_TCP_ACTIVE], (unsigned long long)t->v[C_TCP_HALF_OPEN],
+			(unsigned long long)t->v[C_TCP_AGAIN], (unsigned long long)t->v[C_TCP_BAD_SUM]);
+}
+
 static int cmd_status(void)
 {
 	struct totals t = { .processes = as_json ? json_array() : NULL };
@@ -254,7 +268,7 @@ static int cmd_status(void)
 		counters = json_object();
 		for (int i = 0; i < C_COUNT; i++)
 			json_object_set_new(counters, counter_desc[i].name, json_integer((json_int_t)t.v[i]));
-		o = json_pack("{s:o, s:o}", "processes", t.processes, "counters", counters);
+		o = json_pack("{s:o, s:o, s:s}", "processes", t.processes, "counters", counters, "no_dpdk", WEIR_NO_DPDK);
 		dump_json(o);
 		return t.dead ? 1 : 0;
 	}
@@ -265,6 +279,7 @@ static int cmd_status(void)
 		(unsigned long long)t.v[C_QUEUE_RCPTS], (unsigned long long)t.v[C_QUEUE_MSGS], (unsigned long long)t.v[C_HELD_MSGS]);
 	printf("  sessions open %llu, refused %llu; over the rate limit %llu, deferred for it %llu\n", (unsigned long long)t.v[C_SESSIONS_OPEN],
 		(unsigned long long)t.v[C_SESSIONS_REFUSED], (unsigned long long)t.v[C_RATE_OVER], (unsigned long long)t.v[C_RATE_DEFERRED]);
+	print_transport(&t);
 	print_tls(&t);
 	printf("Degraded\n");
 	print_degraded(&t);
@@ -574,7 +589,7 @@ int main(int argc, char **argv)
 	if (strcmp(argv[0], "spool") == 0 && argc == 3)
 		return spool_tool(argv[1], argv[2], stdout);
 	if (strcmp(argv[0], "version") == 0) {
-		puts("weir 0.1");
+		printf("weir 0.1 with%s DPDK%s%s%s\n", *WEIR_NO_DPDK ? "out" : "", *WEIR_NO_DPDK ? " (" : "", WEIR_NO_DPDK, *WEIR_NO_DPDK ? ")" : "");
 		return 0;
 	}
 	return usage(stderr);

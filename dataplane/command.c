@@ -273,7 +273,7 @@ static const char *cmd_status(struct command *c, struct asker *a)
 	log_u64(&row, "pid", (uint64_t)getpid());
 	log_u64(&row, "generation", w->cfg->snap.h->generation);
 	log_u64(&row, "tables", c->w->tables.h ? c->w->tables.h->generation : 0);
-	log_str(&row, "transport", "io_uring");
+	log_str(&row, "transport", w->cfg->set->transport == NET_DPDK ? "dpdk" : "io_uring");
 	log_str(&row, "defer_taskrun", w->uring.defer_taskrun ? "yes" : "no");
 	log_u64(&row, "sessions", inbound_sessions(w));
 	log_str(&row, "starttls", w->cfg->tls_server ? "yes" : "no");

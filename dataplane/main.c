@@ -96,7 +96,9 @@ int main(int argc, char **argv)
 	log_init(2, "dataplane", (int)opt.index, LOG_LVL_INFO);
 	daemon_signals(on_stop);
 	daemon_raise_files();
-	st = daemon_drop(user);
+	st = worker_prepare(&opt);
+	if (st == ST_OK)
+		st = daemon_drop(user);
 	if (st == ST_OK)
 		st = worker_init(&worker, &opt);
 	if (st != ST_OK) {

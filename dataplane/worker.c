@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "dataplane/auth.h"
@@ -111,6 +112,16 @@ static void config_watch(struct worker *w)
 	log_msg(LOG_LVL_INFO, "configuration", "generation %llu", (unsigned long long)c->snap.h->generation);
 }
 
+/* A trouble of the transport is said once, until another one comes. */
+static void net_watch(struct worker *w)
+{
+	const char *trouble = net_tick(w->net);
+
+	if (trouble && trouble != w->net_trouble)
+		log_msg(LOG_LVL_WARN, "network", "%s", trouble);
+	w->net_trouble = trouble ? trouble : w->net_trouble;
+}
+
 static void tick(struct worker *w, struct timer *t)
 {
 	wheel_set(w->wheel, t, w->now_ns + NS_PER_S);
@@ -122,6 +133,7 @@ static void tick(struct worker *w, struct timer *t)
 	outbound_tick(w);
 	if (++w->ticks % TLS_REPORT_S == 0)
 		tls_report_flush(w->tls_report);
+	net_watch(w);
 	counter_set(C_REDIS_UP, shared_is_up(w->shared));
 	counter_set(C_ARENA_USED, arena_used(w->arena));
 }
@@ -206,6 +218,7 @@ void worker_loop(struct worker *w)
 				return;
 			wait = wait < 50 * NS_PER_MS ? wait : 50 * NS_PER_MS;
 		}
+		wait = net_turn(w->net, wait);
 		if (!scan_sleep(w->scan))
 			wait = 0;
 		if (uring_wait(&w->uring, wait) != ST_OK) {
@@ -278,19 +291,28 @@ static enum status open_lookups(struct worker *w)
 		.local_max = 100000 }, &w->shared);
 }
 
+/* With DPDK there are no sockets to inherit: the addresses are lwIP's. */
+static enum status listen_one(struct worker *w, const struct snap_listener *l, uint32_t i)
+{
+	struct net_listen to = { .fd = i < w->opt->nlisten ? w->opt->listen_fds[i] : -1, .port = l->port };
+
+	memcpy(to.ip, l->ip, sizeof(to.ip));
+	return net_listen(w->net, &to, i);
+}
+
 static enum status listen_all(struct worker *w)
 {
 	uint32_t n;
 	const struct snap_listener *l = snap_listeners(&w->cfg->snap, &n);
 	enum status st = ST_OK;
 
-	if (w->opt->nlisten != n)
+	if (w->opt->nlisten != n && w->cfg->set->transport != NET_DPDK)
 		return trail(ST_INVALID, "%u listening sockets were given, the configuration has %u", w->opt->nlisten, n);
 	for (uint32_t i = 0; i < n && st == ST_OK; i++) {
 		w->listener[i] = l[i];
 		if ((l[i].tls_implicit || l[i].role != ROLE_MX) && !w->cfg->tls_server)
 			return trail(ST_INVALID, "the listener on port %u needs TLS: set tls.certificate and tls.key", l[i].port);
-		st = net_listen(w->net, w->opt->listen_fds[i], i); /* sessions begin TLS with the certificate of their own configuration */
+		st = listen_one(w, &l[i], i); /* sessions begin TLS with the certificate of their own configuration */
 	}
 	return st;
 }
@@ -303,8 +325,27 @@ static enum status open_parts(struct worker *w)
 		return st;
 	if ((st = scan_new(w, &w->scan)) != ST_OK || (st = command_new(w, &w->command)) != ST_OK)
 		return st;
-	return net_new(&w->uring, &(struct net_config){ .transport = NET_URING,
-		.conns_max = w->cfg->set->conns_max + w->cfg->set->outbound_conns_max, .handler = on_net, .ctx = w }, &w->net);
+	return net_new(&w->uring, &(struct net_config){ .transport = w->cfg->set->transport,
+		.dpdk = &w->opt->dpdk, .conns_max = w->cfg->set->conns_max + w->cfg->set->outbound_conns_max, .handler = on_net, .ctx = w }, &w->net);
+}
+
+enum status worker_prepare(struct worker_options *opt)
+{
+	char path[4096];
+	struct snapshot s;
+	enum status st;
+
+	snprintf(path, sizeof(path), "%s/snapshot", opt->run_dir);
+	st = snapshot_open(path, &s);
+	if (st != ST_OK)
+		return st;
+	if (s.h->settings.transport == NET_DPDK) {
+		st = snap_dpdk(&s, opt->index, &opt->dpdk);
+		if (st == ST_OK)
+			st = net_dpdk_open(&opt->dpdk);
+	}
+	snapshot_close(&s);
+	return st;
 }
 
 enum status worker_init(struct worker *w, const struct worker_options *opt)
@@ -344,6 +385,7 @@ void worker_done(struct worker *w)
 {
 	for (uint32_t i = 0; i < w->nstore; i++)
 		store_close(w->store[i]);
+	net_stop(w->net);
 	command_free(w->command);
 	scan_free(w->scan);
 	passwords_free(w->passwords);

@@ -64,6 +64,7 @@ struct worker_options {
 	uint32_t index;
 	int listen_fds[WORKER_LISTENERS_MAX];
 	uint32_t nlisten;
+	struct snap_dpdk dpdk; /* worker_prepare */
 };
 
 struct worker {
@@ -95,8 +96,11 @@ struct worker {
 	bool fenced;     /* a partition stopped: new mail gets 421 */
 	volatile bool stopping; /* set by a signal */
 	uint64_t stop_by_ns;
+	const char *net_trouble; /* what was logged last */
 };
 
+/* What needs privileges: the device of the DPDK transport. Then they may be given up. */
+enum status worker_prepare(struct worker_options *opt);
 /* Sets up everything; ST_OK or the trail says what is missing. */
 enum status worker_init(struct worker *w, const struct worker_options *opt);
 /* Until worker_stop has taken effect. */

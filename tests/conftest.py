@@ -8,6 +8,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "support"))
 from node import Node, Sink  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """IN_CHECK of a file: those of its tests that are not long."""
+    for item in items:
+        if item.name not in getattr(item.module, "IN_CHECK", {item.name}):
+            item.add_marker("long")
+
+
 @pytest.fixture
 def sink():
     s = Sink()

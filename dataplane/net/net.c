@@ -201,9 +201,19 @@ enum status net_connect(struct net *n, const struct sockaddr *to, const struct s
 	return ST_OK;
 }
 
-enum status net_listen(struct net *n, int fd, uint32_t listener)
+enum status net_listen(struct net *n, const struct net_listen *l, uint32_t listener)
 {
-	return n->ops->listen(n, fd, listener);
+	return n->ops->listen(n, l, listener);
+}
+
+uint64_t net_turn(struct net *n, uint64_t wait_ns)
+{
+	return n->ops->turn ? n->ops->turn(n, wait_ns) : wait_ns;
+}
+
+const char *net_tick(struct net *n)
+{
+	return n->ops->tick ? n->ops->tick(n) : NULL;
 }
 
 void net_accept_pause(struct net *n, bool pause)
@@ -296,10 +306,10 @@ static const struct transport_ops *ops_of(enum net_transport t)
 	switch (t) {
 	case NET_URING:
 		return &net_uring_ops;
+	case NET_DPDK:
+		return &net_dpdk_ops;
 	case NET_SIM:
 		return &net_sim_ops;
-	case NET_DPDK:
-		break;
 	}
 	return NULL;
 }
@@ -341,13 +351,28 @@ void net_free(struct net *n)
 			net_abort(n->slot[i]);
 	while (n->nconns) {
 		net_poll(n);
-		if (n->nconns && uring_wait(n->uring, 10 * NS_PER_MS) != ST_OK)
+		if (n->nconns && uring_wait(n->uring, net_turn(n, 10 * NS_PER_MS)) != ST_OK)
 			break;
 	}
 	n->ops->stop(n);
 	free(n->slot);
 	free(n->free_slots);
 	free(n);
+}
+
+static void nobody(void *ctx, struct net_event *ev)
+{
+	(void)ctx;
+	(void)ev;
+}
+
+void net_stop(struct net *n)
+{
+	if (!n)
+		return;
+	n->freeing = true;
+	n->cfg.handler = nobody;
+	n->ops->stop(n);
 }
 
 uint32_t net_conns(const struct net *n)

@@ -14,6 +14,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 #include "spool/base/uring.h"
+#include "spool/store/snap_dpdk.h"
 
 struct net;
 struct net_conn;
@@ -47,6 +48,7 @@ enum net_transport { NET_URING, NET_DPDK, NET_SIM };
 
 struct net_config {
 	enum net_transport transport;
+	const struct snap_dpdk *dpdk; /* NET_DPDK only */
 	uint32_t conns_max;      /* beyond, a new inbound connection is closed at once */
 	uint64_t close_ns;       /* what net_close has still to send may take that long; 0: 30 s */
 	uint64_t linger_ns;      /* and the peer's FIN after ours that long; 0: 2 s */
@@ -57,17 +59,33 @@ struct net_config {
 
 enum { NET_WRITE_MAX = 64 * 1024 }; /* bytes of copied output a connection may have waiting */
 
+/* What needs privileges that the process then gives up: DPDK and its device. Before net_new with NET_DPDK. */
+enum status net_dpdk_open(const struct snap_dpdk *cfg);
+/* NULL: this build has DPDK; otherwise why it has not. */
+const char *net_dpdk_missing(void);
 enum status net_new(struct uring *u, const struct net_config *cfg, struct net **ret);
 /* Aborts all connections (with their NET_CLOSED events), then frees. */
 void net_free(struct net *n);
-/* Takes connections from an already listening socket (inherited); fd stays the caller's. Implicit TLS: net_start_tls at NET_ACCEPTED. */
-enum status net_listen(struct net *n, int fd, uint32_t listener);
+/* Where connections are taken: an already listening socket (inherited; it stays the caller's) or, with DPDK, an address. */
+struct net_listen {
+	int fd;
+	uint8_t ip[16];
+	uint16_t port;
+};
+/* Implicit TLS: net_start_tls at NET_ACCEPTED. */
+enum status net_listen(struct net *n, const struct net_listen *l, uint32_t listener);
 /* Stops and starts taking new connections on all listeners (draining, limits). */
 void net_accept_pause(struct net *n, bool pause);
 /* Begins to connect; source may be NULL. Events follow. ST_FULL when conns_max is reached. */
 enum status net_connect(struct net *n, const struct sockaddr *to, const struct sockaddr *source, void *user, struct net_conn **ret);
 /* Once per turn of the loop, after uring_wait: sends what was written. */
 void net_poll(struct net *n);
+/* Last in a turn: a transport that polls does so here. Gives how long uring_wait may sleep, at most wait_ns. */
+uint64_t net_turn(struct net *n, uint64_t wait_ns);
+/* Once a second: what the transport counts goes to the counters. Gives what is wrong with it, or NULL; a static text. */
+const char *net_tick(struct net *n);
+/* Ends the transport when the engine is gone: no event comes any more. What was sent still goes out, within a second. */
+void net_stop(struct net *n);
 uint32_t net_conns(const struct net *n);
 
 void net_set_user(struct net_conn *c, void *user);

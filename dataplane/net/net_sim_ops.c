@@ -87,14 +87,14 @@ static void stop(struct net *n)
 }
 
 /* fd is a port of the simulated network, opened already or not. */
-static enum status do_listen(struct net *n, int fd, uint32_t listener)
+static enum status do_listen(struct net *n, const struct net_listen *l, uint32_t listener)
 {
 	struct sim_net *sn = n->transport;
-	struct sim_port *p = sim_port_find(sn->sim, (uint16_t)fd);
+	struct sim_port *p = sim_port_find(sn->sim, (uint16_t)l->fd);
 	enum status st;
 
 	if (!p) {
-		st = sim_port_add(sn->sim, (uint16_t)fd, &p);
+		st = sim_port_add(sn->sim, (uint16_t)l->fd, &p);
 		if (st != ST_OK)
 			return st;
 		p->is_net_own = true;

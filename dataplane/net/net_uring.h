@@ -41,7 +41,7 @@ void uring_accepted(struct net_conn *c, int fd);
 
 /* ---- net_uring_listen.c ---- */
 
-enum status uring_listen(struct net *n, int fd, uint32_t listener);
+enum status uring_listen(struct net *n, const struct net_listen *l, uint32_t listener);
 void uring_accept_pause(struct net *n, bool pause);
 void uring_wake(struct net *n, uint64_t at_ns);
 /* Completions of OP_ACCEPT, OP_ACCEPT_AGAIN, OP_WAKE. */

@@ -87,13 +87,13 @@ void uring_listen_event(struct net *n, const struct uring_event *ev)
 
 /* ---- operations ---- */
 
-enum status uring_listen(struct net *n, int fd, uint32_t listener)
+enum status uring_listen(struct net *n, const struct net_listen *l, uint32_t listener)
 {
 	struct uring_net *un = n->transport;
 	int one = 1;
 
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted connections inherit it */
-	un->listener[listener] = (struct uring_listener){ .fd = fd, .used = true };
+	setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted connections inherit it */
+	un->listener[listener] = (struct uring_listener){ .fd = l->fd, .used = true };
 	accept_arm(n, listener);
 	return ST_OK;
 }

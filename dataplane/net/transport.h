@@ -1,7 +1,8 @@
 /* What a transport gives to net.c, and what it tells it: TCP without TLS, without copies of output, one send at a time; and one timer.
  *
  * A transport keeps what it knows of a connection in conn_io(c), conn_bytes that begin as zeros. All calls and upcalls are on the worker's
- * thread; a transport never makes an upcall from inside one of its operations. tests/unit/dataplane/net/ holds every transport to this. */
+ * thread; a transport never makes an upcall from inside one of its operations. tests/unit/dataplane/net/ holds every transport to this, and
+ * tests/protocol/test_relay_dpdk.py the one that needs devices. */
 #ifndef WEIR_DATAPLANE_NET_TRANSPORT_H
 #define WEIR_DATAPLANE_NET_TRANSPORT_H
 
@@ -12,9 +13,13 @@ enum { NET_SLICES_MAX = 66 };
 struct transport_ops {
 	size_t conn_bytes;
 	enum status (*start)(struct net *n);
-	/* All connections are released already. Returns when nothing of the transport is under way any more. */
+	/* Returns when nothing of the transport is under way any more. Connections that are left end without upcalls. */
 	void (*stop)(struct net *n);
-	enum status (*listen)(struct net *n, int fd, uint32_t listener);
+	/* Polls: what arrived goes up, what is to be sent goes out. Gives how long the loop may sleep, at most wait_ns. NULL: io_uring wakes the loop. */
+	uint64_t (*turn)(struct net *n, uint64_t wait_ns);
+	/* As net_tick. NULL: nothing to count. */
+	const char *(*tick)(struct net *n);
+	enum status (*listen)(struct net *n, const struct net_listen *l, uint32_t listener);
 	void (*accept_pause)(struct net *n, bool pause);
 	/* Then up_connected or up_gone. */
 	enum status (*connect)(struct net_conn *c, const struct sockaddr *to, const struct sockaddr *source);
@@ -30,7 +35,7 @@ struct transport_ops {
 	void (*wake)(struct net *n, uint64_t at_ns);
 };
 
-extern const struct transport_ops net_uring_ops, net_sim_ops;
+extern const struct transport_ops net_uring_ops, net_dpdk_ops, net_sim_ops;
 
 /* ---- upcalls ---- */
 

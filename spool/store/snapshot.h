@@ -11,7 +11,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 
-enum { SNAPSHOT_VERSION = 5 };
+enum { SNAPSHOT_VERSION = 6 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -96,8 +96,10 @@ struct snap_senders {
 struct snap_settings {
 	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics,
 		auth_file, auth_dovecot, auth_secret, ca_file;
+	struct snap_str dpdk_devices, dpdk_ip4, dpdk_ip6, dpdk_gateway4, dpdk_gateway6; /* %w: the worker's number; read by snap_dpdk */
+	uint32_t dpdk_mtu, dpdk_hugepages;
 	uint32_t workers, partitions, scanners, conns_max, conns_per_client, rcpt_max, errors_max, commands_max;
-	uint32_t transport; /* 0 io_uring */
+	uint32_t transport; /* 0 io_uring, 1 DPDK: enum net_transport */
 	uint32_t log_level; /* enum log_level */
 	uint64_t size_max, arena_bytes, segment_bytes, spool_max_bytes, spill_bytes, transaction_max;
 	uint64_t timeout_command_ns, timeout_body_ns, session_max_ns;

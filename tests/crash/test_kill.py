@@ -42,7 +42,7 @@ def storm(node, sink, kills, victims, whole_node=False):
     assert set(arrived) <= load.sent
     # every double: its first delivery's outcome was not in the log when the worker died; at most what was under way at a death
     assert len(doubles) <= deaths * 2 * 20, f"seed {SEED}: {len(doubles)} doubles at {deaths} deaths"
-    text = (f"kills at random, {'the whole node' if whole_node else ' or '.join(victims)}, seed {SEED}: {deaths} kills, {len(load.acked)} acknowledged, "
+    text = (f"kills at random over {node.transport}, {'the whole node' if whole_node else ' or '.join(victims)}, seed {SEED}: {deaths} kills, {len(load.acked)} acknowledged, "
             f"{sum(arrived.values())} arrived, lost 0, {len(doubles)} doubles")
     print(text)
     if REPORT:

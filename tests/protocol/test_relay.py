@@ -36,7 +36,7 @@ def test_bytes_are_untouched(node, sink, size):
 
 
 def test_swaks_and_the_id_in_reply_and_received(node, sink):
-    p = subprocess.run(["swaks", "--server", f"127.0.0.1:{node.port}", "--from", "me@cam.example", "--to", "you@example.org", "--tls"],
+    p = subprocess.run([*node.client_prefix, "swaks", "--server", f"{node.host}:{node.port}", "--from", "me@cam.example", "--to", "you@example.org", "--tls"],
                        capture_output=True, text=True, timeout=60)
     assert p.returncode == 0, p.stdout
     assert "TLS started" in p.stdout
@@ -48,7 +48,7 @@ def test_swaks_and_the_id_in_reply_and_received(node, sink):
 
 @pytest.mark.skipif(not have("msmtp"), reason="msmtp is not installed")
 def test_msmtp(node, sink):
-    p = subprocess.run(["msmtp", "--host=127.0.0.1", f"--port={node.port}", "--from=me@cam.example", "--tls=off", "--auth=off", "you@example.org"],
+    p = subprocess.run([*node.client_prefix, "msmtp", f"--host={node.host}", f"--port={node.port}", "--from=me@cam.example", "--tls=off", "--auth=off", "you@example.org"],
                        input=b"Subject: from msmtp\n\nhello\n", timeout=60, env={**os.environ, "HOME": "/nonexistent"}, capture_output=True)
     assert p.returncode == 0, p.stderr
     assert wait_for(lambda: sink.count == 1) and b"from msmtp" in sink.messages[0]["data"]
@@ -58,8 +58,8 @@ def test_msmtp(node, sink):
 @pytest.mark.parametrize("mode", [["-d"], []])
 def test_smtp_source_many_sessions(make_node, sink, mode):
     node = make_node(sink.port, engine="trivial")
-    subprocess.run(["smtp-source", *mode, "-s", "20", "-m", "1000", "-l", "4096", "-f", "a@cam.example", "-t", "b@example.org",
-                    f"127.0.0.1:{node.port}"], check=True, timeout=120)
+    subprocess.run([*node.client_prefix, "smtp-source", *mode, "-s", "20", "-m", "1000", "-l", "4096", "-f", "a@cam.example", "-t", "b@example.org",
+                    f"{node.host}:{node.port}"], check=True, timeout=120)
     assert wait_for(lambda: sink.count >= 1000, 60)
     time.sleep(0.5)
     assert sink.count == 1000
@@ -85,7 +85,7 @@ def test_hundred_megabytes_with_bounded_memory(make_node, make_sink):
     assert wait_for(lambda: sink.count == 1, 120)
     top = max(top, *(rss_kib(p) for p in node.pids("weir-dataplane")))
     assert without_trace(sink.messages[0]["data"]) == HEAD + block * 100
-    assert top < (48 + 80) * 1024  # the arena of 48 MiB and what a worker has anyway
+    assert top < (48 + 80 + node.transport_mib) * 1024  # the arena of 48 MiB and what a worker has anyway
 
 
 def rss_kib(pid):
@@ -178,7 +178,7 @@ def test_a_bounce_that_fails_goes_to_the_postmaster_and_no_further(make_node, ma
 def test_a_server_that_dies_after_the_dot_is_tried_again(make_node, make_sink, lmtp):
     state = {"dying": True}
     sink = make_sink(decide=lambda kind, text: "close" if kind == "end" and state["dying"] else None, lmtp=lmtp)
-    node = make_node(routes='[{domain: "*", to: "%s:[127.0.0.1]:%d", tls: never}]' % ("lmtp" if lmtp else "smtp", sink.port),
+    node = make_node(routes='[{domain: "*", to: "%s:[%s]:%d", tls: never}]' % ("lmtp" if lmtp else "smtp", sink.host, sink.port),
                      extra="delivery: {retry_first: 1h}\n")
     c = Smtp(node.port)
     c.cmd("EHLO client.test")
@@ -295,8 +295,11 @@ def test_injection_behind_starttls_closes(node):
     c = Smtp(node.port)
     c.cmd("EHLO client.test")
     c.send(b"STARTTLS\r\nNOOP\r\n")
-    rest = c.s.recv(1000)
-    assert rest == b"" or (rest.startswith(b"220") and c.s.recv(1000) == b"")
+    try:
+        rest = c.s.recv(1000)
+        assert rest == b"" or (rest.startswith(b"220") and c.s.recv(1000) == b"")
+    except ConnectionResetError:
+        pass  # so it is where a transport can send a RST at once
 
 
 def test_other_protocols_are_closed(node):
@@ -419,7 +422,7 @@ def test_limits_of_time_connections_recipients_and_errors(make_node, sink):
     many, ended = [], 0
     for _ in range(12):  # before the handshake nothing is said: over the limit is simply the end, which may come within the call
         try:
-            many.append(socket.create_connection(("127.0.0.1", node.smtps), 5))
+            many.append(Smtp(node.smtps, greet=False, timeout=5).s)
         except ConnectionError:
             ended += 1
     time.sleep(0.3)

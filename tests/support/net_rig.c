@@ -226,7 +226,7 @@ void rig_listen(struct rig *r, struct tls_context *t)
 {
 	r->tls_accepted = t;
 	r->listener = r->t->peer->listen(&r->at);
-	assert_ok(net_listen(r->net, r->listener, 0));
+	assert_ok(net_listen(r->net, &(struct net_listen){ .fd = r->listener }, 0));
 	rig_turn(r);
 }
 

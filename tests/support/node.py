@@ -45,14 +45,20 @@ def wait_for(what, timeout=20.0, step=0.02):
         time.sleep(step)
 
 
+def connect_to(host, port, timeout):
+    """How the clients below connect; tests of another transport put their own in its place."""
+    return socket.create_connection((host, port), timeout)
+
+
 class Sink:
     """An SMTP or LMTP server that keeps every byte of every message. `decide(kind, text)` may return a reply in place of the good one."""
 
-    def __init__(self, decide=None, lmtp=False, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), keep=True, reduce=bytes):
-        """reduce: what is kept of the content of a message."""
+    def __init__(self, decide=None, lmtp=False, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), keep=True, reduce=bytes,
+                 host="127.0.0.1", enter=None):
+        """reduce: what is kept of the content of a message; `enter` is called first in the sink's thread, before it listens on `host`."""
         self.reduce = reduce
         self.messages, self.count, self.decide, self.lmtp, self.extensions, self.keep = [], 0, decide, lmtp, extensions, keep
-        self.connections = 0
+        self.connections, self.host, self.enter = 0, host, enter
         self.raw = bytearray()
         self.port = free_port()
         self.loop = asyncio.new_event_loop()
@@ -62,10 +68,12 @@ class Sink:
         assert self.ready.wait(10)
 
     def _run(self):
+        if self.enter:
+            self.enter()
         asyncio.set_event_loop(self.loop)
 
         async def start():
-            self.server = await asyncio.start_server(self._session, "127.0.0.1", self.port, limit=1 << 24, backlog=1024)
+            self.server = await asyncio.start_server(self._session, self.host, self.port, limit=1 << 24, backlog=1024)
             self.ready.set()
 
         self.loop.run_until_complete(start())
@@ -154,25 +162,27 @@ class Sink:
 
 class Node:
     """weir run with a configuration. `extra` is YAML text that is put behind the basic one."""
+    host, client_prefix, transport, transport_mib = "127.0.0.1", [], "io_uring", 0
 
     def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav", submission=False,
-                 bin=None, env=None):
+                 bin=None, env=None, listen="127.0.0.1", prefix=()):
+        """`prefix` is what its commands begin with (ip netns exec ...)."""
         self.dir = pathlib.Path(tmp) / name
         self.dir.mkdir(parents=True)
         self.bin, self.env = bin or BIN, {**os.environ, **(env or {})}
-        self.run = self.dir / "run"
+        self.run, self.prefix = self.dir / "run", list(prefix)
         self.port, self.smtps, self.metrics = free_port(), free_port(), free_port()
-        listen = f'"127.0.0.1:{self.port}", {{address: "127.0.0.1:{self.smtps}", tls: implicit}}'
+        ports = f'"{listen}:{self.port}", {{address: "{listen}:{self.smtps}", tls: implicit}}'
         if submission:
             self.submission, self.submissions = free_port(), free_port()
-            listen += (f', {{address: "127.0.0.1:{self.submission}", role: submission}}'
-                       f', {{address: "127.0.0.1:{self.submissions}", role: submissions}}')
+            ports += (f', {{address: "{listen}:{self.submission}", role: submission}}'
+                      f', {{address: "{listen}:{self.submissions}", role: submissions}}')
         if routes is None:
             routes = '[{domain: "*", to: "smtp:[127.0.0.1]:%d", tls: never}]' % (sink_port or 1)
         self.config = self.dir / "weir.yaml"
         self.config.write_text(
             f"hostname: relay.cam.example\nmetrics: 127.0.0.1:{self.metrics}\nworkers: {workers}\n"
-            f'listen: [{listen}]\nlocal_domains: [cam.example]\npostmaster: postmaster@cam.example\n'
+            f'listen: [{ports}]\nlocal_domains: [cam.example]\npostmaster: postmaster@cam.example\n'
             + ("" if "spool:" in extra else "spool: {segment: 8M, max: 512M, arena: 48M}\n")
             + ("" if "scan:" in extra else f"scan: {{processes: 2, engine: {engine}}}\n")
             + ("" if "relay_clients:" in extra else "relay_clients: [{network: 127.0.0.0/8, rate: none}]\n")
@@ -185,14 +195,14 @@ class Node:
 
     def start(self):
         self.log = open(self.log_path, "ab")
-        self.proc = subprocess.Popen([self.bin / "weir", "run", "--config", self.config, "--run", self.run], env=self.env, stdout=self.log, stderr=self.log)
+        self.proc = subprocess.Popen([*self.prefix, self.bin / "weir", "run", "--config", self.config, "--run", self.run], env=self.env, stdout=self.log, stderr=self.log)
         assert wait_for(self.up, 30), self.log_text()[-3000:]
         return self
 
     def up(self):
         assert self.proc.poll() is None, self.log_text()[-3000:]
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1) as s:
+            with self.connect() as s:
                 s.settimeout(1)
                 if not s.recv(100).startswith(b"220"):
                     return False
@@ -201,6 +211,9 @@ class Node:
         workers = [r for r in self.ctl("status", check=False)["processes"] if r["role"] == "dataplane" and r["up"]]
         c = self.counters()
         return c["scanners_connected"] >= 2 * len(workers) and c["redis_up"] >= 1
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), 1)
 
     def log_text(self):
         return self.log_path.read_text(errors="replace")
@@ -255,8 +268,8 @@ class Node:
 class Smtp:
     """A raw client: sends bytes, reads whole replies."""
 
-    def __init__(self, port, host="127.0.0.1", greet=True, timeout=30):
-        self.s = socket.create_connection((host, port), timeout)
+    def __init__(self, port, host="127.0.0.1", greet=True, timeout=30, sock=None):
+        self.s = sock or connect_to(host, port, timeout)
         self.f = self.s.makefile("rb")
         self.greeting = self.reply() if greet else None
 

@@ -413,7 +413,7 @@ static void world_begin(struct world *w, const struct setup *o)
 	w->client.left = o->messages;
 	cfg.handler = server_event;
 	assert_ok(net_new(NULL, &cfg, &w->server.net));
-	assert_ok(net_listen(w->server.net, PORT, 0));
+	assert_ok(net_listen(w->server.net, &(struct net_listen){ .fd = PORT }, 0));
 	cfg.handler = client_event;
 	assert_ok(net_new(NULL, &cfg, &w->client.net));
 	w->client.open = true;
@@ -704,7 +704,7 @@ static void odd_conversation(const struct script *script, uint64_t seed)
 	net_free(world.server.net);
 	cfg.sim = world.sim;
 	assert_ok(net_new(NULL, &cfg, &world.server.net));
-	assert_ok(net_listen(world.server.net, PORT, 0));
+	assert_ok(net_listen(world.server.net, &(struct net_listen){ .fd = PORT }, 0));
 	world_run(&world);
 	if (c->acknowledged != script->acknowledged || c->refused != script->refused || odd.said_mail != script->says_mail)
 		fail_msg("%s (seed %u): %u acknowledged, %u refused, MAIL %d", script->name, (unsigned)seed, c->acknowledged, c->refused, odd.said_mail);

@@ -1,0 +1,17 @@
+/* Functions of ours that lwIP calls. Included by lwIP after its own types. */
+#ifndef WEIR_DATAPLANE_NET_LWIP_HOOKS_H
+#define WEIR_DATAPLANE_NET_LWIP_HOOKS_H
+
+#include <lwip/ip_addr.h>
+
+struct netif;
+
+/* Initial sequence number, RFC 6528 (net_dpdk_seed.c). */
+uint32_t stack_isn(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port);
+#define LWIP_HOOK_TCP_ISN stack_isn
+
+/* Next hop for an IPv6 address that is not on the link; NULL: there is none (net_dpdk_stack.c). */
+const ip6_addr_t *stack_gateway6(struct netif *netif, const ip6_addr_t *to);
+#define LWIP_HOOK_ND6_GET_GW stack_gateway6
+
+#endif

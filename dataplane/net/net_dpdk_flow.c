@@ -1,0 +1,266 @@
+#include "dataplane/net/net_dpdk_flow.h"
+
+#include <lwip/priv/tcp_priv.h>
+#include <string.h>
+#include <sys/queue.h>
+#include "dataplane/net/net_dpdk_seed.h"
+#include "dataplane/net/net_dpdk_stack.h"
+
+enum { BUCKETS = 8192, ALL = BUCKETS, NONE = BUCKETS + 1, PORT_FIRST = 1024, PORT_COUNT = 65536 - PORT_FIRST, PORT_TRIES = 512 };
+enum { TIME_WAIT_SHORT_TICKS = 1000 / TCP_SLOW_INTERVAL };
+
+/* A connection between SYN and ACK; oldest first. */
+struct half {
+	struct tcp_pcb *pcb;
+	uint32_t bucket;
+	TAILQ_ENTRY(half) entry;
+};
+
+static struct tcp_pcb *active[BUCKETS], *time_wait[BUCKETS];
+static uint32_t loaded = ALL;
+static struct half half_pool[FLOW_HALF_OPEN_MAX];
+static TAILQ_HEAD(, half) half_free = TAILQ_HEAD_INITIALIZER(half_free), half_open = TAILQ_HEAD_INITIALIZER(half_open);
+static uint8_t ext_id;
+static struct flow_stats stats;
+
+/* ---- lists ---- */
+
+uint32_t flow_bucket(const uint8_t remote_ip[16], uint16_t remote_port, uint16_t local_port)
+{
+	uint8_t key[20];
+
+	memcpy(key, remote_ip, 16);
+	memcpy(key + 16, &remote_port, 2);
+	memcpy(key + 18, &local_port, 2);
+	return (uint32_t)seed_hash(key, sizeof(key)) % BUCKETS;
+}
+
+static uint32_t bucket_of(const struct tcp_pcb *pcb)
+{
+	uint8_t ip[16];
+
+	stack_ip(&pcb->remote_ip, ip);
+	return flow_bucket(ip, pcb->remote_port, pcb->local_port);
+}
+
+/* Deals one list out into the buckets; gives how many there were. */
+static uint32_t deal(struct tcp_pcb *list, struct tcp_pcb **to)
+{
+	uint32_t n = 0;
+
+	while (list) {
+		struct tcp_pcb *pcb = list, **bucket = &to[bucket_of(pcb)];
+
+		list = pcb->next;
+		pcb->next = *bucket;
+		*bucket = pcb;
+		n++;
+	}
+	return n;
+}
+
+/* Takes what is in lwIP's lists back. */
+static void unload(void)
+{
+	if (loaded == ALL) {
+		stats.active = deal(tcp_active_pcbs, active);
+		stats.time_wait = deal(tcp_tw_pcbs, time_wait);
+	} else if (loaded != NONE) {
+		active[loaded] = tcp_active_pcbs;
+		time_wait[loaded] = tcp_tw_pcbs;
+	}
+	tcp_active_pcbs = tcp_tw_pcbs = NULL;
+	loaded = NONE;
+}
+
+void flow_load(uint32_t bucket)
+{
+	if (loaded == bucket)
+		return;
+	unload();
+	tcp_active_pcbs = active[bucket];
+	tcp_tw_pcbs = time_wait[bucket];
+	active[bucket] = time_wait[bucket] = NULL;
+	loaded = bucket;
+}
+
+/* In the middle of the timers all are loaded, and stay so. */
+void flow_load_pcb(const struct tcp_pcb *pcb)
+{
+	if (loaded != ALL)
+		flow_load(bucket_of(pcb));
+}
+
+static struct tcp_pcb *join(struct tcp_pcb **from)
+{
+	struct tcp_pcb *all = NULL, **end = &all;
+
+	for (uint32_t i = 0; i < BUCKETS; i++) {
+		*end = from[i];
+		from[i] = NULL;
+		while (*end)
+			end = &(*end)->next;
+	}
+	return all;
+}
+
+void flow_load_all(void)
+{
+	if (loaded == ALL)
+		return;
+	unload();
+	tcp_active_pcbs = join(active);
+	tcp_tw_pcbs = join(time_wait);
+	loaded = ALL;
+}
+
+/* ---- half-open connections ---- */
+
+static void half_done(struct half *h)
+{
+	TAILQ_REMOVE(&half_open, h, entry);
+	TAILQ_INSERT_TAIL(&half_free, h, entry);
+	stats.half_open--;
+}
+
+static err_t on_passive_open(uint8_t id, struct tcp_pcb_listen *listening, struct tcp_pcb *pcb);
+
+static void on_destroy(uint8_t id, void *data)
+{
+	(void)id;
+	if (data)
+		half_done(data);
+}
+
+static const struct tcp_ext_arg_callbacks ext_callbacks = { .destroy = on_destroy, .passive_open = on_passive_open };
+
+static err_t on_passive_open(uint8_t id, struct tcp_pcb_listen *listening, struct tcp_pcb *pcb)
+{
+	struct half *h = TAILQ_FIRST(&half_free);
+
+	(void)listening;
+	if (!h)
+		return ERR_MEM;
+	TAILQ_REMOVE(&half_free, h, entry);
+	TAILQ_INSERT_TAIL(&half_open, h, entry);
+	h->pcb = pcb;
+	h->bucket = bucket_of(pcb);
+	stats.half_open++;
+	tcp_ext_arg_set(pcb, id, h);
+	tcp_ext_arg_set_callbacks(pcb, id, &ext_callbacks);
+	return ERR_OK;
+}
+
+void flow_count_half_open(struct tcp_pcb *listening)
+{
+	tcp_ext_arg_set_callbacks(listening, ext_id, &ext_callbacks);
+}
+
+void flow_accepted(struct tcp_pcb *pcb)
+{
+	struct half *h = tcp_ext_arg_get(pcb, ext_id);
+
+	tcp_ext_arg_set(pcb, ext_id, NULL);
+	if (h)
+		half_done(h);
+}
+
+/* Without a RST: its address is most likely not the sender's. */
+static void drop_oldest_half_open(void)
+{
+	struct half *h = TAILQ_FIRST(&half_open);
+
+	flow_load(h->bucket);
+	stats.half_open_dropped++;
+	tcp_abandon(h->pcb, 0);
+}
+
+/* ---- SYNs and ports ---- */
+
+static bool same_flow(const struct tcp_pcb *pcb, const uint8_t remote_ip[16], uint16_t remote_port, uint16_t local_port)
+{
+	uint8_t ip[16];
+
+	stack_ip(&pcb->remote_ip, ip);
+	return pcb->remote_port == remote_port && pcb->local_port == local_port && memcmp(ip, remote_ip, 16) == 0;
+}
+
+void flow_syn(uint32_t bucket, const uint8_t remote_ip[16], uint16_t remote_port, uint16_t local_port, uint32_t seq)
+{
+	struct tcp_pcb *pcb = tcp_tw_pcbs;
+
+	while (pcb && !same_flow(pcb, remote_ip, remote_port, local_port))
+		pcb = pcb->next;
+	if (pcb && TCP_SEQ_GT(seq, pcb->rcv_nxt)) {
+		stats.time_wait_recycled++;
+		tcp_abort(pcb);
+	}
+	if (TAILQ_EMPTY(&half_free)) {
+		drop_oldest_half_open();
+		flow_load(bucket);
+	}
+}
+
+static bool in_list(const struct tcp_pcb *pcb, const uint8_t remote_ip[16], uint16_t remote_port, uint16_t local_port)
+{
+	while (pcb && !same_flow(pcb, remote_ip, remote_port, local_port))
+		pcb = pcb->next;
+	return pcb != NULL;
+}
+
+/* From a place that differs for each peer, upwards (RFC 6056, 3.3.3): a port comes back as late as possible. */
+uint16_t flow_new_port(const uint8_t remote_ip[16], uint16_t remote_port)
+{
+	static uint32_t next;
+	uint8_t key[18];
+	uint32_t base;
+
+	memcpy(key, remote_ip, 16);
+	memcpy(key + 16, &remote_port, 2);
+	base = (uint32_t)seed_hash(key, sizeof(key));
+	for (int i = 0; i < PORT_TRIES; i++) {
+		uint16_t port = (uint16_t)(PORT_FIRST + (base + next++) % PORT_COUNT);
+
+		if (stack_listens_on(port))
+			continue;
+		flow_load(flow_bucket(remote_ip, remote_port, port));
+		if (!in_list(tcp_active_pcbs, remote_ip, remote_port, port) && !in_list(tcp_tw_pcbs, remote_ip, remote_port, port))
+			return port;
+	}
+	return 0;
+}
+
+/* ---- time ---- */
+
+/* Too many: those go that have waited a second, by when the peer's last segment would have been sent again. */
+static void shorten_time_wait(void)
+{
+	struct tcp_pcb *pcb = tcp_tw_pcbs, *next;
+
+	for (; pcb; pcb = next) {
+		next = pcb->next;
+		if (tcp_ticks - pcb->tmr > TIME_WAIT_SHORT_TICKS)
+			pcb->tmr = tcp_ticks - (uint32_t)(2 * TCP_MSL / TCP_SLOW_INTERVAL) - 1; /* the next timer removes it */
+	}
+}
+
+void flow_tick(void)
+{
+	flow_load_all();
+	if (stats.time_wait > FLOW_TIME_WAIT_MAX)
+		shorten_time_wait();
+	tcp_tmr();
+	unload();
+}
+
+void flow_stats(struct flow_stats *ret)
+{
+	*ret = stats;
+}
+
+void flow_init(void)
+{
+	ext_id = tcp_ext_arg_alloc_id();
+	for (int i = 0; i < FLOW_HALF_OPEN_MAX; i++)
+		TAILQ_INSERT_TAIL(&half_free, &half_pool[i], entry);
+}
