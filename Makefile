@@ -47,9 +47,14 @@ NO_DPDK :=
 else
 NO_DPDK := $(LWIP_WHY)
 endif
+# It changes when the answer does, so that what depends on it is built again.
+ifneq ($(filter-out clean deps deps-run,$(or $(MAKECMDGOALS),all)),)
+$(shell mkdir -p $(B) && echo '$(NO_DPDK)' | cmp -s - $(B)/no-dpdk || echo '$(NO_DPDK)' >$(B)/no-dpdk)
+endif
 build/lwip/lwip.mk: deploy/build-lwip $(wildcard dataplane/net/lwip/*.h dataplane/net/lwip/arch/*.h)
 	@CC=$(CC) deploy/build-lwip build/lwip dataplane/net/lwip
-build/lwip/liblwip.a: build/lwip/lwip.mk ;
+build/lwip/liblwip.a: build/lwip/lwip.mk
+	@touch $@
 
 archive = $(B)/lib$(subst /,-,$(1)).a
 main_c := %/main.c %/weirctl.c %/weir_run.c
@@ -111,7 +116,7 @@ $(B)/dataplane/net/net_dpdk_port.o: CFLAGS += $(DPDK_CFLAGS)
 # these say whether DPDK is there
 SAYS_DPDK := $(B)/dataplane/net/net_no_dpdk.o $(B)/control/weirctl.o $(B)/control/model.o
 $(SAYS_DPDK): CFLAGS += -DWEIR_NO_DPDK='"$(NO_DPDK)"'
-$(SAYS_DPDK) $(DPDK_O) $(call archive,dataplane/net): $(wildcard build/lwip/lwip.mk)
+$(SAYS_DPDK) $(DPDK_O) $(call archive,dataplane/net): $(wildcard build/lwip/lwip.mk $(B)/no-dpdk)
 
 define archive_rule
 $$(call archive,$(1)): $$(call objects,$(1))

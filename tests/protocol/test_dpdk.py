@@ -158,6 +158,7 @@ def test_many_connections(make_dpdk):  # noqa: F811
     assert wait_for(lambda: node.counters()["tcp_connections"] <= 20, 30)
 
 
+@pytest.mark.long
 def test_load_and_reused_ports(make_dpdk):  # noqa: F811
     """A connection a message: more than lwIP keeps in TIME_WAIT by itself, from ports that come back."""
     node, sink = make_dpdk(sink_args={"keep": False})
@@ -276,6 +277,7 @@ def test_hostile_frames(make_dpdk, seed):  # noqa: F811
     assert node.pids("weir-dataplane") == pid
 
 
+@pytest.mark.long
 def test_offloads_left_on_are_named(make_dpdk):  # noqa: F811
     node, _ = make_dpdk(offloads=True, start=False)
     node.log = open(node.log_path, "ab")
