@@ -16,7 +16,7 @@
 struct reader {
 	struct model *m;
 	yaml_document_t *doc;
-	uint64_t seen; /* bit per schema row */
+	bool *seen; /* per schema row */
 };
 
 static struct snap_settings *settings(struct model *m)
@@ -591,9 +591,9 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 			unknown_key(r->m, kn, path);
 			continue;
 		}
-		if (r->seen & 1ull << (row - schema))
+		if (r->seen[row - schema])
 			complain(r->m, kn, "%s is there twice", path);
-		r->seen |= 1ull << (row - schema);
+		r->seen[row - schema] = true;
 		if (row->type == T_TABLE)
 			set_table(r, row, v);
 		else if (!scalar(v))
@@ -603,13 +603,15 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 	}
 }
 
-static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
+static void read_stream(struct model *m, yaml_parser_t *p)
 {
 	yaml_document_t doc;
-	struct reader r = { .m = m, .doc = &doc, .seen = *seen };
+	struct reader r = { .m = m, .doc = &doc, .seen = calloc(schema_rows, sizeof(bool)) };
 	yaml_node_t *root;
 
+	CHECK(r.seen);
 	if (!yaml_parser_load(p, &doc)) {
+		free(r.seen);
 		m->errors++;
 		fprintf(m->complain, "%s:%zu: not YAML: %s\n", m->file ? m->file : "(default)", p->problem_mark.line + 1, p->problem ? p->problem : "?");
 		return;
@@ -619,18 +621,17 @@ static void read_stream(struct model *m, yaml_parser_t *p, uint64_t *seen)
 		walk(&r, root, "");
 	else if (root)
 		complain(m, root, "the file is a list of KEY: VALUE");
-	*seen = r.seen;
+	free(r.seen);
 	yaml_document_delete(&doc);
 }
 
 static void read_text(struct model *m, const char *text)
 {
 	yaml_parser_t p;
-	uint64_t seen = 0;
 
 	CHECK(yaml_parser_initialize(&p));
 	yaml_parser_set_input_string(&p, (const unsigned char *)text, strlen(text));
-	read_stream(m, &p, &seen);
+	read_stream(m, &p);
 	yaml_parser_delete(&p);
 }
 
@@ -638,7 +639,6 @@ static void read_file(struct model *m, const char *file)
 {
 	FILE *f = fopen(file, "r");
 	yaml_parser_t p;
-	uint64_t seen = 0;
 
 	if (!f) {
 		m->errors++;
@@ -647,7 +647,7 @@ static void read_file(struct model *m, const char *file)
 	}
 	CHECK(yaml_parser_initialize(&p));
 	yaml_parser_set_input_file(&p, f);
-	read_stream(m, &p, &seen);
+	read_stream(m, &p);
 	yaml_parser_delete(&p);
 	fclose(f);
 }
