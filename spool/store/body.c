@@ -3,7 +3,8 @@
 #include "spool/base/counters.h"
 #include "spool/store/internal.h"
 
-enum { HEAD_GUARANTEED = 64 * 1024 };
+/* PIECES_FINE: so many small pieces and the rest in large ones fit into a scan list, whatever the message's size. */
+enum { HEAD_GUARANTEED = 64 * 1024, HEAD_PRESSED = 16 * 1024, PIECE_PRESSED = 64 * 1024, PIECES_FINE = 2048 };
 
 enum status body_new(struct store *s, uint64_t size_hint, struct body **ret)
 {
@@ -26,12 +27,22 @@ void piece_free(struct store *s, struct piece *p)
 	free(p);
 }
 
-/* The next extent: as large as what there is already, so that a message is a few pieces; or as the client announced. */
+/* Half of the arena is for what is on its way; the other half may keep what will be wanted again. */
+static bool under_pressure(const struct store *s)
+{
+	return arena_used(s->arena) > arena_bytes(s->arena) / 2;
+}
+
+/* The next extent: as large as what there is already, so that a message is a few pieces; or as the client announced. With many at once a client holds less, so
+ * that slow ones cannot use up the arena by what they have begun. */
 static size_t next_want(const struct body *b)
 {
+	size_t want = b->len > EXTENT_MIN ? (size_t)b->len : EXTENT_MIN;
+	size_t most = b->npieces ? PIECE_PRESSED : HEAD_PRESSED;
+
 	if (!b->npieces && b->hint)
-		return b->hint > EXTENT_MAX ? HEAD_GUARANTEED : (size_t)b->hint;
-	return b->len > EXTENT_MIN ? (size_t)b->len : EXTENT_MIN;
+		want = b->hint > EXTENT_MAX ? HEAD_GUARANTEED : (size_t)b->hint;
+	return want > most && under_pressure(b->store) && b->npieces < PIECES_FINE ? most : want;
 }
 
 static struct piece *tail(const struct body *b)
@@ -51,7 +62,7 @@ enum status body_room(struct body *b, size_t n)
 	struct arena *a = b->store->arena;
 	size_t free_bytes = arena_bytes(a) - arena_used(a);
 
-	if (n <= tail_room(b) || free_bytes > 4 * EXTENT_MAX)
+	if (n <= tail_room(b) || free_bytes > 4 * EXTENT_MAX || b->store->fenced)
 		return ST_OK;
 	/* spilling gives room back; without it only other messages' ends do */
 	if (b->store->flying.tqh_first || b->store->waiting.tqh_first || b->store->open) {
@@ -66,12 +77,12 @@ static void close_piece(struct piece *p, const struct arena *a)
 	p->hash = XXH3_64bits(arena_at(a, p->ext.off), p->len);
 }
 
-/* A long body is written to the log while it comes in. */
+/* A long body is written to the log while it comes in; under pressure any that will not be inline. */
 static void spill(struct body *b)
 {
 	struct store *s = b->store;
 
-	if (b->len <= s->cfg.spill_bytes)
+	if (b->len <= (under_pressure(s) ? INLINE_MAX : s->cfg.spill_bytes) || s->fenced)
 		return;
 	while (b->spilled < b->npieces) {
 		struct piece *p = b->piece[b->spilled];
@@ -80,6 +91,15 @@ static void spill(struct body *b)
 			break; /* only full ones; the last goes with the message */
 		log_chunk(s, p, STREAM_HOT);
 		b->spilled++;
+	}
+	/* what became durable while there was room enough */
+	for (; under_pressure(s) && b->released < b->spilled && b->piece[b->released]->on_disk; b->released++) {
+		struct piece *p = b->piece[b->released];
+
+		if (!p->kept && p->ext.cap) {
+			extent_release(s->arena, p->ext);
+			p->ext.cap = 0;
+		}
 	}
 }
 
@@ -90,6 +110,8 @@ static enum status add_piece(struct body *b)
 	if (tail(b) && tail(b)->ext.cap)
 		close_piece(tail(b), b->store->arena);
 	spill(b);
+	if (b->spilled && !log_room_left(b->store))
+		return ST_FULL; /* the reserve is not for what may never be a message */
 	if (b->npieces == b->cap) {
 		uint32_t cap = b->cap ? b->cap * 2 : 4;
 		struct piece **bigger = realloc(b->piece, cap * sizeof(struct piece *));
@@ -106,6 +128,7 @@ static enum status add_piece(struct body *b)
 		free(p);
 		return ST_FULL;
 	}
+	p->kept = b->npieces == 0; /* the header is looked at when all is there */
 	b->piece[b->npieces++] = p;
 	return ST_OK;
 }
@@ -114,6 +137,8 @@ enum status body_append(struct body *b, struct span s)
 {
 	if (!s.n)
 		return ST_OK;
+	if (b->store->fenced)
+		return trail(ST_IO, "%s", b->store->fence_text);
 	if (s.n >= 2)
 		memcpy(b->last, s.p + s.n - 2, 2);
 	else {
@@ -144,6 +169,11 @@ enum status body_append(struct body *b, struct span s)
 void body_mark_dot_lines(struct body *b)
 {
 	b->dot_lines = true;
+}
+
+struct store *body_store(const struct body *b)
+{
+	return b->store;
 }
 
 uint64_t body_len(const struct body *b)

@@ -18,7 +18,7 @@ struct piece {
 	uint64_t generation, off, hash;
 	bool on_disk;       /* segment, generation, off are set, and durable */
 	bool queued;        /* is a raw area of a batch on its way */
-	bool kept;          /* of a message: stays in the arena until that is evicted */
+	bool kept;          /* of a message, or the first of a body: stays in the arena until that is evicted */
 	bool orphan;        /* its body was dropped while queued: freed with the batch */
 };
 
@@ -28,6 +28,7 @@ struct body {
 	struct piece **piece;
 	uint32_t npieces, cap;
 	uint32_t spilled;   /* pieces given to the log so far */
+	uint32_t released;  /* of these, looked at for giving their memory back */
 	bool dot_lines;
 	char last[2];       /* the last two bytes */
 };
@@ -121,7 +122,9 @@ struct store {
 	char fence_text[200];
 	/* segments */
 	struct segment *seg;
-	uint32_t nsegs, max_segs;
+	uint32_t nsegs, max_segs;  /* there are; may be, as far as the disk has room */
+	uint32_t segs_limit;       /* may be, as configured */
+	uint64_t look_ns;          /* when to ask the disk for its room again */
 	struct segment *active[NSTREAMS], *next[NSTREAMS];
 	uint64_t next_generation, next_seq, durable_seq, next_number;
 	char *zeros;
@@ -237,6 +240,8 @@ uint64_t checkpoint_needs(const struct store *s, enum stream stream);
 void checkpoint_lost(struct store *s, uint64_t number);
 bool checkpoint_running(const struct store *s);
 uint64_t checkpoint_number(const struct store *s);
+/* What it may need of the disk beyond what it has. */
+uint64_t checkpoint_room(const struct store *s);
 void checkpoint_free(struct store *s);
 
 /* ---- park.c ---- */
@@ -258,6 +263,9 @@ void msg_maybe_evict(struct msg *m);
 struct entry *msg_entry(const struct msg *m);
 /* What the record at e uses of its segment. */
 void entry_live(struct store *s, const struct entry *e, int change);
+
+/* Bytes that the log takes of new mail: what is over the reserve. */
+uint64_t log_room_left(const struct store *s);
 
 void store_completion(void *ctx, const struct uring_event *ev);
 

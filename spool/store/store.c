@@ -191,8 +191,7 @@ void store_forget(struct store_msg *pub)
 	CHECK(!m->pins || s->fenced);
 	if (m->move)
 		move_cancel(s, m);
-	if (!s->fenced)
-		log_done(s, pub->id);
+	log_done(s, pub->id);
 	if (e->flags & ENTRY_IN_LOG)
 		entry_live(s, e, -1);
 	index_del(s->index, m->slot);
@@ -328,20 +327,37 @@ enum status msg_id_parse(struct span s, uint64_t *ret)
 
 /* ---- the partition ---- */
 
-enum status store_room(struct store *s, uint64_t size)
+uint64_t log_room_left(const struct store *s)
 {
-	uint64_t room, reserve = RESERVE_SEGMENTS * s->cfg.segment_bytes;
+	uint64_t room = (uint64_t)segments_left(s) * s->cfg.segment_bytes, taken = RESERVE_SEGMENTS * s->cfg.segment_bytes;
+	const struct batch *b;
 
-	if (s->fenced)
-		return trail(ST_IO, "%s", s->fence_text);
-	room = (uint64_t)segments_left(s) * s->cfg.segment_bytes;
 	if (s->next[STREAM_HOT])
 		room += s->cfg.segment_bytes;
 	if (s->active[STREAM_HOT])
 		room += s->cfg.segment_bytes - s->active[STREAM_HOT]->end;
-	if (room < reserve || size > room - reserve || arena_used(s->arena) > arena_bytes(s->arena) / 16 * 15)
+	TAILQ_FOREACH(b, &s->waiting, entry)
+		taken += b->used + b->raw_bytes;
+	if (s->open)
+		taken += s->open->used + s->open->raw_bytes;
+	return room > taken ? room - taken : 0;
+}
+
+enum status store_room(struct store *s, uint64_t size)
+{
+	uint64_t room;
+
+	if (s->fenced)
+		return trail(ST_IO, "%s", s->fence_text);
+	room = log_room_left(s);
+	if (!room || size > room || arena_used(s->arena) > arena_bytes(s->arena) / 16 * 15)
 		return trail(ST_FULL, "the spool is full");
 	return ST_OK;
+}
+
+bool store_fenced(const struct store *s)
+{
+	return s->fenced;
 }
 
 void store_completion(void *ctx, const struct uring_event *ev)
@@ -468,6 +484,7 @@ static enum status open_parts(struct store *s, struct uring *u)
 	s->max_segs = (uint32_t)(s->cfg.max_bytes / s->cfg.segment_bytes);
 	if (s->max_segs < RESERVE_SEGMENTS + 3)
 		s->max_segs = RESERVE_SEGMENTS + 3;
+	s->segs_limit = s->max_segs;
 	s->seg = calloc(s->max_segs, sizeof(*s->seg));
 	if (!s->cfg.dir || !s->seg)
 		return ST_NOMEM;
