@@ -10,7 +10,7 @@ struct inbound {
 	TAILQ_HEAD(, session) sessions;
 	uint32_t nsessions;
 	uint32_t nroom;        /* sessions that wait for room */
-	struct map *per_client; /* client address -> number of its sessions */
+	struct map *per_client, *per_network; /* client address, or its network -> number of sessions */
 };
 
 static void session_run(struct session *s, struct net_event *ev);
@@ -22,8 +22,8 @@ enum status inbound_new(struct worker *w, struct inbound **ret)
 	if (!in)
 		return ST_NOMEM;
 	TAILQ_INIT(&in->sessions);
-	if (map_new(&in->per_client) != ST_OK) {
-		free(in);
+	if (map_new(&in->per_client) != ST_OK || map_new(&in->per_network) != ST_OK) {
+		inbound_free(in);
 		return ST_NOMEM;
 	}
 	*ret = in;
@@ -35,31 +35,47 @@ void inbound_free(struct inbound *in)
 	if (!in)
 		return;
 	map_free(in->per_client);
+	map_free(in->per_network);
 	free(in);
 }
 
 /* ---- time ---- */
 
-static void session_deadline(struct session *s)
+static void deadline_set(struct session *s, uint64_t after_ns)
+{
+	uint64_t at = s->w->now_ns + after_ns;
+
+	s->body_bytes = 0;
+	s->deadline_ns = at < s->end_ns ? at : s->end_ns;
+	if (timer_armed(&s->timer) && s->timer_ns <= s->deadline_ns)
+		return;
+	s->timer_ns = s->deadline_ns;
+	wheel_set(s->w->wheel, &s->timer, s->timer_ns);
+}
+
+/* A limit begins with what it is for, and single bytes do not move it (P16): a command has timeouts.command until its end, and a message may only go on beyond
+ * timeouts.data when so much of it came meanwhile as limits.data_rate asks. done: a command came to its end. bytes: that came. */
+static void session_deadline(struct session *s, bool done, size_t bytes)
 {
 	const struct snap_settings *set = s->cfg->set;
-	uint64_t now = s->w->now_ns;
+	enum server_wait wait = smtp_server_wait(&s->smtp);
+	bool fresh = wait != s->limit_for || !timer_armed(&s->timer);
 
-	switch (smtp_server_wait(&s->smtp)) {
+	s->limit_for = (uint8_t)wait;
+	s->body_bytes += bytes;
+	switch (wait) {
 	case SRV_WAIT_BODY:
-		s->deadline_ns = now + set->timeout_body_ns;
+		if (fresh || (bytes && (double)s->body_bytes >= (double)set->data_rate * ((double)set->timeout_body_ns / 1e9)))
+			deadline_set(s, set->timeout_body_ns);
 		break;
 	case SRV_WAIT_COMMAND:
-		s->deadline_ns = now + set->timeout_command_ns;
+		if (fresh || done)
+			deadline_set(s, set->timeout_command_ns);
 		break;
 	case SRV_WAIT_DECISION:
 		s->deadline_ns = UINT64_MAX; /* it is us who are slow; the decision has its own limit */
-		return;
+		break;
 	}
-	if (s->deadline_ns > s->end_ns)
-		s->deadline_ns = s->end_ns;
-	if (!timer_armed(&s->timer))
-		wheel_set(s->w->wheel, &s->timer, s->deadline_ns);
 }
 
 /* Gives what the session has to say to the connection. False when the client does not take it. */
@@ -89,10 +105,11 @@ void inbound_timer(struct worker *w, struct timer *t)
 
 	if (s->waits == WAITS_CLOSE)
 		return;
+	if (s->waits == WAITS_ROOM && w->now_ns < s->end_ns) /* it is us who are slow */
+		s->deadline_ns = w->now_ns + s->cfg->set->timeout_body_ns;
 	if (s->deadline_ns > w->now_ns) {
-		uint64_t due = s->deadline_ns == UINT64_MAX ? w->now_ns + s->cfg->set->timeout_command_ns : s->deadline_ns;
-
-		wheel_set(w->wheel, t, due);
+		s->timer_ns = s->deadline_ns == UINT64_MAX ? w->now_ns + s->cfg->set->timeout_command_ns : s->deadline_ns;
+		wheel_set(w->wheel, t, s->timer_ns);
 		return;
 	}
 	counter_add(C_SESSIONS_TIMEOUT, 1);
@@ -107,16 +124,42 @@ void inbound_timer(struct worker *w, struct timer *t)
 
 /* ---- begin and end ---- */
 
-static uintptr_t client_count(struct inbound *in, const uint8_t ip[16], int change)
+static uintptr_t count(struct map *m, const uint8_t ip[16], int change)
 {
 	struct span key = span_of(ip, 16);
-	uintptr_t n = (uintptr_t)map_get(in->per_client, key) + (uintptr_t)change;
+	uintptr_t n = (uintptr_t)map_get(m, key);
 
+	if (!n && change < 0)
+		return 0;
+	n += (uintptr_t)change;
 	if (n == 0)
-		map_del(in->per_client, key);
-	else if (map_set(in->per_client, key, (void *)n) != ST_OK)
+		map_del(m, key);
+	else if (change && map_set(m, key, (void *)n) != ST_OK)
 		return 0; /* without memory the client is not counted: never refused for our own trouble */
 	return n;
+}
+
+/* The /24 of an IPv4 address, the /64 of an IPv6 one: about what one owner has. */
+static void network_of(const uint8_t ip[16], uint8_t ret[16])
+{
+	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+	size_t keep = memcmp(ip, mapped, sizeof(mapped)) == 0 ? 15 : 8;
+
+	memset(ret, 0, 16);
+	memcpy(ret, ip, keep);
+}
+
+static uintptr_t client_count(struct inbound *in, const uint8_t ip[16], int change)
+{
+	return count(in->per_client, ip, change);
+}
+
+static uintptr_t network_count(struct inbound *in, const uint8_t ip[16], int change)
+{
+	uint8_t net[16];
+
+	network_of(ip, net);
+	return count(in->per_network, net, change);
 }
 
 /* Reasons to refuse a connection before its first command; false when there is none. */
@@ -125,7 +168,7 @@ static bool session_refusal(struct session *s, struct reply *r)
 	const struct snap_settings *set = s->cfg->set;
 	const char *host = snap_cstr(&s->cfg->snap, set->hostname);
 
-	if (s->w->fenced)
+	if (!worker_store(s->w))
 		reply_set(r, 421, "4.3.0", "%s: the spool of this node is out of order, try another one", host);
 	else if (s->w->stopping)
 		reply_set(r, 421, "4.3.2", "%s: shutting down, try another node", host);
@@ -133,6 +176,8 @@ static bool session_refusal(struct session *s, struct reply *r)
 		reply_set(r, 421, "4.7.0", "%s: too many connections", host);
 	else if (client_count(s->w->inbound, s->facts.client_ip, 0) > set->conns_per_client)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your host", host);
+	else if (network_count(s->w->inbound, s->facts.client_ip, 0) > set->conns_per_network)
+		reply_set(r, 421, "4.7.0", "%s: too many connections from your network", host);
 	else
 		return false;
 	return true;
@@ -160,6 +205,7 @@ static void session_accept(struct worker *w, struct net_event *ev)
 	TAILQ_INSERT_TAIL(&w->inbound->sessions, s, entry);
 	w->inbound->nsessions++;
 	client_count(w->inbound, s->facts.client_ip, 1);
+	network_count(w->inbound, s->facts.client_ip, 1);
 	counter_add(C_SESSIONS, 1);
 	counter_add(C_SESSIONS_OPEN, 1);
 	smtp_server_init(&s->smtp, &s->cfg->smtp);
@@ -170,7 +216,7 @@ static void session_accept(struct worker *w, struct net_event *ev)
 		return;
 	}
 	session_flush(s);
-	session_deadline(s);
+	session_deadline(s, true, 0);
 }
 
 static void body_end(struct session *s)
@@ -201,6 +247,7 @@ static void session_free(struct session *s)
 	body_end(s);
 	wheel_cancel(w->wheel, &s->timer);
 	client_count(w->inbound, s->facts.client_ip, -1);
+	network_count(w->inbound, s->facts.client_ip, -1);
 	TAILQ_REMOVE(&w->inbound->sessions, s, entry);
 	w->inbound->nsessions--;
 	counter_sub(C_SESSIONS_OPEN, 1);
@@ -281,6 +328,25 @@ static void on_rate(void *ctx, const struct rate_answer *a)
 	session_run(s, NULL);
 }
 
+/* Room for the message that was announced, in the partition that it will go to. */
+static enum status spool_room(const struct session *s)
+{
+	struct store *st = worker_store(s->w);
+
+	return st ? store_room(st, s->smtp.size_declared) : ST_IO;
+}
+
+static void spool_refusal(enum status st, struct reply *r)
+{
+	counter_add(C_TEMPFAIL_SPOOL_FULL, st == ST_FULL);
+	if (st == ST_IO)
+		reply_set(r, 421, "4.3.0", "The spool of this node is out of order, try another one");
+	else if (st == ST_NOMEM)
+		reply_set(r, 452, "4.3.1", "Out of memory, try again later");
+	else
+		reply_set(r, 452, "4.3.1", "The spool is full, try again later");
+}
+
 static void decide_mail(struct session *s)
 {
 	const struct snap_settings *set = s->cfg->set;
@@ -289,14 +355,10 @@ static void decide_mail(struct session *s)
 	struct out o = { key, 7, sizeof(key), false };
 	struct rate_answer a = { 0 };
 	struct reply r;
-	enum status st = store_room(s->w->store[0], s->smtp.size_declared);
+	enum status st = spool_room(s);
 
 	if (st != ST_OK) {
-		counter_add(C_TEMPFAIL_SPOOL_FULL, st == ST_FULL);
-		if (st == ST_FULL)
-			reply_set(&r, 452, "4.3.1", "The spool is full, try again later");
-		else
-			reply_set(&r, 421, "4.3.0", "The spool of this node is out of order, try another one");
+		spool_refusal(st, &r);
 		answer(s, &r);
 		return;
 	}
@@ -332,24 +394,27 @@ static void decide_rcpt(struct session *s)
 
 static void decide_data(struct session *s)
 {
+	enum status st = spool_room(s); /* others may have taken what there was at MAIL */
 	struct reply r;
 
-	if (body_new(s->w->store[0], s->smtp.size_declared, &s->body) == ST_OK)
+	if (st == ST_OK)
+		st = body_new(worker_store(s->w), s->smtp.size_declared, &s->body);
+	if (st == ST_OK)
 		reply_set(&r, 354, NULL, "End data with <CR><LF>.<CR><LF>");
 	else
-		reply_set(&r, 452, "4.3.1", "Out of memory, try again later");
+		spool_refusal(st, &r);
 	answer(s, &r);
 }
 
 static void take_body(struct session *s)
 {
+	enum status st = s->body ? body_append(s->body, s->smtp.body) : ST_OK;
 	struct reply r;
 
-	if (!s->body || body_append(s->body, s->smtp.body) == ST_OK)
+	if (st == ST_OK)
 		return;
-	counter_add(C_TEMPFAIL_SPOOL_FULL, 1);
 	body_end(s);
-	reply_set(&r, 452, "4.3.1", "The spool is full, try again later");
+	spool_refusal(st, &r);
 	smtp_server_abort_body(&s->smtp, &r);
 }
 
@@ -449,12 +514,24 @@ static bool session_has_room(struct session *s, size_t n)
 	return !s->body || body_room(s->body, n) != ST_AGAIN; /* full shows at body_append */
 }
 
+/* The worker stops: between messages a session is told to go. */
+static void session_go(struct session *s)
+{
+	struct reply r;
+
+	if (!s->w->stopping || s->waits != WAITS_NOTHING || smtp_server_wait(&s->smtp) != SRV_WAIT_COMMAND)
+		return;
+	reply_set(&r, 421, "4.3.2", "%s: shutting down, try another node", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
+	smtp_server_shutdown(&s->smtp, &r);
+	session_close(s);
+}
+
 /* Feeds the engine with what came (ev) or lets it go on after an answer (ev NULL). */
 static void session_run(struct session *s, struct net_event *ev)
 {
 	struct span in = ev ? ev->data : SPAN_NONE;
 	size_t used = 0, n;
-	bool go = s->waits == WAITS_NOTHING;
+	bool go = s->waits == WAITS_NOTHING, done = false;
 
 	while (go) {
 		enum server_action act;
@@ -466,6 +543,7 @@ static void session_run(struct session *s, struct net_event *ev)
 		act = smtp_server_step(&s->smtp, in, &n);
 		used += n;
 		in = span_skip(in, n);
+		done = done || (act != SRV_MORE && act != SRV_BODY);
 		go = session_act(s, act);
 		if (go && act == SRV_MORE) {
 			if (!session_flush(s)) {
@@ -479,7 +557,8 @@ static void session_run(struct session *s, struct net_event *ev)
 	if (s->waits != WAITS_CLOSE) {
 		if (s->waits != WAITS_DRAIN && s->waits != WAITS_TLS && !session_flush(s))
 			s->waits = s->waits == WAITS_NOTHING ? WAITS_DRAIN : s->waits;
-		session_deadline(s);
+		session_deadline(s, done, used);
+		session_go(s);
 	}
 	if (ev)
 		ev->used = s->waits == WAITS_CLOSE ? ev->data.n : used;
@@ -558,7 +637,7 @@ void inbound_room(struct worker *w)
 	}
 }
 
-void inbound_shutdown(struct worker *w)
+void inbound_shutdown(struct worker *w, bool hurry)
 {
 	struct session *s, *next;
 	struct reply r;
@@ -566,10 +645,16 @@ void inbound_shutdown(struct worker *w)
 	reply_set(&r, 421, "4.3.2", "%s: shutting down, try another node", snap_cstr(&w->cfg->snap, w->cfg->set->hostname));
 	for (s = TAILQ_FIRST(&w->inbound->sessions); s; s = next) {
 		next = TAILQ_NEXT(s, entry);
-		if (s->waits == WAITS_NOTHING && smtp_server_wait(&s->smtp) == SRV_WAIT_COMMAND) {
-			smtp_server_shutdown(&s->smtp, &r);
-			session_close(s);
+		session_go(s);
+		if (!hurry || s->waits == WAITS_CLOSE || s->waits == WAITS_ANSWER)
+			continue; /* an answer that is due comes, or never will */
+		if (s->waits == WAITS_TLS || s->waits == WAITS_DRAIN) {
+			net_abort(s->conn);
+			continue;
 		}
+		body_end(s);
+		smtp_server_shutdown(&s->smtp, &r);
+		session_close(s);
 	}
 }
 

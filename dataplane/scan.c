@@ -50,6 +50,7 @@ struct scan {
 	int listen_fd;
 	int spool_fd;
 	uint32_t nlinks, nwaiting, nactive;
+	bool accept_rests;   /* it failed, for want of descriptors for example: again at the next tick */
 	uint32_t free_slot;  /* index + 1; 0: none */
 	TAILQ_HEAD(, scan_slot) waiting;
 	uint64_t none_since_ns; /* when the last link went; 0: there is one */
@@ -343,10 +344,11 @@ static void on_completion(void *ctx, const struct uring_event *ev)
 
 	switch ((enum scan_op)ev->op) {
 	case OP_ACCEPT:
-		if (ev->res >= 0)
+		s->accept_rests = ev->res < 0;
+		if (ev->res >= 0) {
 			link_open(s, ev->res);
-		if (ev->res != -ECANCELED && s->listen_fd >= 0)
 			accept_arm(s);
+		}
 		break;
 	case OP_WAKE:
 		if (ev->slot < SCAN_LINKS && s->link[ev->slot].used && (s->link[ev->slot].gen & 0xffffff) == ev->gen)
@@ -478,6 +480,9 @@ void scan_timer(struct worker *w, struct timer *t)
 /* Without any scanner for some seconds the impatient are answered at once rather than at their time-out. */
 void scan_tick(struct scan *s)
 {
+	if (s->accept_rests)
+		accept_arm(s);
+	s->accept_rests = false;
 	if (!s->none_since_ns || s->w->now_ns - s->none_since_ns < SCAN_NONE_GRACE_S * NS_PER_S || !s->nwaiting)
 		return;
 	for (uint32_t i = 0; i < SCAN_SLOTS; i++)

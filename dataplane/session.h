@@ -25,7 +25,10 @@ struct session {
 	struct net_conn *conn;
 	TAILQ_ENTRY(session) entry;
 	struct timer timer;
+	uint8_t limit_for;    /* enum server_wait that deadline_ns is of */
 	uint64_t deadline_ns; /* of what it waits for now; the timer is moved lazily */
+	uint64_t timer_ns;    /* when the timer ends, if it is armed */
+	uint64_t body_bytes;  /* that came since the deadline was set */
 	uint64_t end_ns;      /* of the whole session */
 	struct policy_facts facts;
 	uint16_t client_port;

@@ -58,7 +58,7 @@ static void local_rate(struct shared *s, const struct shared_query *q, struct ra
 {
 	struct span key = span_of(q->key, q->key_len);
 	struct local *l = map_get(s->local, key);
-	double now = (double)clock_wall_ns() / 1e9;
+	double now = (double)clock_steady_ns() / 1e9;
 	struct rate_state none = { 0 };
 
 	if (l) {
@@ -358,7 +358,7 @@ enum status shared_rate(struct shared *s, struct span key, double weight, double
 	if (!s->up)
 		goto local;
 	n = snprintf(name, sizeof(name), "weir:rate:{%.*s}", (int)q->key_len, q->key);
-	snprintf(now, sizeof(now), "%.6f", (double)clock_wall_ns() / 1e9);
+	snprintf(now, sizeof(now), "%.6f", (double)clock_steady_ns() / 1e9);
 	snprintf(c, sizeof(c), "%.17g", weight);
 	snprintf(p, sizeof(p), "%.17g", (double)period_ns / 1e9);
 	snprintf(m, sizeof(m), "%.17g", limit);
