@@ -137,7 +137,8 @@ class Sink:
 class Node:
     """weir run with a configuration. `extra` is YAML text that is put behind the basic one."""
 
-    def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav"):
+    def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav", env=None,
+                 wrap=()):
         self.dir = pathlib.Path(tmp) / name
         self.dir.mkdir(parents=True)
         self.run = self.dir / "run"
@@ -153,6 +154,7 @@ class Node:
             + ("" if "relay_clients:" in extra else "relay_clients: [{network: 127.0.0.0/8, rate: none}]\n")
             + ("" if "delivery:" in extra else "delivery: {retry_first: 1s, retry_max: 2s, idle: 500ms}\n")
             + f"routes: {routes}\n" + extra)
+        self.env, self.wrap = {**os.environ, **(env or {})}, list(wrap)  # wrap: a command that runs the node, such as prlimit
         self.log_path = self.dir / "log"
         self.proc = None
         if start:
@@ -160,7 +162,8 @@ class Node:
 
     def start(self):
         self.log = open(self.log_path, "ab")
-        self.proc = subprocess.Popen([BIN / "weir", "run", "--config", self.config, "--run", self.run], stdout=self.log, stderr=self.log)
+        self.proc = subprocess.Popen([*self.wrap, BIN / "weir", "run", "--config", self.config, "--run", self.run], stdout=self.log, stderr=self.log,
+                                     env=self.env)
         assert wait_for(self.up, 30), self.log_text()[-3000:]
         return self
 
@@ -230,8 +233,8 @@ class Node:
 class Smtp:
     """A raw client: sends bytes, reads whole replies."""
 
-    def __init__(self, port, host="127.0.0.1", greet=True, timeout=30):
-        self.s = socket.create_connection((host, port), timeout)
+    def __init__(self, port, host="127.0.0.1", greet=True, timeout=30, source=None):
+        self.s = socket.create_connection((host, port), timeout, source_address=(source, 0) if source else None)
         self.f = self.s.makefile("rb")
         self.greeting = self.reply() if greet else None
 
