@@ -241,6 +241,20 @@ bool segment_cold_ready(struct store *s)
 	return s->next[STREAM_COLD] && s->next[STREAM_COLD]->state == SEG_READY;
 }
 
+/* In a small ring what is active may be all that is missing: without anything wanted in it, it makes place for the next. */
+static void retire_active(struct store *s)
+{
+	struct segment *a = s->active[STREAM_HOT], *next = s->next[STREAM_HOT];
+
+	if (!a || a->live || a->end < s->cfg.segment_bytes / 2 || !next || next->state != SEG_READY || s->nflying || s->open || !TAILQ_EMPTY(&s->waiting) ||
+		checkpoint_running(s) || log_room_left(s) >= s->cfg.segment_bytes / 2)
+		return;
+	a->state = SEG_FULL;
+	s->active[STREAM_HOT] = next;
+	next->state = SEG_ACTIVE;
+	s->next[STREAM_HOT] = NULL;
+}
+
 void segment_upkeep(struct store *s)
 {
 	struct segment *seg;
@@ -249,6 +263,7 @@ void segment_upkeep(struct store *s)
 	if (s->fenced)
 		return;
 	look_for_room(s);
+	retire_active(s);
 	prepare(s, STREAM_HOT);
 	if (segments_left(s) <= RESERVE_SEGMENTS)
 		segment_cold_ready(s); /* before outcomes take the last one */

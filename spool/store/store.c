@@ -327,9 +327,17 @@ enum status msg_id_parse(struct span s, uint64_t *ret)
 
 /* ---- the partition ---- */
 
+/* Segments that are for outcomes and compaction. A disk with room for fewer than the ring wants gets by with less. */
+static uint64_t reserve(const struct store *s)
+{
+	uint32_t least = RESERVE_SEGMENTS + 3;
+
+	return s->max_segs >= least ? RESERVE_SEGMENTS : s->max_segs > least - 2 ? s->max_segs - 3 : 1;
+}
+
 uint64_t log_room_left(const struct store *s)
 {
-	uint64_t room = (uint64_t)segments_left(s) * s->cfg.segment_bytes, taken = RESERVE_SEGMENTS * s->cfg.segment_bytes;
+	uint64_t room = (uint64_t)segments_left(s) * s->cfg.segment_bytes, taken = reserve(s) * s->cfg.segment_bytes;
 	const struct batch *b;
 
 	if (s->next[STREAM_HOT])
