@@ -119,8 +119,18 @@ static void config_watch(struct worker *w)
 	log_msg(LOG_LVL_INFO, "configuration", "generation %llu", (unsigned long long)c->snap.h->generation);
 }
 
+/* jemalloc gives memory back only while it is asked for more; a worker that has become quiet is to be small again (P7). The builds with sanitizers have another allocator. */
+extern int mallctl(const char *name, void *old, size_t *old_len, void *value, size_t value_len) __attribute__((weak));
+
+static void give_memory_back(void)
+{
+	if (mallctl)
+		mallctl("arena.4096.decay", NULL, NULL, NULL, 0); /* of all arenas, what has been unused for its time */
+}
+
 static void tick(struct worker *w, struct timer *t)
 {
+	give_memory_back();
 	wheel_set(w->wheel, t, w->now_ns + NS_PER_S);
 	atomic_store_explicit(&counters_self->beat_ns, w->now_ns, memory_order_relaxed);
 	config_watch(w);

@@ -188,6 +188,8 @@ static void on_send(struct net_conn *c, int res)
 		send_submit(c);
 		return;
 	}
+	free(uc->send); /* an idle connection is to cost little */
+	uc->send = NULL;
 	up_sent(c);
 }
 
@@ -368,7 +370,7 @@ static void do_send(struct net_conn *c, const struct span *v, unsigned n)
 	struct uring_conn *uc = conn_io(c);
 
 	if (!uc->send)
-		uc->send = calloc(1, sizeof(*uc->send));
+		uc->send = malloc(sizeof(*uc->send));
 	CHECK(uc->send && n <= NET_SLICES_MAX);
 	for (unsigned i = 0; i < n; i++)
 		uc->send->iov[i] = (struct iovec){ (void *)(uintptr_t)v[i].p, v[i].n };
