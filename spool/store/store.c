@@ -113,10 +113,22 @@ static struct msg *msg_from_envelope(struct store *s, const struct envelope *env
 	return m;
 }
 
+/* What is still to be written of a body that is complete; the rest of it is in the log already, and its memory is given back the sooner. */
+static enum status room_for_rest(const struct store *s, const struct body *b)
+{
+	uint64_t rest = 0;
+
+	if (s->fenced)
+		return trail(ST_IO, "%s", s->fence_text);
+	for (uint32_t i = b->spilled; i < b->npieces; i++)
+		rest += b->piece[i]->len;
+	return rest > log_room_left(s) ? trail(ST_FULL, "the spool is full") : ST_OK;
+}
+
 enum status store_put(struct store *s, const struct envelope *env, struct body *b, bool scanned, void *user, struct store_msg **ret)
 {
 	struct msg *m;
-	enum status st = s->fenced ? ST_IO : store_room(s, b->len);
+	enum status st = room_for_rest(s, b);
 
 	if (st != ST_OK || !(m = msg_from_envelope(s, env))) {
 		body_drop(b);
