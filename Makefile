@@ -116,8 +116,9 @@ check: deps
 	@tests/support/run-all build/asan build/release
 tests-built: $(UNIT) $(FUZZ)
 
-# The long kill storm: a thousand kills.
+# The long kill storm: a thousand kills; and crowds and messages as large as the promises say.
 check-crash: deps programs
+	WEIR_LONG=1 /usr/bin/python3 -m pytest -s -c tests/pytest.ini --rootdir tests tests/protocol/test_resources.py
 	WEIR_KILLS=$${WEIR_KILLS:-1000} /usr/bin/python3 -m pytest -s -c tests/pytest.ini --rootdir tests tests/crash
 
 # Fuzz targets: tests/fuzz/<name>_fuzz.c; here linked with a main that replays tests/fuzz/corpus/<name>/.

@@ -4,7 +4,7 @@
 #include "spool/store/internal.h"
 
 /* PIECES_FINE: so many small pieces and the rest in large ones fit into a scan list, whatever the message's size. */
-enum { HEAD_GUARANTEED = 64 * 1024, HEAD_PRESSED = 16 * 1024, PIECE_PRESSED = 64 * 1024, PIECES_FINE = 2048 };
+enum { HEAD_GUARANTEED = 64 * 1024, HEAD_PRESSED = 16 * 1024 /* and any piece, pressed hard */, PIECE_PRESSED = 64 * 1024, PIECES_FINE = 2048 };
 
 enum status body_new(struct store *s, uint64_t size_hint, struct body **ret)
 {
@@ -38,7 +38,8 @@ static bool under_pressure(const struct store *s)
 static size_t next_want(const struct body *b)
 {
 	size_t want = b->len > EXTENT_MIN ? (size_t)b->len : EXTENT_MIN;
-	size_t most = b->npieces ? PIECE_PRESSED : HEAD_PRESSED;
+	bool hard = arena_used(b->store->arena) > arena_bytes(b->store->arena) / 4 * 3;
+	size_t most = b->npieces && !hard ? PIECE_PRESSED : HEAD_PRESSED;
 
 	if (!b->npieces && b->hint)
 		want = b->hint > EXTENT_MAX ? HEAD_GUARANTEED : (size_t)b->hint;
@@ -57,6 +58,20 @@ static size_t tail_room(const struct body *b)
 	return p && p->ext.cap && !p->queued && !p->on_disk ? p->ext.cap - p->len : 0;
 }
 
+/* Pieces are on their way to the disk, after which their memory can be given back. */
+static bool room_is_coming(const struct store *s)
+{
+	const struct batch *b;
+
+	TAILQ_FOREACH(b, &s->flying, entry)
+		if (b->nraw)
+			return true;
+	TAILQ_FOREACH(b, &s->waiting, entry)
+		if (b->nraw)
+			return true;
+	return s->open && s->open->nraw;
+}
+
 enum status body_room(struct body *b, size_t n)
 {
 	struct arena *a = b->store->arena;
@@ -64,8 +79,8 @@ enum status body_room(struct body *b, size_t n)
 
 	if (n <= tail_room(b) || free_bytes > 4 * EXTENT_MAX || b->store->fenced)
 		return ST_OK;
-	/* spilling gives room back; without it only other messages' ends do */
-	if (b->store->flying.tqh_first || b->store->waiting.tqh_first || b->store->open) {
+	/* spilling gives room back; without it only other messages' ends do, and they may wait for this one's */
+	if (room_is_coming(b->store)) {
 		b->store->room_wanted = true;
 		return free_bytes > EXTENT_MAX ? ST_OK : ST_AGAIN;
 	}

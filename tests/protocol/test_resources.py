@@ -1,11 +1,9 @@
 """What happens when resources run out, clients are slow, clocks jump: promises P7, P16, P17, P18, P24.
 
 WEIR_LONG=1 makes the crowds and messages as large as the promises say."""
-import ctypes
 import hashlib
 import mmap
 import os
-import pathlib
 import re
 import struct
 import subprocess
@@ -101,7 +99,7 @@ def fill(node, c, size=300000, most=400, first=0):
 
 
 @root_only
-@pytest.mark.parametrize("size", ["20m", "24m", "64m"])
+@pytest.mark.parametrize("size", ["20m", "24m", "64m"] if LONG else ["20m", "24m"])
 def test_a_full_disk_is_452_and_empties_itself_again(make_node, make_sink, small_disk, size):
     switch = Switch()
     sink = make_sink(decide=switch)
@@ -264,7 +262,8 @@ def test_without_descriptors_accepting_pauses_and_goes_on(make_node, sink):
         return all(c.closed for c in crowd.clients)
 
     assert crowd.wait(leave_in_turn, 20) and crowd.heard(b"220 ") == 40 and crowd.heard(b"221 ") == 40
-    asker.wait(10)
+    asker.kill()
+    asker.wait()
     assert client(node).message("a@cam.example", ["b@example.org"], HEAD).startswith("250")
     assert wait_for(lambda: sink.count == 1) and wait_for(lambda: node.ctl_text("queue", "list").returncode == 0)
 
@@ -483,7 +482,7 @@ def test_memory_of_an_idle_connection(quiet):
 
 def test_slow_clients_end_at_their_deadline_and_mail_flows(make_node, sink):
     """A byte now and then keeps nobody alive: neither in a command nor in a message."""
-    n, limit, gap = (2000, 180, 10) if LONG else (600, 6, 1)
+    n, limit, gap = (2000, 180, 10) if LONG else (600, 4, 1)
     node = make_node(sink.port, engine="trivial", extra=f"timeouts: {{command: {limit}s, data: {limit}s}}\n" + OPEN_RELAY +
                      "limits: {connections_per_client: 20000, connections_per_network: 20000}\n")
     crowd = Crowd()
@@ -528,9 +527,9 @@ def test_a_slow_line_that_makes_progress_is_let_be(make_node, sink):
     c = client(node)
     for cmd in ("MAIL FROM:<a@cam.example>", "RCPT TO:<b@example.org>", "DATA"):
         c.cmd(cmd)
-    for _ in range(20):
+    for _ in range(12):
         c.send(b"y" * 58 + b"\r\n")
-        time.sleep(0.2)  # 300 bytes a second, for four times the limit
+        time.sleep(0.2)  # 300 bytes a second, for twice the limit
     c.send(b".\r\n")
     assert c.reply().startswith("250")
 
@@ -634,7 +633,7 @@ def test_restarts_under_load_lose_nothing(make_node, sink):
     threads = [threading.Thread(target=load) for _ in range(6)]
     for t in threads:
         t.start()
-    for k in range(6 if LONG else 3):
+    for k in range(6 if LONG else 2):
         time.sleep(1)
         pid = worker(node, k % 2)
         os.kill(pid, 15)
