@@ -1,6 +1,6 @@
 /* Whether this worker takes connections now. It does not
  *  - while it stops: they wait in its sockets for the worker that comes after it;
- *  - while its descriptors are needed for what it has begun: deliveries, segments, scanners (P17);
+ *  - while its descriptors are needed for what it has begun: deliveries, segments, scanners (P17). What came in one turn before it could close gets 421 (inbound.c);
  *  - while every partition of it is fenced and another worker takes mail: then its sockets leave the port, and the kernel gives the connections to the others. Alone, it
  *    stays and says 421, which is better than silence.
  *

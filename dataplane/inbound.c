@@ -6,6 +6,8 @@
 #include "spool/base/counters.h"
 #include "spool/mail/header.h"
 
+#define ROOM_WAIT_NS (20 * NS_PER_S)
+
 struct inbound {
 	TAILQ_HEAD(, session) sessions;
 	uint32_t nsessions;
@@ -172,7 +174,7 @@ static bool session_refusal(struct session *s, struct reply *r)
 		reply_set(r, 421, "4.3.0", "%s: the spool of this node is out of order, try another one", host);
 	else if (s->w->stopping)
 		reply_set(r, 421, "4.3.2", "%s: shutting down, try another node", host);
-	else if (s->w->inbound->nsessions > set->conns_max)
+	else if (s->w->inbound->nsessions > set->conns_max || s->w->inbound->nsessions > s->w->gate.sessions_max)
 		reply_set(r, 421, "4.7.0", "%s: too many connections", host);
 	else if (client_count(s->w->inbound, s->facts.client_ip, 0) > set->conns_per_client)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your host", host);
@@ -511,7 +513,13 @@ static bool session_act(struct session *s, enum server_action act)
 /* Room for the next piece of input is made sure before the engine sees it, so that a body piece can always be taken. */
 static bool session_has_room(struct session *s, size_t n)
 {
-	return !s->body || body_room(s->body, n) != ST_AGAIN; /* full shows at body_append */
+	if (!s->body || body_room(s->body, n) != ST_AGAIN) { /* full shows at body_append */
+		s->room_since_ns = 0;
+		return true;
+	}
+	if (!s->room_since_ns)
+		s->room_since_ns = s->w->now_ns;
+	return s->w->now_ns - s->room_since_ns >= ROOM_WAIT_NS; /* and it shows there, too, when room does not come */
 }
 
 /* The worker stops: between messages a session is told to go. */

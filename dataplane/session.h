@@ -29,6 +29,7 @@ struct session {
 	uint64_t deadline_ns; /* of what it waits for now; the timer is moved lazily */
 	uint64_t timer_ns;    /* when the timer ends, if it is armed */
 	uint64_t body_bytes;  /* that came since the deadline was set */
+	uint64_t room_since_ns; /* since when it waits for room, with what interruptions; 0: it does not */
 	uint64_t end_ns;      /* of the whole session */
 	struct policy_facts facts;
 	uint16_t client_port;

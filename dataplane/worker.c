@@ -137,6 +137,7 @@ static void tick(struct worker *w, struct timer *t)
 	scan_tick(w->scan);
 	command_tick(w);
 	outbound_tick(w);
+	inbound_room(w);
 	gate_tick(w);
 	counter_set(C_REDIS_UP, shared_is_up(w->shared));
 	counter_set(C_ARENA_USED, arena_used(w->arena));

@@ -58,10 +58,19 @@ static size_t tail_room(const struct body *b)
 	return p && p->ext.cap && !p->queued && !p->on_disk ? p->ext.cap - p->len : 0;
 }
 
-/* Pieces are on their way to the disk, after which their memory can be given back. */
+/* What bodies leave free: complete messages need a little to be scanned, and with that they end. */
+static size_t kept_free(const struct store *s)
+{
+	return arena_bytes(s->arena) / 32;
+}
+
+/* Pieces are on their way to the disk, or messages to their end, after which their memory can be given back. */
 static bool room_is_coming(const struct store *s)
 {
 	const struct batch *b;
+
+	if (s->nawake)
+		return true;
 
 	TAILQ_FOREACH(b, &s->flying, entry)
 		if (b->nraw)
@@ -77,12 +86,12 @@ enum status body_room(struct body *b, size_t n)
 	struct arena *a = b->store->arena;
 	size_t free_bytes = arena_bytes(a) - arena_used(a);
 
-	if (n <= tail_room(b) || free_bytes > 4 * EXTENT_MAX || b->store->fenced)
+	if (n <= tail_room(b) || free_bytes > 4 * EXTENT_MAX + kept_free(b->store) || b->store->fenced)
 		return ST_OK;
 	/* spilling gives room back; without it only other messages' ends do, and they may wait for this one's */
 	if (room_is_coming(b->store)) {
 		b->store->room_wanted = true;
-		return free_bytes > EXTENT_MAX ? ST_OK : ST_AGAIN;
+		return free_bytes > EXTENT_MAX + kept_free(b->store) ? ST_OK : ST_AGAIN;
 	}
 	return ST_OK;
 }
@@ -125,6 +134,8 @@ static enum status add_piece(struct body *b)
 	if (tail(b) && tail(b)->ext.cap)
 		close_piece(tail(b), b->store->arena);
 	spill(b);
+	if (arena_bytes(b->store->arena) - arena_used(b->store->arena) < kept_free(b->store))
+		return ST_FULL;
 	if (b->spilled && !log_room_left(b->store))
 		return ST_FULL; /* the reserve is not for what may never be a message */
 	if (b->npieces == b->cap) {

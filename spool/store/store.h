@@ -39,7 +39,8 @@ struct body;
 
 /* size_hint: SIZE=, or 0. Never fails for room: that shows at body_append. ST_NOMEM. */
 enum status body_new(struct store *s, uint64_t size_hint, struct body **ret);
-/* Whether n more bytes can be taken now. ST_OK; ST_AGAIN: not now, but an event STORE_ROOM will say when (pause reading); ST_FULL: 452. */
+/* Whether n more bytes can be taken now. ST_OK; ST_AGAIN: not now, but perhaps soon: ask again at STORE_ROOM, and now and then (pause reading);
+ * ST_FULL: 452. */
 enum status body_room(struct body *b, size_t n);
 /* Copies s behind what is there. ST_FULL; ST_IO: its partition is fenced. */
 enum status body_append(struct body *b, struct span s);
