@@ -55,7 +55,7 @@ struct net_config {
 	struct sim *sim;         /* NET_SIM: the network, see net_sim.h; a listener's fd is a port of it, and no uring is needed */
 };
 
-enum { NET_WRITE_MAX = 64 * 1024 }; /* bytes of copied output a connection may have waiting */
+enum { NET_WRITE_MAX = 16 * 1024 }; /* bytes of copied output a connection may have waiting */
 
 enum status net_new(struct uring *u, const struct net_config *cfg, struct net **ret);
 /* Aborts all connections (with their NET_CLOSED events), then frees. */
@@ -82,7 +82,7 @@ enum status net_write(struct net_conn *c, struct span s);
 /* Sends n slices (at most 64) after all earlier output, without copying (TLS reads them piece by piece): they must stay as they are until
  * NET_SENT. One call at a time per connection: CHECKs that none is outstanding. */
 void net_send(struct net_conn *c, const struct span *slices, unsigned n);
-/* No NET_DATA until net_resume: the peer is held back by TCP, when a little (64 KiB) was kept. */
+/* No NET_DATA until net_resume: the peer is held back by TCP, when a little (16 KiB) was kept. */
 void net_pause(struct net_conn *c);
 /* Reads again; what a NET_DATA handler left is offered again first, from the next net_poll (never from inside this call). */
 void net_resume(struct net_conn *c);

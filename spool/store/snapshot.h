@@ -96,7 +96,8 @@ struct snap_senders {
 struct snap_settings {
 	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics,
 		auth_file, auth_dovecot, auth_secret, ca_file;
-	uint32_t workers, partitions, scanners, conns_max, conns_per_client, rcpt_max, errors_max, commands_max;
+	uint32_t workers, partitions, scanners, conns_max, conns_per_client, conns_per_network, rcpt_max, errors_max, commands_max;
+	uint32_t data_rate; /* bytes a second */
 	uint32_t transport; /* 0 io_uring */
 	uint32_t log_level; /* enum log_level */
 	uint64_t size_max, arena_bytes, segment_bytes, spool_max_bytes, spill_bytes, transaction_max;

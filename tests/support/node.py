@@ -156,10 +156,10 @@ class Node:
     """weir run with a configuration. `extra` is YAML text that is put behind the basic one."""
 
     def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav", submission=False,
-                 bin=None, env=None):
+                 bin=None, env=None, wrap=()):
         self.dir = pathlib.Path(tmp) / name
         self.dir.mkdir(parents=True)
-        self.bin, self.env = bin or BIN, {**os.environ, **(env or {})}
+        self.bin, self.env, self.wrap = bin or BIN, {**os.environ, **(env or {})}, list(wrap)  # wrap: a command that runs the node, such as prlimit
         self.run = self.dir / "run"
         self.port, self.smtps, self.metrics = free_port(), free_port(), free_port()
         listen = f'"127.0.0.1:{self.port}", {{address: "127.0.0.1:{self.smtps}", tls: implicit}}'
@@ -185,7 +185,8 @@ class Node:
 
     def start(self):
         self.log = open(self.log_path, "ab")
-        self.proc = subprocess.Popen([self.bin / "weir", "run", "--config", self.config, "--run", self.run], env=self.env, stdout=self.log, stderr=self.log)
+        self.proc = subprocess.Popen([*self.wrap, self.bin / "weir", "run", "--config", self.config, "--run", self.run], env=self.env,
+                                     stdout=self.log, stderr=self.log)
         assert wait_for(self.up, 30), self.log_text()[-3000:]
         return self
 
@@ -255,8 +256,8 @@ class Node:
 class Smtp:
     """A raw client: sends bytes, reads whole replies."""
 
-    def __init__(self, port, host="127.0.0.1", greet=True, timeout=30):
-        self.s = socket.create_connection((host, port), timeout)
+    def __init__(self, port, host="127.0.0.1", greet=True, timeout=30, source=None):
+        self.s = socket.create_connection((host, port), timeout, source_address=(source, 0) if source else None)
         self.f = self.s.makefile("rb")
         self.greeting = self.reply() if greet else None
 
