@@ -195,8 +195,8 @@ check: deps
 tests-built: $(UNIT) $(FUZZ)
 threads-built: $(THREADS)
 
-# The long tests: a thousand kills at random, hundreds at every kind of disk operation, power losses on a real file system; the whole of the DPDK tests. Leaves
-# build/crash-report.
+# The long tests: a thousand kills at random, hundreds at every kind of disk operation, power losses on a real file system; the whole of the DPDK tests; crowds and
+# messages as large as the promises say. Leaves build/crash-report.
 DEPS_CRASH := libfuse3-dev fuse3 e2fsprogs
 check-crash: deps
 	@deploy/apt-missing $(DEPS_CRASH)
@@ -205,6 +205,7 @@ check-crash: deps
 	WEIR_KILLS=$${WEIR_KILLS:-1000} WEIR_POINT_ROUNDS=$${WEIR_POINT_ROUNDS:-10} WEIR_POWER_STATES=$${WEIR_POWER_STATES:-400} \
 		WEIR_CRASH_REPORT=$(CURDIR)/build/crash-report /usr/bin/python3 -m pytest -s -c tests/pytest.ini --rootdir tests tests/crash \
 		tests/protocol/test_dpdk.py tests/protocol/test_relay_dpdk.py
+	WEIR_LONG=1 /usr/bin/python3 -m pytest -s -c tests/pytest.ini --rootdir tests tests/protocol/test_resources.py
 	@cat build/crash-report
 
 # Fuzz targets: tests/fuzz/<name>_fuzz.c; here linked with a main that replays tests/fuzz/corpus/<name>/.

@@ -203,7 +203,7 @@ static void print_degraded(const struct totals *t)
 	DEGRADED(!t->v[C_SCANNERS], "no scanner is linked: mail is answered 451, or held, as configured")
 	DEGRADED(t->v[C_AUTH_DOWN], "logins: the password file cannot be read, or Dovecot's socket is away")
 	DEGRADED(t->v[C_AUTH_BAD_LINES], "lines of the password file are left out: weirctl auth check tells which")
-	DEGRADED(t->v[C_SPOOL_FENCED], "a partition stopped after a disk error: its worker answers 421")
+	DEGRADED(t->v[C_SPOOL_FENCED], "a partition stopped after a disk error: it takes and delivers nothing until its worker is started again; see spool rows")
 	DEGRADED(!t->v[C_SPOOL_DIRECT], "the log is written without O_DIRECT (slower)")
 	DEGRADED(!t->v[C_SPOOL_FIXED], "the log is written without registered buffers (slower; raise the memlock limit)")
 	DEGRADED(!t->v[C_ARENA_HUGE], "the arena is not on huge pages (slower; set vm.nr_hugepages)")
@@ -270,7 +270,7 @@ static int cmd_status(void)
 			json_object_set_new(counters, counter_desc[i].name, json_integer((json_int_t)t.v[i]));
 		o = json_pack("{s:o, s:o, s:s}", "processes", t.processes, "counters", counters, "no_dpdk", WEIR_NO_DPDK);
 		dump_json(o);
-		return t.dead ? 1 : 0;
+		return t.dead || t.v[C_SPOOL_FENCED] ? 1 : 0;
 	}
 	printf("Messages\n  accepted %llu (%llu recipients), refused %llu, infected %llu\n", (unsigned long long)t.v[C_MSG_ACCEPTED],
 		(unsigned long long)t.v[C_RCPT_ACCEPTED], (unsigned long long)t.v[C_MSG_REFUSED], (unsigned long long)t.v[C_MSG_INFECTED]);
@@ -287,7 +287,7 @@ static int cmd_status(void)
 	row_begin(&request);
 	log_str(&request, "cmd", "status");
 	ask_all(&request, &r, false);
-	return t.dead ? 1 : 0;
+	return t.dead || t.v[C_SPOOL_FENCED] ? 1 : 0;
 }
 
 /* ---- queue ---- */

@@ -147,7 +147,7 @@ static enum status put_dsn(struct bounce *b, struct span to)
 		env.flags |= ENV_DOUBLE_BOUNCE;
 	env.body = is_ascii(out_span(&o)) ? BODY_7BIT : BODY_8BITMIME;
 	env.flags |= mail->m->env.flags & ENV_SMTPUTF8;
-	st = body_new(w->store[0], o.n, &body);
+	st = body_new(mail->m->store, o.n, &body); /* the partition of the outcomes, so that they are one batch */
 	if (st != ST_OK)
 		goto out;
 	st = body_append(body, out_span(&o));

@@ -62,6 +62,7 @@ struct wanted {
 struct command {
 	struct worker *w;
 	int listen_fd;
+	bool accept_rests; /* it failed, for want of descriptors for example: again at the next tick */
 	struct asker asker[ASKERS];
 	struct wanted wanted[WANTED];
 	uint32_t nwanted;
@@ -276,6 +277,7 @@ static const char *cmd_status(struct command *c, struct asker *a)
 	log_str(&row, "transport", w->cfg->set->transport == NET_DPDK ? "dpdk" : "io_uring");
 	log_str(&row, "defer_taskrun", w->uring.defer_taskrun ? "yes" : "no");
 	log_u64(&row, "sessions", inbound_sessions(w));
+	log_str(&row, "accepts", w->gate.aside ? "no, another worker does" : w->gate.closed ? "paused" : "yes");
 	log_str(&row, "starttls", w->cfg->tls_server ? "yes" : "no");
 	answer_row(a, &row);
 	for (uint32_t i = 0; i < w->nstore; i++) {
@@ -772,10 +774,11 @@ static void on_completion(void *ctx, const struct uring_event *ev)
 	struct asker *a = &c->asker[ev->slot % ASKERS];
 
 	if (ev->op == OP_ACCEPT) {
-		if (ev->res >= 0)
+		c->accept_rests = ev->res < 0;
+		if (ev->res >= 0) {
 			asker_new(c, ev->res);
-		if (ev->res != -ECANCELED && c->listen_fd >= 0)
 			accept_arm(c);
+		}
 		return;
 	}
 	if (!a->used || (a->gen & 0xffffff) != ev->gen)
@@ -788,6 +791,13 @@ static void on_completion(void *ctx, const struct uring_event *ev)
 		a->sent += a->packet;
 		asker_send(c, a);
 	}
+}
+
+void command_tick(struct worker *w)
+{
+	if (w->command->accept_rests)
+		accept_arm(w->command);
+	w->command->accept_rests = false;
 }
 
 enum status command_new(struct worker *w, struct command **ret)

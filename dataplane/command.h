@@ -10,6 +10,8 @@ enum status command_new(struct worker *w, struct command **ret);
 void command_free(struct command *c);
 /* Walks over the queue go on. True: there is more to do at once. */
 bool command_turn(struct worker *w);
+/* Once a second. */
+void command_tick(struct worker *w);
 /* A message is awake again: for an order of an operator, or to go on. */
 void command_woken(struct worker *w, struct store_msg *m);
 /* The look that a command asked for; m is NULL when there is nothing to see. */

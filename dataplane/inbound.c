@@ -9,13 +9,13 @@
 #include "spool/mail/header.h"
 
 #define HANDSHAKE_NS (10 * NS_PER_S) /* P23 */
-enum { BODY_RATE_MIN = 100 };         /* bytes a second that content must come with on average (P16) */
+#define ROOM_WAIT_NS (20 * NS_PER_S)
 
 struct inbound {
 	TAILQ_HEAD(, session) sessions;
 	uint32_t nsessions;
 	uint32_t nroom;        /* sessions that wait for room */
-	struct map *per_client; /* client address -> number of its sessions */
+	struct map *per_client, *per_network; /* client address, or its network -> number of sessions */
 };
 
 static void session_run(struct session *s, struct net_event *ev);
@@ -27,8 +27,8 @@ enum status inbound_new(struct worker *w, struct inbound **ret)
 	if (!in)
 		return ST_NOMEM;
 	TAILQ_INIT(&in->sessions);
-	if (map_new(&in->per_client) != ST_OK) {
-		free(in);
+	if (map_new(&in->per_client) != ST_OK || map_new(&in->per_network) != ST_OK) {
+		inbound_free(in);
 		return ST_NOMEM;
 	}
 	*ret = in;
@@ -40,6 +40,7 @@ void inbound_free(struct inbound *in)
 	if (!in)
 		return;
 	map_free(in->per_client);
+	map_free(in->per_network);
 	free(in);
 }
 
@@ -51,38 +52,38 @@ static void session_arm(struct session *s, uint64_t due_ns)
 	wheel_set(s->w->wheel, &s->timer, due_ns);
 }
 
-/* A command has its time from the end of the one before, not from its last byte; content must not come too slowly as a whole. */
-static void session_deadline(struct session *s, bool progress)
+static void deadline_set(struct session *s, uint64_t after_ns)
+{
+	uint64_t at = s->w->now_ns + after_ns;
+
+	s->body_bytes = 0;
+	s->deadline_ns = at < s->end_ns ? at : s->end_ns;
+	if (!timer_armed(&s->timer) || s->deadline_ns < s->timer_ns)
+		session_arm(s, s->deadline_ns);
+}
+
+/* A limit begins with what it is for, and single bytes do not move it (P16): a command has timeouts.command from the end of the one before to its own, and a message may
+ * only go on beyond timeouts.data when so much of it came meanwhile as limits.data_rate asks. done: a command came to its end. bytes: that came. */
+static void session_deadline(struct session *s, bool done, size_t bytes)
 {
 	const struct snap_settings *set = s->cfg->set;
-	uint64_t now = s->w->now_ns, slowest;
 	enum server_wait wait = smtp_server_wait(&s->smtp), before = s->wait;
 
 	s->wait = (uint8_t)wait;
+	s->body_bytes += bytes;
 	switch (wait) {
 	case SRV_WAIT_BODY:
-		if (before != SRV_WAIT_BODY) {
-			s->body_ns = now;
-			s->body_bytes = 0;
-		}
-		s->deadline_ns = now + set->timeout_body_ns;
-		slowest = s->body_ns + set->timeout_body_ns + s->body_bytes * (NS_PER_S / BODY_RATE_MIN);
-		if (s->deadline_ns > slowest)
-			s->deadline_ns = slowest;
+		if (before != SRV_WAIT_BODY || (bytes && (double)s->body_bytes >= (double)set->data_rate * ((double)set->timeout_body_ns / 1e9)))
+			deadline_set(s, set->timeout_body_ns);
 		break;
 	case SRV_WAIT_COMMAND:
-		if (!progress && before == SRV_WAIT_COMMAND)
-			return;
-		s->deadline_ns = now + (s->waits == WAITS_TLS ? HANDSHAKE_NS : set->timeout_command_ns);
+		if (before != SRV_WAIT_COMMAND || done)
+			deadline_set(s, s->waits == WAITS_TLS ? HANDSHAKE_NS : set->timeout_command_ns);
 		break;
 	case SRV_WAIT_DECISION:
 		s->deadline_ns = UINT64_MAX; /* it is us who are slow; the decision has its own limit */
-		return;
+		break;
 	}
-	if (s->deadline_ns > s->end_ns)
-		s->deadline_ns = s->end_ns;
-	if (!timer_armed(&s->timer) || s->deadline_ns < s->timer_ns)
-		session_arm(s, s->deadline_ns);
 }
 
 /* Gives what the session has to say to the connection. False when the client does not take it. */
@@ -112,10 +113,10 @@ void inbound_timer(struct worker *w, struct timer *t)
 
 	if (s->waits == WAITS_CLOSE)
 		return;
+	if (s->waits == WAITS_ROOM && w->now_ns < s->end_ns) /* it is us who are slow */
+		s->deadline_ns = w->now_ns + s->cfg->set->timeout_body_ns;
 	if (s->deadline_ns > w->now_ns) {
-		uint64_t due = s->deadline_ns == UINT64_MAX ? w->now_ns + s->cfg->set->timeout_command_ns : s->deadline_ns;
-
-		session_arm(s, due);
+		session_arm(s, s->deadline_ns == UINT64_MAX ? w->now_ns + s->cfg->set->timeout_command_ns : s->deadline_ns);
 		return;
 	}
 	counter_add(C_SESSIONS_TIMEOUT, 1);
@@ -130,16 +131,42 @@ void inbound_timer(struct worker *w, struct timer *t)
 
 /* ---- begin and end ---- */
 
-static uintptr_t client_count(struct inbound *in, const uint8_t ip[16], int change)
+static uintptr_t count(struct map *m, const uint8_t ip[16], int change)
 {
 	struct span key = span_of(ip, 16);
-	uintptr_t n = (uintptr_t)map_get(in->per_client, key) + (uintptr_t)change;
+	uintptr_t n = (uintptr_t)map_get(m, key);
 
+	if (!n && change < 0)
+		return 0;
+	n += (uintptr_t)change;
 	if (n == 0)
-		map_del(in->per_client, key);
-	else if (map_set(in->per_client, key, (void *)n) != ST_OK)
+		map_del(m, key);
+	else if (change && map_set(m, key, (void *)n) != ST_OK)
 		return 0; /* without memory the client is not counted: never refused for our own trouble */
 	return n;
+}
+
+/* The /24 of an IPv4 address, the /64 of an IPv6 one: about what one owner has. */
+static void network_of(const uint8_t ip[16], uint8_t ret[16])
+{
+	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+	size_t keep = memcmp(ip, mapped, sizeof(mapped)) == 0 ? 15 : 8;
+
+	memset(ret, 0, 16);
+	memcpy(ret, ip, keep);
+}
+
+static uintptr_t client_count(struct inbound *in, const uint8_t ip[16], int change)
+{
+	return count(in->per_client, ip, change);
+}
+
+static uintptr_t network_count(struct inbound *in, const uint8_t ip[16], int change)
+{
+	uint8_t net[16];
+
+	network_of(ip, net);
+	return count(in->per_network, net, change);
 }
 
 /* Reasons to refuse a connection before its first command; false when there is none. */
@@ -148,14 +175,16 @@ static bool session_refusal(struct session *s, struct reply *r)
 	const struct snap_settings *set = s->cfg->set;
 	const char *host = snap_cstr(&s->cfg->snap, set->hostname);
 
-	if (s->w->fenced)
+	if (!worker_store(s->w))
 		reply_set(r, 421, "4.3.0", "%s: the spool of this node is out of order, try another one", host);
 	else if (s->w->stopping)
 		reply_set(r, 421, "4.3.2", "%s: shutting down, try another node", host);
-	else if (s->w->inbound->nsessions > set->conns_max)
+	else if (s->w->inbound->nsessions > set->conns_max || s->w->inbound->nsessions > s->w->gate.sessions_max)
 		reply_set(r, 421, "4.7.0", "%s: too many connections", host);
 	else if (client_count(s->w->inbound, s->facts.client_ip, 0) > set->conns_per_client)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your host", host);
+	else if (network_count(s->w->inbound, s->facts.client_ip, 0) > set->conns_per_network)
+		reply_set(r, 421, "4.7.0", "%s: too many connections from your network", host);
 	else
 		return false;
 	return true;
@@ -206,6 +235,7 @@ static void session_accept(struct worker *w, struct net_event *ev)
 	TAILQ_INSERT_TAIL(&w->inbound->sessions, s, entry);
 	w->inbound->nsessions++;
 	client_count(w->inbound, s->facts.client_ip, 1);
+	network_count(w->inbound, s->facts.client_ip, 1);
 	counter_add(C_SESSIONS, 1);
 	counter_add(C_SESSIONS_OPEN, 1);
 	smtp_server_init(&s->smtp, &s->cfg->smtp[l->role]);
@@ -219,7 +249,7 @@ static void session_accept(struct worker *w, struct net_event *ev)
 		begin_tls(s);
 	else
 		session_flush(s);
-	session_deadline(s, true);
+	session_deadline(s, true, 0);
 }
 
 static void body_end(struct session *s)
@@ -252,6 +282,7 @@ static void session_free(struct session *s)
 	recipient_reset(s);
 	wheel_cancel(w->wheel, &s->timer);
 	client_count(w->inbound, s->facts.client_ip, -1);
+	network_count(w->inbound, s->facts.client_ip, -1);
 	TAILQ_REMOVE(&w->inbound->sessions, s, entry);
 	w->inbound->nsessions--;
 	counter_sub(C_SESSIONS_OPEN, 1);
@@ -347,20 +378,35 @@ static void on_rate(void *ctx, const struct rate_answer *a)
 	session_run(s, NULL);
 }
 
+/* Room for the message that was announced, in the partition that it will go to. */
+static enum status spool_room(const struct session *s)
+{
+	struct store *st = worker_store(s->w);
+
+	return st ? store_room(st, s->smtp.size_declared) : ST_IO;
+}
+
+static void spool_refusal(enum status st, struct reply *r)
+{
+	counter_add(C_TEMPFAIL_SPOOL_FULL, st == ST_FULL);
+	if (st == ST_IO)
+		reply_set(r, 421, "4.3.0", "The spool of this node is out of order, try another one");
+	else if (st == ST_NOMEM)
+		reply_set(r, 452, "4.3.1", "Out of memory, try again later");
+	else
+		reply_set(r, 452, "4.3.1", "The spool is full, try again later");
+}
+
 /* Reasons to refuse a sender that need nobody to be asked; false when there is none. */
 static bool mail_refused(struct session *s)
 {
 	struct decision d = policy_sender(&s->facts, &s->smtp.sender);
 	struct reply r;
-	enum status st = store_room(s->w->store[0], s->smtp.size_declared);
+	enum status st = spool_room(s);
 
 	recipient_reset(s);
 	if (st != ST_OK) {
-		counter_add(C_TEMPFAIL_SPOOL_FULL, st == ST_FULL);
-		if (st == ST_FULL)
-			reply_set(&r, 452, "4.3.1", "The spool is full, try again later");
-		else
-			reply_set(&r, 421, "4.3.0", "The spool of this node is out of order, try another one");
+		spool_refusal(st, &r);
 		answer(s, &r);
 		return true;
 	}
@@ -427,24 +473,27 @@ static void decide_rcpt(struct session *s)
 
 static void decide_data(struct session *s)
 {
+	enum status st = spool_room(s); /* others may have taken what there was at MAIL */
 	struct reply r;
 
-	if (body_new(s->w->store[0], s->smtp.size_declared, &s->body) == ST_OK)
+	if (st == ST_OK)
+		st = body_new(worker_store(s->w), s->smtp.size_declared, &s->body);
+	if (st == ST_OK)
 		reply_set(&r, 354, NULL, "End data with <CR><LF>.<CR><LF>");
 	else
-		reply_set(&r, 452, "4.3.1", "Out of memory, try again later");
+		spool_refusal(st, &r);
 	answer(s, &r);
 }
 
 static void take_body(struct session *s)
 {
+	enum status st = s->body ? body_append(s->body, s->smtp.body) : ST_OK;
 	struct reply r;
 
-	if (!s->body || body_append(s->body, s->smtp.body) == ST_OK)
+	if (st == ST_OK)
 		return;
-	counter_add(C_TEMPFAIL_SPOOL_FULL, 1);
 	body_end(s);
-	reply_set(&r, 452, "4.3.1", "The spool is full, try again later");
+	spool_refusal(st, &r);
 	smtp_server_abort_body(&s->smtp, &r);
 }
 
@@ -552,7 +601,25 @@ static bool session_act(struct session *s, enum server_action act)
 /* Room for the next piece of input is made sure before the engine sees it, so that a body piece can always be taken. */
 static bool session_has_room(struct session *s, size_t n)
 {
-	return !s->body || body_room(s->body, n) != ST_AGAIN; /* full shows at body_append */
+	if (!s->body || body_room(s->body, n) != ST_AGAIN) { /* full shows at body_append */
+		s->room_since_ns = 0;
+		return true;
+	}
+	if (!s->room_since_ns)
+		s->room_since_ns = s->w->now_ns;
+	return s->w->now_ns - s->room_since_ns >= ROOM_WAIT_NS; /* and it shows there, too, when room does not come */
+}
+
+/* The worker stops: between messages a session is told to go. */
+static void session_go(struct session *s)
+{
+	struct reply r;
+
+	if (!s->w->stopping || s->waits != WAITS_NOTHING || smtp_server_wait(&s->smtp) != SRV_WAIT_COMMAND)
+		return;
+	reply_set(&r, 421, "4.3.2", "%s: shutting down, try another node", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
+	smtp_server_shutdown(&s->smtp, &r);
+	session_close(s);
 }
 
 /* Feeds the engine with what came (ev) or lets it go on after an answer (ev NULL). */
@@ -560,7 +627,7 @@ static void session_run(struct session *s, struct net_event *ev)
 {
 	struct span in = ev ? ev->data : SPAN_NONE;
 	size_t used = 0, n;
-	bool go = s->waits == WAITS_NOTHING, progress = !ev;
+	bool go = s->waits == WAITS_NOTHING, done = !ev;
 
 	while (go) {
 		enum server_action act;
@@ -572,7 +639,7 @@ static void session_run(struct session *s, struct net_event *ev)
 		act = smtp_server_step(&s->smtp, in, &n);
 		used += n;
 		in = span_skip(in, n);
-		progress = progress || act != SRV_MORE;
+		done = done || act != SRV_MORE;
 		go = session_act(s, act);
 		if (go && act == SRV_MORE) {
 			bool said = smtp_server_output(&s->smtp).n > 0;
@@ -588,8 +655,8 @@ static void session_run(struct session *s, struct net_event *ev)
 	if (s->waits != WAITS_CLOSE) {
 		if (s->waits != WAITS_DRAIN && s->waits != WAITS_TLS && !session_flush(s))
 			s->waits = s->waits == WAITS_NOTHING ? WAITS_DRAIN : s->waits;
-		s->body_bytes += used;
-		session_deadline(s, progress);
+		session_deadline(s, done, used);
+		session_go(s);
 	}
 	if (ev)
 		ev->used = s->waits == WAITS_CLOSE ? ev->data.n : used;
@@ -670,7 +737,7 @@ void inbound_room(struct worker *w)
 	}
 }
 
-void inbound_shutdown(struct worker *w)
+void inbound_shutdown(struct worker *w, bool hurry)
 {
 	struct session *s, *next;
 	struct reply r;
@@ -678,10 +745,16 @@ void inbound_shutdown(struct worker *w)
 	reply_set(&r, 421, "4.3.2", "%s: shutting down, try another node", snap_cstr(&w->cfg->snap, w->cfg->set->hostname));
 	for (s = TAILQ_FIRST(&w->inbound->sessions); s; s = next) {
 		next = TAILQ_NEXT(s, entry);
-		if (s->waits == WAITS_NOTHING && smtp_server_wait(&s->smtp) == SRV_WAIT_COMMAND) {
-			smtp_server_shutdown(&s->smtp, &r);
-			session_close(s);
+		session_go(s);
+		if (!hurry || s->waits == WAITS_CLOSE || s->waits == WAITS_ANSWER)
+			continue; /* an answer that is due comes, or never will */
+		if (s->waits == WAITS_TLS || s->waits == WAITS_DRAIN) {
+			net_abort(s->conn);
+			continue;
 		}
+		body_end(s);
+		smtp_server_shutdown(&s->smtp, &r);
+		session_close(s);
 	}
 }
 

@@ -18,8 +18,8 @@ void inbound_answer(struct session *s, const struct reply *r);
 void inbound_go_on(struct session *s);
 /* The spool has room again. */
 void inbound_room(struct worker *w);
-/* Tells sessions that wait for a command to go (421); the others end their message first. */
-void inbound_shutdown(struct worker *w);
+/* Tells sessions that wait for a command to go (421); the others end their message first. hurry: those too. */
+void inbound_shutdown(struct worker *w, bool hurry);
 uint32_t inbound_sessions(const struct worker *w);
 
 #endif

@@ -81,7 +81,7 @@ enum status mail_seal(struct worker *w, const struct envelope *env, struct body 
 	}
 	mail->session = session;
 	mail->accepted = session == NULL;
-	st = store_put(w->store[0], env, b, session == NULL, mail, &mail->m);
+	st = store_put(body_store(b), env, b, session == NULL, mail, &mail->m);
 	if (st != ST_OK)
 		goto fail;
 	if (session && (st = scan_post(w->scan, mail, false)) != ST_OK) {
@@ -250,6 +250,7 @@ void mail_durable(struct mail *mail)
 
 void mail_failed(struct mail *mail, const char *reason)
 {
+	struct store_msg *m = mail->m;
 	struct logline l;
 	struct reply r;
 
@@ -262,6 +263,7 @@ void mail_failed(struct mail *mail, const char *reason)
 	}
 	counter_add(C_MSG_REFUSED, 1);
 	mail_drop(mail);
+	store_forget(m);
 }
 
 void mail_verdict(struct mail *mail, enum mail_verdict v, struct span name)

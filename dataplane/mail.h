@@ -52,7 +52,7 @@ enum status mail_seal(struct worker *w, const struct envelope *env, struct body 
 	struct reply *ret_reply);
 /* The spool has it on stable storage. */
 void mail_durable(struct mail *mail);
-/* The spool could not write it. The store_msg is gone after this. */
+/* The spool could not write it. Both are gone after this. */
 void mail_failed(struct mail *mail, const char *reason);
 /* The scanners' answer. name is sanitised, at most 79 bytes. */
 void mail_verdict(struct mail *mail, enum mail_verdict v, struct span name);

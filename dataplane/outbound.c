@@ -433,7 +433,7 @@ void outbound_put(struct mail *mail)
 	uint32_t nfilled = 0;
 	uint64_t now = clock_steady_ns();
 
-	if (m->state != MSG_QUEUED || mail->w->outbound->stopping)
+	if (m->state != MSG_QUEUED || mail->w->outbound->stopping || store_fenced(m->store))
 		return;
 	if (m->env.nrcpt > 1 && !(filled = malloc(m->env.nrcpt * sizeof(struct dest *))))
 		return; /* the timer of a later turn finds it again */
@@ -460,6 +460,17 @@ void outbound_withdraw(struct mail *mail)
 		delivery_unqueue(dl);
 		delivery_free(dl);
 	}
+}
+
+/* What became of them could not be remembered: everybody would get them again after the restart. */
+void outbound_fenced(struct store *s)
+{
+	struct store_row row;
+	size_t pos = 0;
+
+	while (store_next(s, &pos, &row))
+		if (row.awake && row.awake->user)
+			outbound_withdraw(row.awake->user);
 }
 
 /* ---- turning the wheel ---- */

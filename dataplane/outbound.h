@@ -53,6 +53,8 @@ void outbound_put(struct mail *mail);
 void outbound_rest(struct mail *mail);
 /* Takes back what waits; what a connection has already goes on. */
 void outbound_withdraw(struct mail *mail);
+/* The partition has stopped: nothing of it is delivered any more but what a connection has already. */
+void outbound_fenced(struct store *s);
 /* Once per turn: gives what waits to connections, opening them as needed. */
 void outbound_turn(struct worker *w);
 /* Once a second: forgets destinations that nothing goes to. */

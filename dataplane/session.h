@@ -26,11 +26,12 @@ struct session {
 	struct net_conn *conn;
 	TAILQ_ENTRY(session) entry;
 	struct timer timer;
+	uint8_t wait;         /* enum server_wait that deadline_ns is of */
 	uint64_t deadline_ns; /* of what it waits for now; the timer is moved lazily, but never comes later */
 	uint64_t timer_ns;    /* when the timer comes */
+	uint64_t body_bytes;  /* that came since the deadline was set */
+	uint64_t room_since_ns; /* since when it waits for room, with what interruptions; 0: it does not */
 	uint64_t end_ns;      /* of the whole session */
-	uint64_t body_ns, body_bytes; /* the content that comes in: since when, how much */
-	uint8_t wait;         /* enum server_wait of the last turn */
 	struct policy_facts facts;
 	uint16_t client_port;
 	struct body *body;    /* of the transaction that comes in */

@@ -9,6 +9,7 @@
 #include "dataplane/bounce.h"
 #include "dataplane/command.h"
 #include "dataplane/conns.h"
+#include "dataplane/gate.h"
 #include "dataplane/generation.h"
 #include "dataplane/inbound.h"
 #include "dataplane/mail.h"
@@ -18,7 +19,16 @@
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
-enum { URING_ENTRIES = 4096, STOP_GRACE_S = 8, TLS_REPORT_S = 5 };
+/* A message in the middle has STOP_HURRY_S to come to its end; then its session is told to go, and has the rest of the time for that. */
+enum { URING_ENTRIES = 4096, STOP_GRACE_S = 8, STOP_HURRY_S = 5, TLS_REPORT_S = 5 };
+
+struct store *worker_store(const struct worker *w)
+{
+	for (uint32_t i = 0; i < w->nstore; i++)
+		if (!store_fenced(w->store[i]))
+			return w->store[i];
+	return NULL;
+}
 
 /* ---- events ---- */
 
@@ -82,8 +92,9 @@ static void store_events(struct worker *w)
 				inbound_room(w);
 				break;
 			case STORE_FENCED:
-				w->fenced = true;
 				log_msg(LOG_LVL_ERROR, "spool-fenced", "the partition takes no more mail: %s", ev.reason);
+				outbound_fenced(w->store[i]);
+				inbound_room(w); /* none will come: they are answered */
 				break;
 			}
 }
@@ -122,15 +133,28 @@ static void net_watch(struct worker *w)
 	w->net_trouble = trouble ? trouble : w->net_trouble;
 }
 
+/* jemalloc gives memory back only while it is asked for more; a worker that has become quiet is to be small again (P7). The builds with sanitizers have another allocator. */
+extern int mallctl(const char *name, void *old, size_t *old_len, void *value, size_t value_len) __attribute__((weak));
+
+static void give_memory_back(void)
+{
+	if (mallctl)
+		mallctl("arena.4096.decay", NULL, NULL, NULL, 0); /* of all arenas, what has been unused for its time */
+}
+
 static void tick(struct worker *w, struct timer *t)
 {
+	give_memory_back();
 	wheel_set(w->wheel, t, w->now_ns + NS_PER_S);
 	atomic_store_explicit(&counters_self->beat_ns, w->now_ns, memory_order_relaxed);
 	config_watch(w);
 	generation_tick(w);
 	auth_tick(w);
 	scan_tick(w->scan);
+	command_tick(w);
 	outbound_tick(w);
+	inbound_room(w);
+	gate_tick(w);
 	if (++w->ticks % TLS_REPORT_S == 0)
 		tls_report_flush(w->tls_report);
 	net_watch(w);
@@ -190,8 +214,17 @@ static void begin_stop(struct worker *w)
 		return;
 	w->stop_by_ns = w->now_ns + STOP_GRACE_S * NS_PER_S;
 	log_msg(LOG_LVL_INFO, "stopping", "sessions in the middle of a message may end it");
-	inbound_shutdown(w);
+	inbound_shutdown(w, false);
 	outbound_shutdown(w);
+}
+
+static void stop_turn(struct worker *w)
+{
+	begin_stop(w);
+	if (w->stop_hurried || w->now_ns + (STOP_GRACE_S - STOP_HURRY_S) * NS_PER_S < w->stop_by_ns)
+		return;
+	w->stop_hurried = true;
+	inbound_shutdown(w, true);
 }
 
 /* One turn: what came, what follows from it, what is to be written, then sleep until something comes. */
@@ -205,7 +238,8 @@ void worker_loop(struct worker *w)
 		store_events(w);
 		wait = timers(w);
 		if (w->stopping)
-			begin_stop(w);
+			stop_turn(w);
+		gate_turn(w);
 		outbound_turn(w);
 		if (command_turn(w))
 			wait = 0;
@@ -304,10 +338,11 @@ static enum status listen_all(struct worker *w)
 {
 	uint32_t n;
 	const struct snap_listener *l = snap_listeners(&w->cfg->snap, &n);
-	enum status st = ST_OK;
+	enum status st;
 
 	if (w->opt->nlisten != n && w->cfg->set->transport != NET_DPDK)
 		return trail(ST_INVALID, "%u listening sockets were given, the configuration has %u", w->opt->nlisten, n);
+	st = gate_open(w);
 	for (uint32_t i = 0; i < n && st == ST_OK; i++) {
 		w->listener[i] = l[i];
 		if ((l[i].tls_implicit || l[i].role != ROLE_MX) && !w->cfg->tls_server)
@@ -376,6 +411,7 @@ enum status worker_init(struct worker *w, const struct worker_options *opt)
 	counter_set(C_SNAPSHOT_GENERATION, w->cfg->snap.h->generation);
 	counter_set(C_ARENA_BYTES, arena_bytes(w->arena));
 	counter_set(C_ARENA_HUGE, arena_is_huge(w->arena));
+	counter_set(C_TAKES_MAIL, worker_store(w) != NULL);
 	wheel_set(w->wheel, &w->tick, w->now_ns);
 	return listen_all(w);
 }
@@ -386,6 +422,7 @@ void worker_done(struct worker *w)
 	for (uint32_t i = 0; i < w->nstore; i++)
 		store_close(w->store[i]);
 	net_stop(w->net);
+	gate_done(w);
 	command_free(w->command);
 	scan_free(w->scan);
 	passwords_free(w->passwords);

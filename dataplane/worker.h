@@ -74,7 +74,7 @@ struct worker {
 	struct wheel *wheel;
 	struct net *net;
 	struct arena *arena;
-	struct store *store[WORKER_PARTITIONS_MAX]; /* new mail goes to the first */
+	struct store *store[WORKER_PARTITIONS_MAX];
 	uint32_t nstore;
 	struct dns *dns;
 	struct shared *shared;
@@ -93,10 +93,15 @@ struct worker {
 	struct tables tables; /* those in use; nothing points into them from one turn to the next */
 	struct generation *generation;
 	uint64_t snapshot_ino; /* what the configuration file was when last looked at */
-	bool fenced;     /* a partition stopped: new mail gets 421 */
+	struct worker_gate {
+		uint32_t sessions_max; /* as the descriptors go */
+		bool closed;           /* accepting is paused */
+		bool aside;            /* its sockets have left the port */
+	} gate;                  /* gate.c's */
 	volatile bool stopping; /* set by a signal */
 	uint64_t stop_by_ns;
 	const char *net_trouble; /* what was logged last */
+	bool stop_hurried; /* sessions in the middle of a message were told to go */
 };
 
 /* What needs privileges: the device of the DPDK transport. Then they may be given up. */
@@ -106,6 +111,8 @@ enum status worker_init(struct worker *w, const struct worker_options *opt);
 /* Until worker_stop has taken effect. */
 void worker_loop(struct worker *w);
 void worker_done(struct worker *w);
+/* Where new mail goes: the first partition that is not fenced. NULL: there is none, 421. */
+struct store *worker_store(const struct worker *w);
 
 /* config.c: loads <run>/snapshot as a new configuration with one reference. */
 enum status config_load(const char *run_dir, struct config **ret);

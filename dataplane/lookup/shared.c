@@ -58,7 +58,7 @@ static void local_rate(struct shared *s, const struct shared_query *q, struct ra
 {
 	struct span key = span_of(q->key, q->key_len);
 	struct local *l = map_get(s->local, key);
-	double now = (double)clock_wall_ns() / 1e9;
+	double now = (double)clock_steady_ns() / 1e9;
 	struct rate_state none = { 0 };
 
 	if (l) {
@@ -347,7 +347,7 @@ static bool send_rate(struct shared *s, const struct shared_query *q, redisCallb
 	out_str(&o, "weir:rate:{");
 	out_add(&o, span_of(q->key, q->key_len));
 	out_char(&o, '}');
-	snprintf(now, sizeof(now), "%.6f", (double)clock_wall_ns() / 1e9);
+	snprintf(now, sizeof(now), "%.6f", (double)clock_steady_ns() / 1e9);
 	snprintf(c, sizeof(c), "%.17g", q->weight);
 	snprintf(p, sizeof(p), "%.17g", (double)q->period_ns / 1e9);
 	snprintf(m, sizeof(m), "%.17g", q->limit);

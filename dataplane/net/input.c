@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include "dataplane/net/transport.h"
 
-enum { REST_HIGH = 64 * 1024, TLS_SCRATCH = 16 * 1024 };
+enum { REST_HIGH = 16 * 1024, TLS_SCRATCH = 16 * 1024 };
 
 void input_read(struct net_conn *c, bool on)
 {
@@ -27,7 +27,7 @@ static bool rest_add(struct net_conn *c, struct span s)
 	uint32_t need = c->rest_len + (uint32_t)s.n;
 
 	if (c->rest_off + need > c->rest_cap) {
-		uint32_t cap = need < 4096 ? 4096 : need * 2;
+		uint32_t cap = (need + 4095) & ~4095u; /* seldom more than two pieces */
 		char *bigger = malloc(cap);
 
 		if (!bigger)

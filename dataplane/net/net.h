@@ -57,7 +57,7 @@ struct net_config {
 	struct sim *sim;         /* NET_SIM: the network, see net_sim.h; a listener's fd is a port of it, and no uring is needed */
 };
 
-enum { NET_WRITE_MAX = 64 * 1024 }; /* bytes of copied output a connection may have waiting */
+enum { NET_WRITE_MAX = 16 * 1024 }; /* bytes of copied output a connection may have waiting */
 
 /* What needs privileges that the process then gives up: DPDK and its device. Before net_new with NET_DPDK. */
 enum status net_dpdk_open(const struct snap_dpdk *cfg);
@@ -100,7 +100,7 @@ enum status net_write(struct net_conn *c, struct span s);
 /* Sends n slices (at most 64) after all earlier output, without copying (TLS reads them piece by piece): they must stay as they are until
  * NET_SENT. One call at a time per connection: CHECKs that none is outstanding. */
 void net_send(struct net_conn *c, const struct span *slices, unsigned n);
-/* No NET_DATA until net_resume: the peer is held back by TCP, when a little (64 KiB) was kept. */
+/* No NET_DATA until net_resume: the peer is held back by TCP, when a little (16 KiB) was kept. */
 void net_pause(struct net_conn *c);
 /* Reads again; what a NET_DATA handler left is offered again first, from the next net_poll (never from inside this call). */
 void net_resume(struct net_conn *c);

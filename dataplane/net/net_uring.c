@@ -53,6 +53,8 @@ void uring_accepted(struct net_conn *c, int fd)
 
 /* ---- completions ---- */
 
+/* A multishot receive takes all that the socket has, wanted or not, and what is not wanted is kept for the connection. So it is for those that send little at a time; who has
+ * filled a buffer, or was held back, is read a buffer at a time from then on (P7). */
 static void recv_arm(struct net_conn *c)
 {
 	struct uring_conn *uc = conn_io(c);
@@ -61,7 +63,10 @@ static void recv_arm(struct net_conn *c)
 	if (uc->recv_armed || uc->fd < 0)
 		return;
 	sqe = uring_sqe(c->net->uring);
-	io_uring_prep_recv_multishot(sqe, uc->fd, NULL, 0, 0);
+	if (uc->by_piece)
+		io_uring_prep_recv(sqe, uc->fd, NULL, URING_BUFFER_BYTES, 0);
+	else
+		io_uring_prep_recv_multishot(sqe, uc->fd, NULL, 0, 0);
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	sqe->buf_group = URING_BUFFER_GROUP;
 	uring_tag(sqe, URING_NET, OP_RECV, c->slot, c->gen);
@@ -142,6 +147,11 @@ static void on_recv(struct net_conn *c, const struct uring_event *ev)
 		uc->recv_armed = false;
 		uc->in_flight--;
 	}
+	if (ev->res == URING_BUFFER_BYTES && !uc->by_piece) {
+		uc->by_piece = true;
+		if (uc->recv_armed)
+			uring_cancel(c->net, OP_RECV, c->slot, c->gen);
+	}
 	if ((ev->flags & IORING_CQE_F_BUFFER) && ev->res > 0 && !c->dead)
 		up_data(c, span_of(buffer_of(un, ev), (size_t)ev->res));
 	if (c->dead)
@@ -188,6 +198,8 @@ static void on_send(struct net_conn *c, int res)
 		send_submit(c);
 		return;
 	}
+	free(uc->send); /* an idle connection is to cost little */
+	uc->send = NULL;
 	up_sent(c);
 }
 
@@ -357,6 +369,7 @@ static void do_recv(struct net_conn *c, bool on)
 	struct uring_conn *uc = conn_io(c);
 
 	uc->recv_wanted = on;
+	uc->by_piece |= !on;
 	if (on)
 		recv_arm(c);
 	else if (uc->recv_armed)
@@ -368,7 +381,7 @@ static void do_send(struct net_conn *c, const struct span *v, unsigned n)
 	struct uring_conn *uc = conn_io(c);
 
 	if (!uc->send)
-		uc->send = calloc(1, sizeof(*uc->send));
+		uc->send = malloc(sizeof(*uc->send));
 	CHECK(uc->send && n <= NET_SLICES_MAX);
 	for (unsigned i = 0; i < n; i++)
 		uc->send->iov[i] = (struct iovec){ (void *)(uintptr_t)v[i].p, v[i].n };

@@ -14,6 +14,7 @@ struct uring_conn {
 	int fd;
 	uint16_t in_flight; /* operations whose completion is still to come */
 	bool recv_armed, recv_wanted, released;
+	bool by_piece; /* one buffer at a time, see net_uring.c */
 	struct uring_send *send;
 };
 

@@ -144,14 +144,18 @@ static bool cut(struct arena *a, unsigned class)
 
 enum status extent_alloc(struct arena *a, size_t want, struct extent *ret)
 {
-	unsigned class = 0;
+	unsigned class = 0, larger;
 	struct superblock *b;
 	uint32_t i;
 
 	while (class < CLASSES - 1 && class_bytes[class] < want)
 		class++;
 	if (!a->head[class] && !cut(a, class)) {
-		/* no block to cut: a smaller extent is better than none */
+		/* no block to cut: one that is too large, or else too small, is better than none */
+		for (larger = class; larger < CLASSES - 1 && !a->head[larger]; larger++)
+			;
+		if (a->head[larger])
+			class = larger;
 		while (class && !a->head[class])
 			class--;
 		if (!a->head[class])

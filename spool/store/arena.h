@@ -24,7 +24,7 @@ struct extent {
 /* bytes is rounded up to 2 MiB. */
 enum status arena_new(size_t bytes, struct arena **ret);
 void arena_free(struct arena *a);
-/* The smallest class that holds want, or the largest class. ST_FULL when the arena is used up. */
+/* The smallest class that holds want, or the largest class; when there is none of it, a larger one, or else a smaller one. ST_FULL when the arena is used up. */
 enum status extent_alloc(struct arena *a, size_t want, struct extent *ret);
 void extent_release(struct arena *a, struct extent e);
 void *arena_at(const struct arena *a, uint64_t off);

@@ -3,7 +3,8 @@
 #include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
-enum { HEAD_GUARANTEED = 64 * 1024 };
+/* PIECES_FINE: so many small pieces and the rest in large ones fit into a scan list, whatever the message's size. */
+enum { HEAD_GUARANTEED = 64 * 1024, HEAD_PRESSED = 16 * 1024 /* and any piece, pressed hard */, PIECE_PRESSED = 64 * 1024, PIECES_FINE = 2048 };
 
 enum status body_new(struct store *s, uint64_t size_hint, struct body **ret)
 {
@@ -26,12 +27,23 @@ void piece_free(struct store *s, struct piece *p)
 	free(p);
 }
 
-/* The next extent: as large as what there is already, so that a message is a few pieces; or as the client announced. */
+/* Half of the arena is for what is on its way; the other half may keep what will be wanted again. */
+static bool under_pressure(const struct store *s)
+{
+	return arena_used(s->arena) > arena_bytes(s->arena) / 2;
+}
+
+/* The next extent: as large as what there is already, so that a message is a few pieces; or as the client announced. With many at once a client holds less, so
+ * that slow ones cannot use up the arena by what they have begun. */
 static size_t next_want(const struct body *b)
 {
+	size_t want = b->len > EXTENT_MIN ? (size_t)b->len : EXTENT_MIN;
+	bool hard = arena_used(b->store->arena) > arena_bytes(b->store->arena) / 4 * 3;
+	size_t most = b->npieces && !hard ? PIECE_PRESSED : HEAD_PRESSED;
+
 	if (!b->npieces && b->hint)
-		return b->hint > EXTENT_MAX ? HEAD_GUARANTEED : (size_t)b->hint;
-	return b->len > EXTENT_MIN ? (size_t)b->len : EXTENT_MIN;
+		want = b->hint > EXTENT_MAX ? HEAD_GUARANTEED : (size_t)b->hint;
+	return want > most && under_pressure(b->store) && b->npieces < PIECES_FINE ? most : want;
 }
 
 static struct piece *tail(const struct body *b)
@@ -46,17 +58,40 @@ static size_t tail_room(const struct body *b)
 	return p && p->ext.cap && !p->queued && !p->on_disk ? p->ext.cap - p->len : 0;
 }
 
+/* What bodies leave free: complete messages need a little to be scanned, and with that they end. */
+static size_t kept_free(const struct store *s)
+{
+	return arena_bytes(s->arena) / 32;
+}
+
+/* Pieces are on their way to the disk, or messages to their end, after which their memory can be given back. */
+static bool room_is_coming(const struct store *s)
+{
+	const struct batch *b;
+
+	if (s->nawake)
+		return true;
+
+	TAILQ_FOREACH(b, &s->flying, entry)
+		if (b->nraw)
+			return true;
+	TAILQ_FOREACH(b, &s->waiting, entry)
+		if (b->nraw)
+			return true;
+	return s->open && s->open->nraw;
+}
+
 enum status body_room(struct body *b, size_t n)
 {
 	struct arena *a = b->store->arena;
 	size_t free_bytes = arena_bytes(a) - arena_used(a);
 
-	if (n <= tail_room(b) || free_bytes > 4 * EXTENT_MAX)
+	if (n <= tail_room(b) || free_bytes > 4 * EXTENT_MAX + kept_free(b->store) || b->store->fenced)
 		return ST_OK;
-	/* spilling gives room back; without it only other messages' ends do */
-	if (b->store->flying.tqh_first || b->store->waiting.tqh_first || b->store->open) {
+	/* spilling gives room back; without it only other messages' ends do, and they may wait for this one's */
+	if (room_is_coming(b->store)) {
 		b->store->room_wanted = true;
-		return free_bytes > EXTENT_MAX ? ST_OK : ST_AGAIN;
+		return free_bytes > EXTENT_MAX + kept_free(b->store) ? ST_OK : ST_AGAIN;
 	}
 	return ST_OK;
 }
@@ -72,12 +107,12 @@ void body_seal(struct body *b)
 	}
 }
 
-/* A long body is written to the log while it comes in. */
+/* A long body is written to the log while it comes in; under pressure any that will not be inline. */
 static void spill(struct body *b)
 {
 	struct store *s = b->store;
 
-	if (b->len <= s->cfg.spill_bytes || store_room(s, 0) != ST_OK)
+	if (b->len <= (under_pressure(s) ? INLINE_MAX : s->cfg.spill_bytes) || s->fenced || !log_room_left(s))
 		return; /* the reserve is not for what may never be a message */
 	while (b->spilled < b->npieces) {
 		struct piece *p = b->piece[b->spilled];
@@ -87,6 +122,15 @@ static void spill(struct body *b)
 		log_chunk(s, p, STREAM_HOT);
 		b->spilled++;
 	}
+	/* what became durable while there was room enough */
+	for (; under_pressure(s) && b->released < b->spilled && b->piece[b->released]->on_disk; b->released++) {
+		struct piece *p = b->piece[b->released];
+
+		if (!p->kept && p->ext.cap) {
+			extent_release(s->arena, p->ext);
+			p->ext.cap = 0;
+		}
+	}
 }
 
 static enum status add_piece(struct body *b)
@@ -95,6 +139,8 @@ static enum status add_piece(struct body *b)
 
 	body_seal(b);
 	spill(b);
+	if (arena_bytes(b->store->arena) - arena_used(b->store->arena) < kept_free(b->store))
+		return ST_FULL;
 	if (b->npieces == b->cap) {
 		uint32_t cap = b->cap ? b->cap * 2 : 4;
 		struct piece **bigger = realloc(b->piece, cap * sizeof(struct piece *));
@@ -111,6 +157,7 @@ static enum status add_piece(struct body *b)
 		free(p);
 		return ST_FULL;
 	}
+	p->kept = b->npieces == 0; /* the header is looked at when all is there */
 	b->piece[b->npieces++] = p;
 	return ST_OK;
 }
@@ -119,6 +166,8 @@ enum status body_append(struct body *b, struct span s)
 {
 	if (!s.n)
 		return ST_OK;
+	if (b->store->fenced)
+		return trail(ST_IO, "%s", b->store->fence_text);
 	if (s.n >= 2)
 		memcpy(b->last, s.p + s.n - 2, 2);
 	else {
@@ -149,6 +198,11 @@ enum status body_append(struct body *b, struct span s)
 void body_mark_dot_lines(struct body *b)
 {
 	b->dot_lines = true;
+}
+
+struct store *body_store(const struct body *b)
+{
+	return b->store;
 }
 
 uint64_t body_len(const struct body *b)

@@ -10,7 +10,7 @@
 #include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
-enum { BUFFER = 1024 * 1024, BUFFERS_MAX = 4, SLOTS_A_TURN = 8192, GIVE_BACK = 16 * 1024 * 1024 };
+enum { BUFFER = 1024 * 1024, BUFFERS_MAX = 4, SLOTS_A_TURN = 8192, ROOM_LEAST = 16 * 1024 * 1024, GIVE_BACK = 16 * 1024 * 1024 };
 #define RETRY_NS (5 * NS_PER_S)
 
 enum phase { IDLE, ENTRIES, BARRIER, SYNCING, HEADER, HEADER_SYNCING };
@@ -50,6 +50,13 @@ bool checkpoint_running(const struct store *s)
 uint64_t checkpoint_number(const struct store *s)
 {
 	return s->checkpoint->number;
+}
+
+uint64_t checkpoint_room(const struct store *s)
+{
+	uint64_t least = s->cfg.segment_bytes < ROOM_LEAST ? s->cfg.segment_bytes : ROOM_LEAST;
+
+	return least + 2 * s->checkpoint->last_bytes;
 }
 
 void checkpoint_lost(struct store *s, uint64_t number)

@@ -60,6 +60,8 @@ struct disk_ops {
 	enum status (*wait)(struct disk *d, uint64_t timeout_ns);
 	/* Buffers that are written from often. Sets registered when the kernel takes them. */
 	void (*lend)(struct disk *d, const struct iovec *iov, unsigned n);
+	/* Bytes that new files may still take. NULL: nobody knows. */
+	uint64_t (*room)(struct disk *d);
 	void (*free)(struct disk *d);
 };
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include "spool/base/uring.h"
 
@@ -152,6 +153,13 @@ static void files_lend(struct disk *d, const struct iovec *iov, unsigned n)
 	d->registered = f->lent;
 }
 
+static uint64_t files_room(struct disk *d)
+{
+	struct statvfs v;
+
+	return fstatvfs(((struct files *)d)->dir_fd, &v) < 0 ? UINT64_MAX : (uint64_t)v.f_bavail * v.f_frsize;
+}
+
 static void files_free(struct disk *d)
 {
 	struct files *f = (struct files *)d;
@@ -173,7 +181,7 @@ static void files_free(struct disk *d)
 }
 
 static const struct disk_ops files_ops = { .lock = files_lock, .open = files_open, .remove = files_remove, .begin = files_begin,
-	.read = files_read, .write = files_write, .sync = files_sync, .wait = files_wait, .lend = files_lend, .free = files_free };
+	.read = files_read, .write = files_write, .sync = files_sync, .wait = files_wait, .lend = files_lend, .room = files_room, .free = files_free };
 
 enum status disk_files_new(struct uring *u, const char *dir, bool direct, struct disk **ret)
 {

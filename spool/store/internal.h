@@ -18,7 +18,7 @@ struct piece {
 	uint64_t generation, off, hash;
 	bool on_disk;       /* segment, generation, off are set, and durable */
 	bool queued;        /* is a raw area of a batch on its way */
-	bool kept;          /* of a message: stays in the arena until that is evicted */
+	bool kept;          /* of a message, or the first of a body: stays in the arena until that is evicted */
 	bool orphan;        /* its body was dropped while queued: freed with the batch */
 };
 
@@ -29,6 +29,7 @@ struct body {
 	uint32_t npieces, cap;
 	uint32_t sealed;    /* pieces that are full and have their hash */
 	uint32_t spilled;   /* pieces given to the log so far; at most the sealed ones */
+	uint32_t released;  /* of these, looked at for giving their memory back */
 	bool dot_lines;
 	char last[2];       /* the last two bytes */
 };
@@ -134,7 +135,9 @@ struct store {
 	char fence_text[200];
 	/* segments */
 	struct segment *seg;
-	uint32_t nsegs, max_segs;
+	uint32_t nsegs, max_segs;  /* there are; may be, as far as the disk has room */
+	uint32_t segs_limit;       /* may be, as configured */
+	uint64_t look_ns;          /* when to ask the disk for its room again */
 	struct segment *active[NSTREAMS], *next[NSTREAMS];
 	uint32_t nfree, nempty; /* SEG_FREE; SEG_FULL and nothing in it wanted */
 	bool recycle_due;    /* an empty one may have become free since the last look */
@@ -260,6 +263,8 @@ uint64_t checkpoint_needs(const struct store *s, enum stream stream);
 void checkpoint_lost(struct store *s, uint64_t number);
 bool checkpoint_running(const struct store *s);
 uint64_t checkpoint_number(const struct store *s);
+/* What it may need of the disk beyond what it has. */
+uint64_t checkpoint_room(const struct store *s);
 void checkpoint_free(struct store *s);
 
 /* ---- ledger_write.c: what happened, after its log record was composed ---- */
@@ -314,6 +319,9 @@ struct entry *msg_entry(const struct msg *m);
 /* What the record at e uses of its segment, in bytes. */
 uint64_t entry_bytes(const struct entry *e);
 void entry_live(struct store *s, const struct entry *e, int change);
+
+/* Bytes that the log takes of new mail: what is over the reserve. */
+uint64_t log_room_left(const struct store *s);
 
 void store_completion(void *ctx, const struct uring_event *ev);
 

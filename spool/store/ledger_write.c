@@ -60,7 +60,7 @@ void notes_accepted(struct notes *t, uint64_t id, uint64_t at_ns, uint8_t state,
 
 static struct notes *open_notes(struct store *s)
 {
-	return s->ledger && s->open ? &s->open->notes : NULL;
+	return s->ledger && s->open && !s->fenced ? &s->open->notes : NULL; /* a fenced partition forgets: it would never be written */
 }
 
 void ledger_accepted(const struct store_msg *m)

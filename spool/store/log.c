@@ -382,7 +382,7 @@ void fence(struct store *s, const char *what, int err)
 	if (trail_errno(err, "%s: %s", s->cfg.dir, what) != ST_OK)
 		snprintf(s->fence_text, sizeof(s->fence_text), "%s", trail_text());
 	s->fence_reason = s->fence_text;
-	counter_set(C_SPOOL_FENCED, 1);
+	counter_add(C_SPOOL_FENCED, 1);
 	event_push(s, (struct store_event){ .type = STORE_FENCED, .reason = s->fence_reason });
 	TAILQ_FOREACH(b, &s->flying, entry)
 		fail_batch(s, b);

@@ -362,7 +362,7 @@ bool store_due(struct store *s, uint64_t now_ns, struct store_row *ret)
 {
 	uint32_t slot = index_first_due(s->index);
 
-	if (slot == SLOT_NONE || index_at(s->index, slot)->due_ns > now_ns)
+	if (slot == SLOT_NONE || s->fenced || index_at(s->index, slot)->due_ns > now_ns)
 		return false;
 	row_fill(index_at(s->index, slot), ret);
 	return true;

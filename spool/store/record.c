@@ -151,6 +151,8 @@ void log_outcome(struct msg *m, uint32_t i)
 	const struct store_rcpt_state *r = &m->pub.rcpt[i];
 	size_t n = sizeof(struct outcome_record) + (r->last ? r->last->text_len : 0u);
 
+	if (m->pub.store->fenced)
+		return; /* it would never be written, and take memory for ever */
 	outcome_fill(record_begin(batch_for(m->pub.store, STREAM_HOT, n + 8, 0), n, REC_OUTCOME, m->pub.id), r, i);
 }
 
@@ -166,6 +168,8 @@ void log_state(struct msg *m)
 {
 	size_t n = sizeof(struct state_record) + m->pub.hold_reason.n;
 
+	if (m->pub.store->fenced)
+		return; /* it would never be written, and take memory for ever */
 	state_fill(record_begin(batch_for(m->pub.store, STREAM_HOT, n + 8, 0), n, REC_STATE, m->pub.id), &m->pub);
 }
 

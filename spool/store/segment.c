@@ -3,8 +3,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/store/internal.h"
+
+/* How often the disk is asked for its room; and after it had none although it said so. */
+#define LOOK_NS NS_PER_S
+#define LOOK_AGAIN_NS (5 * NS_PER_S)
 
 static void seg_name(uint32_t index, char ret[32])
 {
@@ -140,6 +145,28 @@ enum status segment_create(struct store *s)
 	return st;
 }
 
+/* The ring stays as it is for now. */
+static void no_room(struct store *s)
+{
+	s->max_segs = s->nsegs;
+	s->look_ns = clock_mono_ns() + LOOK_AGAIN_NS;
+}
+
+/* The ring may grow as far as the disk has room, which others may take and give back. Some of it stays for checkpoints: without a new one nothing is recycled, and a
+ * full spool could not empty itself. */
+static void look_for_room(struct store *s)
+{
+	uint64_t now = clock_mono_ns(), keep = checkpoint_room(s), room, more;
+
+	if (!s->disk->ops->room || now < s->look_ns)
+		return;
+	s->look_ns = now + LOOK_NS;
+	room = s->disk->ops->room(s->disk);
+	keep += s->filling ? s->cfg.segment_bytes - s->seg[s->nsegs - 1].fill : 0;
+	more = room > keep ? (room - keep) / s->cfg.segment_bytes : 0;
+	s->max_segs = more < s->segs_limit - s->nsegs ? s->nsegs + (uint32_t)more : s->segs_limit;
+}
+
 /* Gives a free segment a new generation; it is ready when that is durable. */
 static void claim(struct store *s, struct segment *seg, enum stream stream)
 {
@@ -180,8 +207,8 @@ void segment_completion(struct store *s, const struct uring_event *ev)
 			fence(s, "claiming a segment", err);
 			return;
 		}
-		drop_file(s, seg); /* no room on the disk: the ring stays as it is */
-		s->max_segs = s->nsegs;
+		drop_file(s, seg);
+		no_room(s);
 		s->filling = false;
 		return;
 	}
@@ -246,6 +273,20 @@ bool segment_cold_ready(struct store *s)
 	return s->next[STREAM_COLD] && s->next[STREAM_COLD]->state == SEG_READY;
 }
 
+/* In a small ring what is active may be all that is missing: without anything wanted in it, it makes place for the next. */
+static void retire_active(struct store *s)
+{
+	struct segment *a = s->active[STREAM_HOT], *next = s->next[STREAM_HOT];
+
+	if (!a || a->live || a->end < s->cfg.segment_bytes / 2 || !next || next->state != SEG_READY || s->nflying || s->open || !TAILQ_EMPTY(&s->waiting) ||
+		checkpoint_running(s) || log_room_left(s) >= s->cfg.segment_bytes / 2)
+		return;
+	become(s, a, SEG_FULL);
+	s->active[STREAM_HOT] = next;
+	become(s, next, SEG_ACTIVE);
+	s->next[STREAM_HOT] = NULL;
+}
+
 void segment_upkeep(struct store *s)
 {
 	struct segment *seg;
@@ -253,6 +294,8 @@ void segment_upkeep(struct store *s)
 	recycle(s);
 	if (s->fenced)
 		return;
+	look_for_room(s);
+	retire_active(s);
 	prepare(s, STREAM_HOT);
 	if (segments_left(s) <= RESERVE_SEGMENTS)
 		segment_cold_ready(s); /* before outcomes take the last one */
@@ -261,7 +304,7 @@ void segment_upkeep(struct store *s)
 			s->filling = true;
 			fill_next(s, seg);
 		} else {
-			s->max_segs = s->nsegs;
+			no_room(s);
 		}
 	}
 	counter_set(C_SPOOL_SEGMENTS, s->nsegs);
@@ -296,7 +339,7 @@ static enum status make_room_for(struct store *s, uint32_t index)
 	if (!bigger)
 		return ST_NOMEM;
 	s->seg = bigger;
-	s->max_segs = index + 1;
+	s->max_segs = s->segs_limit = index + 1;
 	return ST_OK;
 }
 
@@ -348,5 +391,9 @@ enum status segment_open_all(struct store *s)
 	for (uint32_t i = 0; i < s->nsegs && st == ST_OK; i++)
 		if (s->seg[i].fill < s->cfg.segment_bytes)
 			st = fill_now(s, &s->seg[i]);
+	if (st != ST_OK && s->nsegs > 2 && s->seg[s->nsegs - 1].fill < s->cfg.segment_bytes) {
+		drop_file(s, &s->seg[s->nsegs - 1]); /* the disk is full: it can be done without */
+		st = ST_OK;
+	}
 	return st;
 }

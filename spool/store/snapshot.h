@@ -98,7 +98,8 @@ struct snap_settings {
 		auth_file, auth_dovecot, auth_secret, ca_file;
 	struct snap_str dpdk_devices, dpdk_ip4, dpdk_ip6, dpdk_gateway4, dpdk_gateway6; /* %w: the worker's number; read by snap_dpdk */
 	uint32_t dpdk_mtu, dpdk_hugepages;
-	uint32_t workers, partitions, scanners, conns_max, conns_per_client, rcpt_max, errors_max, commands_max;
+	uint32_t workers, partitions, scanners, conns_max, conns_per_client, conns_per_network, rcpt_max, errors_max, commands_max;
+	uint32_t data_rate; /* bytes a second */
 	uint32_t transport; /* 0 io_uring, 1 DPDK: enum net_transport */
 	uint32_t log_level; /* enum log_level */
 	uint64_t size_max, arena_bytes, segment_bytes, spool_max_bytes, spill_bytes, transaction_max;

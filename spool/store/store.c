@@ -116,20 +116,24 @@ static struct msg *msg_from_envelope(struct store *s, const struct envelope *env
 	return m;
 }
 
-/* What is still to be written of a body that is complete; the rest of it is in the log, or counted with what is composed. */
-static uint64_t unspilled(const struct body *b)
+/* What is still to be written of a body that is complete; the rest of it is in the log already, and its memory is given back the sooner. */
+static enum status room_for_rest(const struct store *s, const struct body *b)
 {
-	uint64_t n = 0;
+	uint64_t rest = 0, own = 0; /* log_room_left counts what is composed twice, but a message should not take twice what it asked for */
 
-	for (uint32_t i = b->spilled; i < b->npieces; i++)
-		n += b->piece[i]->len;
-	return n;
+	if (s->fenced)
+		return trail(ST_IO, "%s", s->fence_text);
+	for (uint32_t i = 0; i < b->npieces; i++) {
+		rest += i < b->spilled ? 0 : b->piece[i]->len;
+		own += b->piece[i]->queued ? pad_block(b->piece[i]->len) : 0;
+	}
+	return rest > log_room_left(s) + own ? trail(ST_FULL, "the spool is full") : ST_OK;
 }
 
 enum status store_put(struct store *s, const struct envelope *env, struct body *b, bool scanned, void *user, struct store_msg **ret)
 {
 	struct msg *m;
-	enum status st = store_room(s, unspilled(b));
+	enum status st = room_for_rest(s, b);
 
 	if (st != ST_OK || !(m = msg_from_envelope(s, env))) {
 		body_drop(b);
@@ -379,21 +383,40 @@ static uint64_t composed(const struct store *s)
 	return 2 * n;
 }
 
-enum status store_room(struct store *s, uint64_t size)
+/* Segments that are for outcomes and compaction. A disk with room for fewer than the ring wants gets by with less. */
+static uint64_t reserve(const struct store *s)
 {
-	uint64_t room, reserve = RESERVE_SEGMENTS * s->cfg.segment_bytes + composed(s);
+	uint32_t least = RESERVE_SEGMENTS + 3;
 
-	if (s->fenced)
-		return trail(ST_IO, "%s", s->fence_text);
-	room = (uint64_t)segments_left(s) * s->cfg.segment_bytes;
+	return s->max_segs >= least ? RESERVE_SEGMENTS : s->max_segs > least - 2 ? s->max_segs - 3 : 1;
+}
+
+uint64_t log_room_left(const struct store *s)
+{
+	uint64_t room = (uint64_t)segments_left(s) * s->cfg.segment_bytes, taken = reserve(s) * s->cfg.segment_bytes + composed(s);
+
 	if (s->next[STREAM_HOT])
 		room += s->cfg.segment_bytes;
 	if (s->active[STREAM_HOT])
 		room += s->cfg.segment_bytes - s->active[STREAM_HOT]->end;
-	/* twice, as for what is composed: what was promised at MAIL holds when it has become that */
-	if (room < reserve || size > (room - reserve) / 2 || arena_used(s->arena) > arena_bytes(s->arena) / 16 * 15)
+	return room > taken ? room - taken : 0;
+}
+
+enum status store_room(struct store *s, uint64_t size)
+{
+	uint64_t room;
+
+	if (s->fenced)
+		return trail(ST_IO, "%s", s->fence_text);
+	room = log_room_left(s);
+	if (!room || size > room || arena_used(s->arena) > arena_bytes(s->arena) / 16 * 15)
 		return trail(ST_FULL, "the spool is full");
 	return ST_OK;
+}
+
+bool store_fenced(const struct store *s)
+{
+	return s->fenced;
 }
 
 void store_completion(void *ctx, const struct uring_event *ev)
@@ -548,6 +571,7 @@ static enum status open_parts(struct store *s, struct uring *u)
 	s->max_segs = (uint32_t)(s->cfg.max_bytes / s->cfg.segment_bytes);
 	if (s->max_segs < RESERVE_SEGMENTS + 3)
 		s->max_segs = RESERVE_SEGMENTS + 3;
+	s->segs_limit = s->max_segs;
 	s->seg = calloc(s->max_segs, sizeof(*s->seg));
 	if (!s->cfg.dir || !s->seg)
 		return ST_NOMEM;

@@ -41,10 +41,13 @@ struct body;
 
 /* size_hint: SIZE=, or 0. Never fails for room: that shows at body_append. ST_NOMEM. */
 enum status body_new(struct store *s, uint64_t size_hint, struct body **ret);
-/* Whether n more bytes can be taken now. ST_OK; ST_AGAIN: not now, but an event STORE_ROOM will say when (pause reading); ST_FULL: 452. */
+/* Whether n more bytes can be taken now. ST_OK; ST_AGAIN: not now, but perhaps soon: ask again at STORE_ROOM, and now and then (pause reading);
+ * ST_FULL: 452. */
 enum status body_room(struct body *b, size_t n);
-/* Copies s behind what is there. ST_FULL. */
+/* Copies s behind what is there. ST_FULL; ST_IO: its partition is fenced. */
 enum status body_append(struct body *b, struct span s);
+/* The partition that it was begun in. */
+struct store *body_store(const struct body *b);
 /* A line of the content begins with a dot. */
 void body_mark_dot_lines(struct body *b);
 uint64_t body_len(const struct body *b);
@@ -108,7 +111,7 @@ void store_note_refused(struct store *s, uint64_t id, const struct envelope *e, 
 uint32_t store_partition(const struct store *s);
 /* The number of the last frame in the ledger's files. */
 uint64_t store_ledger_number(const struct store *s);
-/* Allowed when no recipient is open: m is gone; its space is reclaimed once its records are durable. Readers must be ended. */
+/* Allowed when no recipient is open, or after STORE_FAILED: m is gone; its space is reclaimed once its records are durable. Readers must be ended. */
 void store_forget(struct store_msg *m);
 /* Gives the body's arena memory back (the log has it); no-op while a reader or a scan pins it, or before it is durable. */
 void store_evict(struct store_msg *m);
@@ -177,7 +180,7 @@ void store_scan_done(struct store_msg *m);
 
 enum store_event_type {
 	STORE_DURABLE, /* msg is on stable storage */
-	STORE_FAILED,  /* msg could not be written; it is still there for the event and forgotten by the store after it: answer 451/421 */
+	STORE_FAILED,  /* msg could not be written: answer 451/421, then store_forget */
 	STORE_READ,    /* cookie's reader can go on; no msg: reader and message may be gone by now */
 	STORE_WOKEN,   /* msg is awake again */
 	STORE_PEEKED,  /* a look at msg */
@@ -204,6 +207,8 @@ void store_commit(struct store *s);
 bool store_event(struct store *s, struct store_event *ret);
 /* Room for a new message of this size (0: unknown)? ST_OK, ST_FULL (452), ST_IO (fenced: 421). Ask at MAIL. */
 enum status store_room(struct store *s, uint64_t size);
+/* The partition has stopped: nothing that happens to its messages is remembered any more, until a restart has read it back. */
+bool store_fenced(const struct store *s);
 /* Whether anything is pending or in flight. */
 bool store_busy(const struct store *s);
 /* Writes rows for weirctl status: segments, live bytes, direct, fixed, fenced. */

@@ -183,7 +183,7 @@ def over_the_wire(make_dpdk, monkeypatch):
     """Clients that know only a port connect to the first worker."""
     wire = make_dpdk.wire(1)
 
-    def connect(host, port, timeout):
+    def connect(host, port, timeout, source=None):
         with wire.client():
             return socket.create_connection(("10.25.0.10", port), timeout)
 

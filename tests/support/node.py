@@ -45,9 +45,9 @@ def wait_for(what, timeout=20.0, step=0.02):
         time.sleep(step)
 
 
-def connect_to(host, port, timeout):
+def connect_to(host, port, timeout, source=None):
     """How the clients below connect; tests of another transport put their own in its place."""
-    return socket.create_connection((host, port), timeout)
+    return socket.create_connection((host, port), timeout, source_address=(source, 0) if source else None)
 
 
 class Sink:
@@ -268,8 +268,8 @@ class Node:
 class Smtp:
     """A raw client: sends bytes, reads whole replies."""
 
-    def __init__(self, port, host="127.0.0.1", greet=True, timeout=30, sock=None):
-        self.s = sock or connect_to(host, port, timeout)
+    def __init__(self, port, host="127.0.0.1", greet=True, timeout=30, sock=None, source=None):
+        self.s = sock or connect_to(host, port, timeout, source)
         self.f = self.s.makefile("rb")
         self.greeting = self.reply() if greet else None
 
