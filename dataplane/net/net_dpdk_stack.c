@@ -36,7 +36,7 @@ static struct {
 	uint8_t own4[16], own6[16];
 	bool has4, has6, has_gateway6, refuse;
 	ip6_addr_t gateway6;
-	uint64_t tick_ns, second_ns;
+	uint64_t tick_ns, second_ns, again;
 	uint32_t odd; /* fragments since the last tick */
 	uint8_t listening[65536 / 8];
 } stack;
@@ -144,6 +144,12 @@ const ip6_addr_t *stack_gateway6(struct netif *netif, const ip6_addr_t *to)
 	(void)netif;
 	(void)to;
 	return stack.has_gateway6 ? &stack.gateway6 : NULL;
+}
+
+uint32_t *stack_tcp_out(const struct tcp_hdr *hdr, const struct tcp_pcb *pcb, uint32_t *options)
+{
+	stack.again += pcb && TCP_SEQ_LT(lwip_ntohl(hdr->seqno), pcb->snd_nxt);
+	return options;
 }
 
 /* RFC 6528: a clock of 4 us, moved for each flow by what nobody outside can know. */
@@ -310,6 +316,6 @@ enum status stack_start(const struct snap_dpdk *cfg, uint64_t now_ns)
 
 void stack_stats(struct stack_stats *ret)
 {
-	*ret = (struct stack_stats){ .tcp_in = lwip_stats.tcp.recv, .tcp_out = lwip_stats.mib2.tcpoutsegs, .tcp_again = lwip_stats.mib2.tcpretranssegs,
+	*ret = (struct stack_stats){ .tcp_in = lwip_stats.tcp.recv, .tcp_out = lwip_stats.mib2.tcpoutsegs, .tcp_again = stack.again,
 		.bad_checksums = lwip_stats.tcp.chkerr + lwip_stats.ip.chkerr, .dropped = lwip_stats.tcp.drop };
 }

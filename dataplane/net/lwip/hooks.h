@@ -5,6 +5,8 @@
 #include <lwip/ip_addr.h>
 
 struct netif;
+struct tcp_hdr;
+struct tcp_pcb;
 
 /* Initial sequence number, RFC 6528 (net_dpdk_seed.c). */
 uint32_t stack_isn(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port);
@@ -13,5 +15,9 @@ uint32_t stack_isn(const ip_addr_t *local, uint16_t local_port, const ip_addr_t 
 /* Next hop for an IPv6 address that is not on the link; NULL: there is none (net_dpdk_stack.c). */
 const ip6_addr_t *stack_gateway6(struct netif *netif, const ip6_addr_t *to);
 #define LWIP_HOOK_ND6_GET_GW stack_gateway6
+
+/* Sees each segment that goes out, and adds no option: counts those that are sent again, of which lwIP counts only the fast ones (net_dpdk_stack.c). */
+uint32_t *stack_tcp_out(const struct tcp_hdr *hdr, const struct tcp_pcb *pcb, uint32_t *options);
+#define LWIP_HOOK_TCP_OUT_ADD_TCPOPTS(p, hdr, pcb, options) stack_tcp_out(hdr, pcb, options)
 
 #endif
