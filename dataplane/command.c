@@ -514,11 +514,31 @@ bool command_turn(struct worker *w)
 	return more;
 }
 
-static const char *walk_begin(struct asker *a, const char *act)
+/* A walk over one message. */
+static const char *walk_to(struct asker *a, const char *id)
 {
-	const char *limit = arg(a, "limit"), *after = arg(a, "after"), *id = arg(a, "id");
+	struct worker *w = a->command->w;
 	struct store_row row;
 	uint64_t number;
+
+	if (msg_id_parse(span_str(id), &number) != ST_OK)
+		return "no such message here";
+	a->left = 1;
+	for (uint32_t i = 0; i < w->nstore; i++) {
+		if (!store_row(w->store[i], number, &row))
+			continue;
+		if (walk_one(a->command, a, w->store[i], &row) != ST_OK)
+			return "the spool is busy, try again";
+		a->store = w->nstore; /* there is nothing behind it */
+		a->left = a->ahead;
+		return NULL;
+	}
+	return "no such message here";
+}
+
+static const char *walk_begin(struct asker *a, const char *act)
+{
+	const char *limit = arg(a, "limit"), *after = arg(a, "after"), *id = arg(a, "id"), *error = NULL;
 
 	a->act = act;
 	a->left = act ? UINT64_MAX : 100;
@@ -527,26 +547,10 @@ static const char *walk_begin(struct asker *a, const char *act)
 		return "limit is a number from 1 to 1000";
 	if (after && msg_id_parse(span_str(after), &a->after) != ST_OK)
 		return "after is not a message id";
-	a->waits = a->walking = true;
-	if (!id)
-		return NULL;
-	/* a walk over one */
-	if (msg_id_parse(span_str(id), &number) != ST_OK)
-		return a->waits = a->walking = false, "no such message here";
-	a->left = 1;
-	for (uint32_t i = 0; i < a->command->w->nstore; i++) {
-		enum status st;
-
-		if (!store_row(a->command->w->store[i], number, &row))
-			continue;
-		st = walk_one(a->command, a, a->command->w->store[i], &row);
-		a->store = a->command->w->nstore;
-		a->left = a->ahead ? 1 : 0;
-		if (st != ST_OK)
-			return a->waits = a->walking = false, "the spool is busy, try again";
-		return NULL;
-	}
-	return a->waits = a->walking = false, "no such message here";
+	if (id)
+		error = walk_to(a, id);
+	a->waits = a->walking = !error;
+	return error;
 }
 
 void command_peeked(struct worker *w, const struct store_msg *m, uint64_t cookie)
@@ -561,15 +565,9 @@ void command_peeked(struct worker *w, const struct store_msg *m, uint64_t cookie
 		visit(a, m);
 }
 
-void command_woken(struct worker *w, struct store_msg *m)
+/* Takes out the next asker that waits for this message and is still there; NULL: there is none any more. */
+static struct asker *wanted_take(struct command *c, uint64_t id)
 {
-	struct command *c = w->command;
-	struct store *s = m->store;
-	uint64_t id = m->id;
-	struct mail *mail = mail_woken(w, m);
-
-	if (!mail)
-		return;
 	for (uint32_t i = 0; i < c->nwanted; i++) {
 		struct wanted want = c->wanted[i];
 
@@ -579,9 +577,23 @@ void command_woken(struct worker *w, struct store_msg *m)
 		if (!want.asker->used || want.asker->gen != want.gen)
 			continue;
 		want.asker->ahead--;
-		m = store_find(s, id);
+		return want.asker;
+	}
+	return NULL;
+}
+
+void command_woken(struct worker *w, struct store_msg *m)
+{
+	struct store *s = m->store;
+	uint64_t id = m->id;
+	struct asker *a;
+
+	if (!mail_woken(w, m))
+		return;
+	while ((a = wanted_take(w->command, id))) {
+		m = store_find(s, id); /* the order before may have ended it */
 		if (m)
-			visit(want.asker, m);
+			visit(a, m);
 	}
 	m = store_find(s, id);
 	if (m)
@@ -590,19 +602,10 @@ void command_woken(struct worker *w, struct store_msg *m)
 
 void command_unreadable(struct worker *w, uint64_t id)
 {
-	struct command *c = w->command;
+	struct asker *a;
 
-	for (uint32_t i = 0; i < c->nwanted; i++) {
-		struct wanted want = c->wanted[i];
-
-		if (want.id != id)
-			continue;
-		c->wanted[i--] = c->wanted[--c->nwanted];
-		if (!want.asker->used || want.asker->gen != want.gen)
-			continue;
-		want.asker->ahead--;
-		row_done(want.asker, id, "damaged");
-	}
+	while ((a = wanted_take(w->command, id)))
+		row_done(a, id, "damaged");
 }
 
 static void rate_row(struct asker *a, const struct rate_answer *ra)

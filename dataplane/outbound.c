@@ -63,25 +63,6 @@ static void delivery_free(struct delivery *dl)
 	free(dl);
 }
 
-void outbound_free(struct outbound *o)
-{
-	struct dest *d;
-	struct delivery *dl;
-
-	if (!o)
-		return;
-	while ((d = TAILQ_FIRST(&o->dests))) {
-		while ((dl = TAILQ_FIRST(&d->queue))) {
-			TAILQ_REMOVE(&d->queue, dl, entry);
-			delivery_free(dl);
-		}
-		dest_free(o, d);
-	}
-	map_free(o->by_key);
-	map_free(o->by_tag);
-	free(o);
-}
-
 /* ---- destinations ---- */
 
 /* Not 0, which is for messages with several destinations. */

@@ -46,7 +46,6 @@ struct dest {
 };
 
 enum status outbound_new(struct worker *w, struct outbound **ret);
-void outbound_free(struct outbound *o);
 /* Takes every recipient of a queued message that is due and not under way to its destination; the others are waited for. */
 void outbound_put(struct mail *mail);
 /* Nothing goes on with it now: ends it when no recipient is open, else puts it out of memory until it is due. The mail may be gone after this. */

@@ -145,7 +145,7 @@ enum status segment_create(struct store *s)
 	return st;
 }
 
-/* The ring stays as it is for now. */
+/* The ring stays as it is until the disk is asked for room again. */
 static void no_room(struct store *s)
 {
 	s->max_segs = s->nsegs;
