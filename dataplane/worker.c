@@ -247,7 +247,7 @@ void worker_loop(struct worker *w)
 			store_commit(w->store[i]);
 		net_poll(w->net);
 		log_flush();
-		if (w->stopping) {
+		if (w->stop_by_ns) { /* not w->stopping: a signal may have come since it was looked at */
 			if (may_stop(w))
 				return;
 			wait = wait < 50 * NS_PER_MS ? wait : 50 * NS_PER_MS;

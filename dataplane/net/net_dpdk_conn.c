@@ -4,6 +4,8 @@
 #include "dataplane/net/net_dpdk_flow.h"
 #include "dataplane/net/net_dpdk_stack.h"
 
+enum { LEAST_WINDOW = 2 * 536 };
+
 static uint8_t conn_id; /* which of a pcb's extra arguments is ours */
 
 /* ---- events ---- */
@@ -164,9 +166,18 @@ static void give_held(struct dpdk_conn *d)
 
 /* ---- output ---- */
 
+/* lwIP makes no segment longer than half of the largest window that it saw, except when that is nothing; and does not expect that a segment in its queue is longer than
+ * what it would make now. So a window that opens from nothing to a little would be the end of the process. */
+static void expect_a_window(struct tcp_pcb *pcb)
+{
+	if (pcb->snd_wnd_max < LEAST_WINDOW)
+		pcb->snd_wnd_max = LEAST_WINDOW;
+}
+
 /* Copies into TCP what there is room for. True: all of it. */
 static bool send_more(struct dpdk_conn *d, const struct span *v, unsigned n, unsigned *at, size_t *skip)
 {
+	expect_a_window(d->pcb);
 	while (*at < n) {
 		struct span s = span_skip(v[*at], *skip);
 		size_t room = tcp_sndbuf(d->pcb), piece = s.n < room ? s.n : room;

@@ -5,11 +5,27 @@
 enum { ETHER_HEADER = 14, ETHER_IP4 = 0x0800, ETHER_ARP = 0x0806, ETHER_IP6 = 0x86dd };
 enum { IP4_HEADER = 20, IP4_FRAGMENT = 0x3fff, IP6_HEADER = 40, TCP_HEADER = 20, FLAG_SYN = 0x02, FLAG_ACK = 0x10 };
 enum { PROTO_HOP_BY_HOP = 0, PROTO_TCP = 6, PROTO_FRAGMENT = 44, PROTO_ICMP6 = 58, EXTENSION = 8, IP6_LEAST_MTU = 1280 };
+enum { OPTION_END, OPTION_NOTHING, OPTION_MSS };
 enum { ICMP6_HEADER = 8, ICMP6_TOO_BIG = 2, ICMP6_LISTENER_QUERY = 130, ICMP6_ROUTER_ADVERTISEMENT = 134, ICMP6_REDIRECT = 137 };
 
 static uint16_t get16(const uint8_t *p)
 {
 	return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+bool frame_has_mss(const uint8_t *options, size_t n)
+{
+	for (size_t i = 0; i < n && options[i] != OPTION_END;) {
+		if (options[i] == OPTION_MSS)
+			return true;
+		if (options[i] == OPTION_NOTHING)
+			i++;
+		else if (i + 1 < n && options[i + 1] >= 2)
+			i += options[i + 1];
+		else
+			break;
+	}
+	return false;
 }
 
 static enum frame_kind look_tcp(const uint8_t *p, size_t n, struct frame *ret)

@@ -26,6 +26,8 @@ struct frame_own {
 	uint16_t mtu;
 };
 
+/* Whether TCP's options name a segment size (RFC 9293 3.7.1). */
+bool frame_has_mss(const uint8_t *options, size_t n);
 /* n octets from the Ethernet header on. Only FRAME_FLOW sets ret. */
 enum frame_kind frame_look(const uint8_t *p, size_t n, const struct frame_own *own, struct frame *ret);
 

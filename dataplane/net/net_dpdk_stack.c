@@ -146,6 +146,18 @@ const ip6_addr_t *stack_gateway6(struct netif *netif, const ip6_addr_t *to)
 	return stack.has_gateway6 ? &stack.gateway6 : NULL;
 }
 
+err_t stack_tcp_in(const struct tcp_hdr *hdr, uint16_t noptions, uint16_t nfirst, const uint8_t *rest)
+{
+	uint8_t options[40]; /* they may be in two pbufs */
+
+	if (TCPH_FLAGS(hdr) & TCP_SYN || noptions > sizeof(options))
+		return ERR_OK;
+	memcpy(options, hdr + 1, nfirst);
+	if (rest)
+		memcpy(options + nfirst, rest, noptions - nfirst);
+	return frame_has_mss(options, noptions) ? ERR_VAL : ERR_OK;
+}
+
 uint32_t *stack_tcp_out(const struct tcp_hdr *hdr, const struct tcp_pcb *pcb, uint32_t *options)
 {
 	stack.again += pcb && TCP_SEQ_LT(lwip_ntohl(hdr->seqno), pcb->snd_nxt);

@@ -263,6 +263,49 @@ for i in range(5000):
     assert c.greeting.startswith("220")
 
 
+SMALL = """
+import random, socket, struct, sys, time
+mac = bytes.fromhex(open('/sys/class/net/c0/address').read().strip().replace(':', ''))
+to = bytes.fromhex(sys.argv[1].replace(':', ''))
+port, options = int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+src, dst, own = bytes([10, 25, 0, 77]), bytes([10, 25, 0, 10]), random.randrange(2000, 9000)
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+s.bind(('c0', 3))
+s.settimeout(5)
+def total(b):
+    b += bytes(len(b) % 2)
+    t = sum(struct.unpack('!%dH' % (len(b) // 2), b))
+    while t >> 16: t = (t & 0xffff) + (t >> 16)
+    return ~t & 0xffff
+def send(seq, ack, flags, window, options=b'', data=b''):
+    tcp = struct.pack('!HHIIBBHHH', own, port, seq, ack, (5 + len(options) // 4) << 4, flags, window, 0, 0) + options + data
+    tcp = tcp[:16] + struct.pack('!H', total(src + dst + struct.pack('!HH', 6, len(tcp)) + tcp)) + tcp[18:]
+    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0, src, dst)
+    s.send(to + mac + b'\\x08\\x00' + ip[:10] + struct.pack('!H', total(ip)) + ip[12:] + tcp)
+s.send(to + mac + b'\\x08\\x06' + struct.pack('!HHBBH', 1, 0x800, 6, 4, 1) + mac + src + bytes(6) + dst)
+send(1000, 0, 2, 0)
+while True:
+    f = s.recv(2000)
+    if f[12:14] == b'\\x08\\x00' and f[23] == 6 and f[36:38] == struct.pack('!H', own) and f[47] == 18: break
+ack = struct.unpack('!I', f[38:42])[0] + 1
+send(1001, ack, 16, 0)
+time.sleep(0.3)
+send(1001, ack, 16, 10, options)
+send(1001, ack, 24, 10, b'', b'EHLO x' + bytes([13, 10]))
+time.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize("options", ["", "02040001"])
+def test_a_small_window_or_segment_size_comes_late(make_dpdk, options):  # noqa: F811
+    """The greeting waits for a window that opens by ten octets; the options make segments smaller than what is queued."""
+    node, _ = make_dpdk()
+    pid = node.pids("weir-dataplane")
+    node.wire.in_client("python3", "-c", SMALL, open_in(node.wire.node_ns, "/sys/class/net/s0/address"), node.port, options, check=True, timeout=30)
+    assert node.smtp().cmd("EHLO client.test").startswith("250-")
+    assert node.pids("weir-dataplane") == pid
+
+
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_hostile_frames(make_dpdk, seed):  # noqa: F811
     node, sink = make_dpdk()

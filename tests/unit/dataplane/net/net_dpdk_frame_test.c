@@ -63,6 +63,28 @@ static void tcp_has_a_flow(void **state)
 	assert_int_equal(frame_look(f, at + 44, &own, &ret), FRAME_DROP);
 }
 
+static void segment_sizes_are_found_among_options(void **state)
+{
+	static const struct {
+		const char *options;
+		size_t n;
+		bool has;
+	} cases[] = {
+		{ "", 0, false },
+		{ "\2\4\0\1", 4, true },
+		{ "\1\1\2\4\0\1", 6, true },
+		{ "\10\12\1\2\3\4\5\6\7\10\2\4", 12, true }, /* behind a timestamp */
+		{ "\10\12\2\4\3\4\5\6\7\10\1\1", 12, false }, /* inside of one */
+		{ "\0\2\4\1", 4, false },
+		{ "\5\1\2\4", 4, false }, /* lwIP stops at it, too */
+		{ "\5\377\2\4", 4, false },
+		{ "\1\1\1\5", 4, false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(frame_has_mss((const uint8_t *)cases[i].options, cases[i].n), cases[i].has);
+}
+
 static void nobody_becomes_a_router_or_shrinks_a_path_to_nothing(void **state)
 {
 	assert_int_equal(icmp6(128, 0), FRAME_OTHER);
@@ -99,6 +121,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tcp_has_a_flow),
+		cmocka_unit_test(segment_sizes_are_found_among_options),
 		cmocka_unit_test(nobody_becomes_a_router_or_shrinks_a_path_to_nothing),
 		cmocka_unit_test(nothing_hides_behind_extension_headers),
 	};
