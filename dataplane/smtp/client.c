@@ -329,6 +329,7 @@ void smtp_client_init(struct smtp_client *c, const struct smtp_client_config *cf
 
 void smtp_client_done(struct smtp_client *c)
 {
+	wire_forget(&c->wire);
 	txn_lost(c);
 }
 
