@@ -45,7 +45,7 @@ static void unreadable(struct worker *w, uint64_t id)
 	char text[MSG_ID_TEXT + 1];
 
 	msg_id_text(id, text);
-	log_msg(LOG_LVL_ERROR, "spool-damaged", "the record of message %s cannot be read; it is held", text);
+	log_msg(LOG_LVL_ERROR, "spool-damaged", "the record of message %s cannot be read; it stays in the spool", text);
 	command_unreadable(w, id);
 }
 

@@ -5,6 +5,7 @@
 #include <linux/memfd.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { SUPERBLOCK = 2 * 1024 * 1024, CLASSES = 4, PER_BLOCK_MAX = SUPERBLOCK / EXTENT_MIN };
@@ -68,7 +69,7 @@ enum status arena_new(size_t bytes, struct arena **ret)
 	a->block = calloc(a->nblocks, sizeof(*a->block));
 	a->uncut = calloc(a->nblocks, sizeof(*a->uncut));
 	a->fd = make_fd(a->bytes, &a->huge);
-	if (!a->block || !a->uncut || a->fd < 0)
+	if (!a->block || !a->uncut || a->fd < 0 || fchmod(a->fd, 0600) < 0)
 		goto fail;
 	a->base = mmap(NULL, a->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, a->fd, 0);
 	if (a->base == MAP_FAILED)

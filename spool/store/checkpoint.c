@@ -199,7 +199,7 @@ static void emit_entry(struct store *s, const struct entry *e)
 	struct sizing deltas = { 0 };
 	struct checkpoint_entry ce = { .id = e->id, .due_ns = due_of(e), .body_len = e->body_len, .segment = e->segment, .off = e->off,
 		.head = e->head, .hash = e->hash, .raw_start = e->raw_start, .nrcpt = e->nrcpt, .open = e->open, .state = e->state,
-		.flags = e->flags & (ENTRY_IN_LOG | ENTRY_MOVED | ENTRY_DAMAGED) };
+		.flags = e->flags & (ENTRY_IN_LOG | ENTRY_MOVED) };
 
 	if (!(e->flags & ENTRY_IN_LOG))
 		return; /* its batch comes after the checkpoint's beginning */
@@ -384,15 +384,20 @@ void checkpoint_completion(struct store *s, const struct uring_event *ev)
 
 /* ---- reading ---- */
 
-static bool header_read(struct store *s, unsigned i, struct checkpoint_header *ret)
+/* *ret_ok: whether the file has a header that can be. */
+static enum status header_read(struct store *s, unsigned i, struct checkpoint_header *ret, bool *ret_ok)
 {
 	struct checkpoint *c = s->checkpoint;
+	enum status st = c->file_bytes[i] < BLOCK ? ST_OK : s->disk->ops->read(s->disk, c->file[i], c->header_block, BLOCK, 0);
 
-	if (c->file_bytes[i] < BLOCK || s->disk->ops->read(s->disk, c->file[i], c->header_block, BLOCK, 0) != ST_OK)
-		return false;
+	if (c->file_bytes[i] < BLOCK || st != ST_OK) {
+		*ret_ok = false;
+		return st;
+	}
 	memcpy(ret, c->header_block, sizeof(*ret));
-	return ret->magic == CHECKPOINT_MAGIC && ret->checksum == XXH3_64bits(ret, offsetof(struct checkpoint_header, checksum)) &&
+	*ret_ok = ret->magic == CHECKPOINT_MAGIC && ret->checksum == XXH3_64bits(ret, offsetof(struct checkpoint_header, checksum)) &&
 		ret->version == FORMAT_VERSION && ret->partition == s->cfg.partition && ret->bytes <= c->file_bytes[i] - BLOCK;
+	return ST_OK;
 }
 
 /* Reads segment_use, piece_use and delta records into an entry. */
@@ -501,9 +506,15 @@ enum status checkpoint_load(struct store *s, struct checkpoint_header *ret)
 {
 	struct checkpoint *c = s->checkpoint;
 	struct checkpoint_header h[2];
-	bool ok[2] = { header_read(s, 0, &h[0]), header_read(s, 1, &h[1]) };
-	unsigned newest = ok[1] && (!ok[0] || h[1].number > h[0].number);
+	bool ok[2] = { false, false };
+	enum status readable = header_read(s, 0, &h[0], &ok[0]);
+	unsigned newest;
 
+	if (readable == ST_OK)
+		readable = header_read(s, 1, &h[1], &ok[1]);
+	if (readable != ST_OK)
+		return readable; /* a disk that fails now may have it after all */
+	newest = ok[1] && (!ok[0] || h[1].number > h[0].number);
 	for (unsigned k = 0; k < 2; k++) {
 		unsigned i = newest ^ k;
 		enum status st = ok[i] ? load(s, i, &h[i]) : ST_NOT_FOUND;

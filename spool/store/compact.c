@@ -349,16 +349,16 @@ static bool cold_ready(struct store *s)
 			return false;
 	if (s->open && s->open->stream == STREAM_COLD)
 		return false;
-	return (a && !a->suspect && a->end + STAGING <= s->cfg.segment_bytes) || (n && n->state == SEG_READY);
+	return (a && !a->suspect && a->end + s->cfg.staging_bytes <= s->cfg.segment_bytes) || (n && n->state == SEG_READY);
 }
 
 static void compose(struct store *s)
 {
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, most = s->cfg.staging_bytes / 2 < BYTES_A_TURN ? s->cfg.staging_bytes / 2 : BYTES_A_TURN;
 
 	if (!cold_ready(s))
 		return;
-	for (uint32_t i = 0; i < MOVES && bytes < BYTES_A_TURN; i++) {
+	for (uint32_t i = 0; i < MOVES && bytes < most; i++) {
 		struct move *v = s->move[i];
 		struct entry *e = v ? entry_of(s, v->id) : NULL;
 		uint32_t n;

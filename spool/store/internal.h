@@ -96,6 +96,8 @@ struct batch {
 	uint32_t nraw, raw_cap;
 	struct batch_msg *msg;
 	uint32_t nmsg, msg_cap;
+	struct piece_use *unused; /* what its done-records set free: when it is durable */
+	uint32_t nunused, unused_cap;
 	uint64_t number;     /* in the order of composing */
 	uint64_t seq, start_ns;
 	struct segment *seg;
@@ -183,7 +185,7 @@ void log_message(struct store *s, struct msg *m, struct span body);
 void log_moved(struct store *s, struct msg *m, struct span body, struct piece **old, uint32_t nold);
 void log_outcome(struct msg *m, uint32_t i);
 void log_state(struct msg *m);
-void log_done(struct store *s, uint64_t id);
+struct batch *log_done(struct store *s, uint64_t id);
 void log_chunk(struct store *s, struct piece *p, enum stream stream);
 void log_run(struct store *s);
 bool pieces_queued(const struct msg *m);
@@ -206,6 +208,8 @@ uint32_t record_hash(const void *record, uint32_t head);
 struct batch *batch_for(struct store *s, enum stream stream, size_t n, uint32_t raw);
 void *record_begin(struct batch *b, size_t n, enum record_type type, uint64_t id);
 struct batch_msg *batch_add_msg(struct batch *b);
+/* These bytes of the segment are wanted no more once the batch is durable. */
+void batch_add_unused(struct batch *b, uint32_t segment, uint64_t bytes);
 uint32_t batch_add_raw(struct batch *b, struct piece *p, struct msg *m);
 void batch_free(struct batch *b);
 void log_completion(struct store *s, const struct uring_event *ev);
@@ -256,7 +260,8 @@ struct msg *msg_alloc(struct store *s, uint64_t id, struct span env_bytes);
 void msg_free(struct store *s, struct msg *m);
 void msg_maybe_evict(struct msg *m);
 struct entry *msg_entry(const struct msg *m);
-/* What the record at e uses of its segment. */
+/* What the record at e uses of its segment, in bytes. */
+uint64_t entry_bytes(const struct entry *e);
 void entry_live(struct store *s, const struct entry *e, int change);
 
 void store_completion(void *ctx, const struct uring_event *ev);

@@ -41,8 +41,8 @@ bool store_event(struct store *s, struct store_event *ret)
 
 static struct batch *batch_new(struct store *s, enum stream stream, size_t need)
 {
-	struct batch *b = s->nspare && need <= STAGING - BLOCK ? s->spare[--s->nspare] : NULL;
-	size_t cap = need + BLOCK > STAGING ? (size_t)pad_block(need + BLOCK) : STAGING;
+	struct batch *b = s->nspare && need <= s->cfg.staging_bytes - BLOCK ? s->spare[--s->nspare] : NULL;
+	size_t cap = need + BLOCK > s->cfg.staging_bytes ? (size_t)pad_block(need + BLOCK) : s->cfg.staging_bytes;
 
 	if (!b) {
 		b = calloc(1, sizeof(*b));
@@ -55,8 +55,9 @@ static struct batch *batch_new(struct store *s, enum stream stream, size_t need)
 	b->stream = stream;
 	b->number = ++s->next_batch;
 	b->used = sizeof(struct batch_header);
-	b->records = b->raw_bytes = b->nraw = b->nmsg = b->writes = 0;
+	b->records = b->raw_bytes = b->nraw = b->nmsg = b->nunused = b->writes = 0;
 	b->tries = 0;
+	b->seq = 0;
 	b->failed = b->synced = false;
 	b->seg = NULL;
 	return b;
@@ -67,12 +68,13 @@ void batch_free(struct batch *b)
 	free(b->staging);
 	free(b->raw);
 	free(b->msg);
+	free(b->unused);
 	free(b);
 }
 
 static void batch_recycle(struct store *s, struct batch *b)
 {
-	if (s->nspare < SPARES && b->cap == STAGING)
+	if (s->nspare < SPARES && b->cap == s->cfg.staging_bytes)
 		s->spare[s->nspare++] = b;
 	else
 		batch_free(b);
@@ -117,6 +119,19 @@ struct batch_msg *batch_add_msg(struct batch *b)
 		b->msg_cap = cap;
 	}
 	return &b->msg[b->nmsg++];
+}
+
+void batch_add_unused(struct batch *b, uint32_t segment, uint64_t bytes)
+{
+	if (b->nunused == b->unused_cap) {
+		uint32_t cap = b->unused_cap ? b->unused_cap * 2 : 64;
+		struct piece_use *bigger = realloc(b->unused, cap * sizeof(*bigger));
+
+		CHECK(bigger);
+		b->unused = bigger;
+		b->unused_cap = cap;
+	}
+	b->unused[b->nunused++] = (struct piece_use){ segment, (uint32_t)bytes };
 }
 
 uint32_t batch_add_raw(struct batch *b, struct piece *p, struct msg *m)
@@ -166,7 +181,8 @@ static void submit_batch(struct store *s, struct batch *b, struct segment *seg)
 
 	b->seg = seg;
 	b->off = seg->end;
-	b->seq = s->next_seq++;
+	if (!b->seq) /* one that is written again keeps its place in the order */
+		b->seq = s->next_seq++;
 	b->start_ns = clock_mono_ns();
 	b->failed = b->synced = false;
 	b->unwritten = 0;
@@ -309,6 +325,8 @@ static void batch_durable(struct store *s, struct batch *b)
 		raw_durable(s, &b->raw[i]);
 	for (uint32_t i = 0; i < b->nmsg; i++)
 		msg_durable(s, b, &b->msg[i]);
+	for (uint32_t i = 0; i < b->nunused; i++)
+		segment_live(s, b->unused[i].segment, -1, b->unused[i].len);
 	if (b->nraw)
 		put_waiting(s);
 	if (s->room_wanted) {

@@ -5,6 +5,7 @@
 #include "spool/store/internal.h"
 
 enum { READINGS = 256 };
+#define READ_AGAIN_NS (60 * NS_PER_S)
 
 /* A message record on its way from the disk. */
 struct reading {
@@ -249,12 +250,18 @@ static struct msg *build(struct store *s, const struct reading *r, const struct 
 	return msg_from_record(s, &then, record);
 }
 
-static void unreadable(struct store *s, struct entry *e)
+/* A disk that fails may do better later; a record that is not what was written stays as it is, for the postmaster. */
+static void unreadable(struct store *s, struct reading *r, struct entry *e, int res)
 {
-	e->flags |= ENTRY_DAMAGED;
-	e->state = MSG_HELD;
-	s->damaged++;
-	counter_add(C_SPOOL_DAMAGED, 1);
+	if (res < (int)(r->off % BLOCK + r->head)) {
+		counter_add(C_SPOOL_IO_ERRORS, 1);
+		if (e->state != MSG_HELD)
+			index_due(s->index, r->slot, clock_mono_ns() + READ_AGAIN_NS);
+	} else {
+		e->flags |= ENTRY_DAMAGED;
+		s->damaged++;
+		counter_add(C_SPOOL_DAMAGED, 1);
+	}
 	event_push(s, (struct store_event){ .type = STORE_UNREADABLE, .cookie = e->id });
 }
 
@@ -264,7 +271,7 @@ static void woken(struct store *s, struct reading *r, struct entry *e, int res)
 
 	e->flags &= (uint8_t)~(ENTRY_WAKING | ENTRY_MOVING);
 	if (!m) {
-		unreadable(s, e);
+		unreadable(s, r, e, res);
 		return;
 	}
 	m->slot = r->slot;
@@ -327,14 +334,15 @@ enum status store_discard(struct store *s, uint64_t id)
 {
 	uint32_t slot = index_find(s->index, id);
 	struct entry *e = slot == SLOT_NONE ? NULL : index_at(s->index, slot);
+	struct batch *b;
 
-	if (!e || !(e->flags & ENTRY_DAMAGED))
+	if (!e || !(e->flags & ENTRY_DAMAGED) || s->fenced)
 		return ST_NOT_FOUND;
-	log_done(s, id);
+	b = log_done(s, id);
 	if (e->flags & ENTRY_IN_LOG) {
-		entry_live(s, e, -1);
+		batch_add_unused(b, e->segment, entry_bytes(e));
 		for (uint32_t i = 0; e->uses && i < e->uses->n; i++)
-			segment_live(s, e->uses->use[i].segment, -1, e->uses->use[i].len);
+			batch_add_unused(b, e->uses->use[i].segment, e->uses->use[i].len);
 	}
 	index_del(s->index, slot);
 	return ST_OK;

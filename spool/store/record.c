@@ -167,9 +167,12 @@ void log_state(struct msg *m)
 	state_fill(record_begin(batch_for(m->pub.store, STREAM_HOT, n + 8, 0), n, REC_STATE, m->pub.id), &m->pub);
 }
 
-void log_done(struct store *s, uint64_t id)
+struct batch *log_done(struct store *s, uint64_t id)
 {
-	record_begin(batch_for(s, STREAM_HOT, sizeof(struct record_header), 0), sizeof(struct record_header), REC_DONE, id);
+	struct batch *b = batch_for(s, STREAM_HOT, sizeof(struct record_header), 0);
+
+	record_begin(b, sizeof(struct record_header), REC_DONE, id);
+	return b;
 }
 
 void log_chunk(struct store *s, struct piece *p, enum stream stream)

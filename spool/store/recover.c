@@ -20,9 +20,13 @@ struct cursor {
 	struct batch_header b; /* the batch at off; b.bytes is 0 when there is none any more */
 };
 
-/* Batches that are missing. */
-struct gap {
-	uint64_t first, last;
+/* A batch behind missing ones: whether it counts is not known yet. */
+struct held {
+	struct held *next;
+	struct batch_header b;
+	const struct segment *seg;
+	uint64_t off;
+	char bytes[];
 };
 
 struct recovery {
@@ -31,8 +35,10 @@ struct recovery {
 	struct cursor cursor[NSTREAMS], *now;
 	uint64_t last_seq, max_durable;
 	uint64_t steady_ns;
-	struct gap gap[64];
-	uint32_t ngaps;
+	uint64_t gap;         /* the first missing batch that nothing is known of; 0: none */
+	struct held *held, **held_end;
+	const struct segment *seg; /* of the batch that is being applied, */
+	uint64_t off;         /* and its place there */
 	uint64_t *tail;       /* ids of messages with pieces whose batch may have been torn */
 	uint64_t *tail_seq;
 	size_t ntail, tail_cap;
@@ -91,7 +97,6 @@ static enum status note_tail(struct recovery *rc, uint64_t id, uint64_t seq)
 static enum status on_message(struct recovery *rc, const struct batch_header *b, const struct message_record *r, size_t rel)
 {
 	struct store *s = rc->s;
-	const struct cursor *c = rc->now;
 	uint64_t id = r->h.msg_id, number = id & 0xffffffffffffffull;
 	uint32_t slot = index_find(s->index, id);
 	struct record_facts f;
@@ -105,11 +110,11 @@ static enum status on_message(struct recovery *rc, const struct batch_header *b,
 	deltas_free(e);
 	e->flags = (uint8_t)(ENTRY_USED | ENTRY_IN_LOG | (r->flags & MESSAGE_MOVED ? ENTRY_MOVED : 0));
 	e->body_len = r->body_len;
-	e->segment = c->seg[c->at]->index;
-	e->off = (uint32_t)(c->off + rel);
+	e->segment = rc->seg->index;
+	e->off = (uint32_t)(rc->off + rel);
 	e->head = f.head;
 	e->hash = record_hash(r, f.head);
-	e->raw_start = (uint32_t)c->off + pad_block((uint64_t)b->record_bytes + sizeof(*b));
+	e->raw_start = (uint32_t)rc->off + pad_block((uint64_t)b->record_bytes + sizeof(*b));
 	e->nrcpt = f.nrcpt;
 	e->open = f.open;
 	e->state = r->state <= MSG_HELD ? r->state : MSG_HELD;
@@ -156,17 +161,6 @@ static enum status on_state(struct entry *e, const struct state_record *r)
 	return r->reason_len ? delta_add(e, &r->h) : ST_OK;
 }
 
-static void on_run(struct recovery *rc, const struct run_record *r)
-{
-	if (r->h.bytes < sizeof(*r))
-		return;
-	/* what is missing from before that run was torn: the run before it told nobody that it was durable */
-	for (uint32_t i = 0; i < rc->ngaps; i++)
-		if (rc->gap[i].last < r->first_seq)
-			rc->gap[i--] = rc->gap[--rc->ngaps];
-	rc->steady_ns = r->steady_ns > rc->steady_ns ? r->steady_ns : rc->steady_ns;
-}
-
 static enum status apply(void *ctx, const struct batch_header *b, const struct record_header *h, size_t rel)
 {
 	struct recovery *rc = ctx;
@@ -176,7 +170,8 @@ static enum status apply(void *ctx, const struct batch_header *b, const struct r
 	case REC_MESSAGE:
 		return on_message(rc, b, (const struct message_record *)(const void *)h, rel);
 	case REC_RUN:
-		on_run(rc, (const struct run_record *)(const void *)h);
+		if (h->bytes >= sizeof(struct run_record) && ((const struct run_record *)(const void *)h)->steady_ns > rc->steady_ns)
+			rc->steady_ns = ((const struct run_record *)(const void *)h)->steady_ns;
 		return ST_OK;
 	case REC_CHUNK: /* means nothing until a message refers to it */
 	case REC_OUTCOME:
@@ -240,38 +235,87 @@ static enum status advance(struct recovery *rc, struct cursor *c)
 	return ST_OK;
 }
 
-/* Batches are missing that were durable: said, and the segment is kept as it is. */
-static void damaged(struct recovery *rc, struct gap g)
+static enum status apply_batch(struct recovery *rc, const char *bytes, const struct batch_header *b, const struct segment *seg, uint64_t off)
+{
+	rc->seg = seg;
+	rc->off = off;
+	if (b->next_number > rc->s->next_number)
+		rc->s->next_number = b->next_number;
+	return batch_records(bytes, b, apply, rc);
+}
+
+static enum status hold(struct recovery *rc, const struct cursor *c)
+{
+	size_t n = sizeof(c->b) + c->b.record_bytes;
+	struct held *h = malloc(sizeof(*h) + n);
+
+	if (!h)
+		return ST_NOMEM;
+	*h = (struct held){ .b = c->b, .seg = c->seg[c->at], .off = c->off };
+	memcpy(h->bytes, c->buf + c->off, n);
+	*rc->held_end = h;
+	rc->held_end = &h->next;
+	return ST_OK;
+}
+
+/* The batches that were held count, or are void. */
+static enum status release_held(struct recovery *rc, bool count)
+{
+	enum status st = ST_OK;
+	struct held *h;
+
+	while ((h = rc->held)) {
+		rc->held = h->next;
+		if (count && st == ST_OK)
+			st = apply_batch(rc, h->bytes, &h->b, h->seg, h->off);
+		free(h);
+	}
+	rc->held_end = &rc->held;
+	rc->gap = 0;
+	return st;
+}
+
+/* Batches from rc->gap on are missing that were durable: said, and the segment is kept as it is. */
+static void damaged(struct recovery *rc)
 {
 	struct cursor *c = rc->now;
 	struct segment *seg = c->hole || !c->at ? c->seg[c->at] : c->seg[c->at - 1];
 
 	seg->quarantined = true;
-	rc->s->damaged += (uint32_t)(g.last - g.first + 1);
-	counter_add(C_SPOOL_DAMAGED, g.last - g.first + 1);
-	log_msg(LOG_LVL_ERROR, "spool-damaged", "%s: batches %llu to %llu were durable and cannot be read; segment %u is kept aside", rc->s->cfg.dir,
-		(unsigned long long)g.first, (unsigned long long)g.last, seg->index);
+	rc->s->damaged++;
+	counter_add(C_SPOOL_DAMAGED, 1);
+	log_msg(LOG_LVL_ERROR, "spool-damaged", "%s: batches from %llu on were durable and cannot be read; segment %u is kept aside",
+		rc->s->cfg.dir, (unsigned long long)rc->gap, seg->index);
 }
 
-static void notice_gaps(struct recovery *rc, const struct batch_header *b)
+/* The batch begins a run of the writer: what is missing below it was torn, and the run before told nobody of anything behind that. */
+static bool begins_run(const struct cursor *c)
 {
-	if (b->durable > rc->max_durable) {
-		for (uint32_t i = 0; i < rc->ngaps; i++)
-			if (rc->gap[i].first <= b->durable) {
-				damaged(rc, (struct gap){ rc->gap[i].first, rc->gap[i].last < b->durable ? rc->gap[i].last : b->durable });
-				rc->gap[i--] = rc->gap[--rc->ngaps];
-			}
-		rc->max_durable = b->durable;
-	}
-	if (rc->last_seq && b->seq > rc->last_seq + 1) {
-		struct gap g = { rc->last_seq + 1, b->seq - 1 };
+	const struct run_record *r = (const struct run_record *)(const void *)(c->buf + c->off + sizeof(c->b));
 
-		if (g.first <= rc->max_durable)
-			damaged(rc, g);
-		else if (rc->ngaps < sizeof(rc->gap) / sizeof(rc->gap[0]))
-			rc->gap[rc->ngaps++] = g;
+	return c->b.record_bytes >= sizeof(*r) && r->h.type == REC_RUN && r->first_seq == c->b.seq;
+}
+
+/* In the order of composing. Behind a missing batch nothing counts, unless a later one says that it was durable: then there is damage. */
+static enum status on_batch(struct recovery *rc, struct cursor *c)
+{
+	enum status st = ST_OK;
+
+	rc->now = c;
+	if (begins_run(c))
+		st = release_held(rc, false);
+	else if (rc->last_seq && !rc->gap && !rc->newest_lost && c->b.seq > rc->last_seq + 1)
+		rc->gap = rc->last_seq + 1;
+	rc->last_seq = c->b.seq > rc->last_seq ? c->b.seq : rc->last_seq;
+	rc->max_durable = c->b.durable > rc->max_durable ? c->b.durable : rc->max_durable;
+	rc->s->logged_bytes += c->b.bytes;
+	if (rc->gap && rc->max_durable >= rc->gap) {
+		damaged(rc);
+		st = release_held(rc, true);
 	}
-	rc->last_seq = b->seq > rc->last_seq ? b->seq : rc->last_seq;
+	if (st != ST_OK)
+		return st;
+	return rc->gap ? hold(rc, c) : apply_batch(rc, c->buf + c->off, &c->b, c->seg[c->at], c->off);
 }
 
 static enum status replay(struct recovery *rc)
@@ -284,22 +328,14 @@ static enum status replay(struct recovery *rc)
 	while (st == ST_OK && (hot->b.bytes || cold->b.bytes)) {
 		struct cursor *c = !hot->b.bytes || (cold->b.bytes && cold->b.seq < hot->b.seq) ? cold : hot;
 
-		rc->now = c;
-		if (c->b.seq >= rc->from.seq) {
-			bool begins_run = c->b.records && ((const struct record_header *)(const void *)(c->buf + c->off + sizeof(c->b)))->type == REC_RUN;
-
-			if (begins_run) /* before its gaps are judged */
-				on_run(rc, (const struct run_record *)(const void *)(c->buf + c->off + sizeof(c->b)));
-			notice_gaps(rc, &c->b);
-			if (c->b.next_number > rc->s->next_number)
-				rc->s->next_number = c->b.next_number;
-			rc->s->logged_bytes += c->b.bytes;
-			st = batch_records(c->buf + c->off, &c->b, apply, rc);
-		}
+		if (c->b.seq >= rc->from.seq)
+			st = on_batch(rc, c);
 		c->hole = false;
 		if (st == ST_OK)
 			st = advance(rc, c);
 	}
+	if (st == ST_OK)
+		st = release_held(rc, false);
 	return st;
 }
 
@@ -386,7 +422,7 @@ static void resume(struct recovery *rc)
 		struct cursor *c = &rc->cursor[k];
 		struct segment *newest = c->nsegs ? c->seg[c->nsegs - 1] : NULL;
 
-		if (c->last && !c->last->quarantined && c->end + STAGING <= rc->s->cfg.segment_bytes) {
+		if (c->last && !c->last->quarantined && c->end + rc->s->cfg.staging_bytes <= rc->s->cfg.segment_bytes) {
 			c->last->state = SEG_ACTIVE;
 			c->last->end = c->end;
 			rc->s->active[k] = c->last;
@@ -499,6 +535,7 @@ enum status recover(struct store *s)
 	uint64_t known;
 	enum status st = read_headers(s, &known);
 
+	rc.held_end = &rc.held;
 	if (st != ST_OK)
 		return st;
 	st = checkpoint_load(s, &rc.from);

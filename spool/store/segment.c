@@ -208,7 +208,7 @@ bool segment_cold_ready(struct store *s)
 {
 	const struct segment *a = s->active[STREAM_COLD];
 
-	if (a && !a->suspect && a->end + STAGING <= s->cfg.segment_bytes)
+	if (a && !a->suspect && a->end + s->cfg.staging_bytes <= s->cfg.segment_bytes)
 		return true;
 	prepare(s, STREAM_COLD);
 	return s->next[STREAM_COLD] && s->next[STREAM_COLD]->state == SEG_READY;

@@ -69,9 +69,14 @@ struct entry *msg_entry(const struct msg *m)
 	return index_at(m->pub.store->index, m->slot);
 }
 
+uint64_t entry_bytes(const struct entry *e)
+{
+	return e->head + (e->body_len <= INLINE_MAX ? e->body_len : 0);
+}
+
 void entry_live(struct store *s, const struct entry *e, int change)
 {
-	segment_live(s, e->segment, change, e->head + (e->body_len <= INLINE_MAX ? e->body_len : 0));
+	segment_live(s, e->segment, change, entry_bytes(e));
 }
 
 static struct span heap_span(struct span s)
@@ -182,6 +187,18 @@ void store_rcpt(struct store_msg *pub, uint32_t i, enum rcpt_state state, const 
 	log_outcome((struct msg *)pub, i);
 }
 
+/* Its segments may be reused when it is on record that it is done: before that a crash brings it back. */
+static void forget_uses(struct store *s, struct msg *m, const struct entry *e, struct batch *done)
+{
+	if (e->flags & ENTRY_IN_LOG)
+		batch_add_unused(done, e->segment, entry_bytes(e));
+	for (uint32_t i = 0; i < m->npieces; i++)
+		if (m->piece[i]->on_disk) {
+			batch_add_unused(done, m->piece[i]->segment, m->piece[i]->len);
+			m->piece[i]->on_disk = false;
+		}
+}
+
 void store_forget(struct store_msg *pub)
 {
 	struct msg *m = (struct msg *)pub;
@@ -192,9 +209,7 @@ void store_forget(struct store_msg *pub)
 	if (m->move)
 		move_cancel(s, m);
 	if (!s->fenced)
-		log_done(s, pub->id);
-	if (e->flags & ENTRY_IN_LOG)
-		entry_live(s, e, -1);
+		forget_uses(s, m, e, log_done(s, pub->id));
 	index_del(s->index, m->slot);
 	m->slot = SLOT_NONE;
 	s->nawake--;
@@ -404,11 +419,11 @@ static enum status prepare_memory(struct store *s)
 	for (uint32_t i = 0; i < SPARES; i++) {
 		struct batch *b = calloc(1, sizeof(*b));
 
-		if (!b || !(b->staging = aligned_alloc(BLOCK, STAGING))) {
+		if (!b || !(b->staging = aligned_alloc(BLOCK, s->cfg.staging_bytes))) {
 			free(b);
 			return ST_NOMEM;
 		}
-		b->cap = STAGING;
+		b->cap = s->cfg.staging_bytes;
 		b->registered = -1;
 		s->spare[s->nspare++] = b;
 	}
@@ -492,6 +507,8 @@ enum status store_open(struct uring *u, struct arena *a, const struct store_conf
 	s->cfg = *cfg;
 	s->cfg.dir = strdup(cfg->dir);
 	s->disk = cfg->disk;
+	if (!s->cfg.staging_bytes)
+		s->cfg.staging_bytes = STAGING;
 	s->arena = a;
 	TAILQ_INIT(&s->waiting);
 	TAILQ_INIT(&s->flying);

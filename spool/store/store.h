@@ -27,6 +27,7 @@ struct store_config {
 	uint32_t partition;
 	uint64_t segment_bytes; /* for new segments: 4 MiB to 1 GiB */
 	uint64_t max_bytes;    /* of all segments together; they are made as needed, kept and recycled */
+	uint64_t staging_bytes; /* of records in one batch; 0: 2 MiB. At most half a segment */
 	uint64_t spill_bytes;  /* a body longer than this is written to the log while it comes in */
 	bool direct;           /* try O_DIRECT */
 	struct disk *disk;     /* instead of real files in dir: taken over. NULL: files */
@@ -171,7 +172,7 @@ enum store_event_type {
 	STORE_READ,    /* cookie's reader can go on */
 	STORE_WOKEN,   /* msg is awake again */
 	STORE_PEEKED,  /* a look at msg */
-	STORE_UNREADABLE, /* the record of the parked message with the id in cookie is damaged: it is held */
+	STORE_UNREADABLE, /* the record of the parked message with the id in cookie could not be read: it is tried again, or damaged */
 	STORE_ROOM,    /* there is room again: resume those that body_room paused */
 	STORE_FENCED,  /* the partition stopped; the trail's text is in reason */
 };

@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 #include "spool/base/clock.h"
+#include "spool/base/counters.h"
 #include "spool/store/check.h"
 #include "spool/store/store.h"
 
@@ -360,6 +362,102 @@ static void unknown_versions_are_refused(void **state)
 	store = NULL;
 }
 
+/* A partition as version 1 left it: other segment headers, no checkpoints. */
+static void the_previous_version_is_read(void **state)
+{
+	uint64_t id;
+	char path[128], block[4096];
+	struct seg_header h;
+	uint64_t sum;
+	int fd;
+
+	id = put(9, 70000, 1)->id;
+	until_idle();
+	store_close(store);
+	for (unsigned i = 0; i < 8; i++) {
+		snprintf(path, sizeof(path), "%s/seg-%08x", dir, i);
+		fd = open(path, O_RDWR);
+		if (fd < 0)
+			break;
+		assert_int_equal(pread(fd, &h, sizeof(h), 0), sizeof(h));
+		if (h.magic) {
+			h.version = 1;
+			memset(block, 0, sizeof(block));
+			memcpy(block, &h, offsetof(struct seg_header, stream));
+			sum = XXH3_64bits(block, offsetof(struct seg_header, stream));
+			memcpy(block + offsetof(struct seg_header, stream), &sum, sizeof(sum));
+			assert_int_equal(pwrite(fd, block, sizeof(block), 0), sizeof(block));
+		}
+		close(fd);
+	}
+	snprintf(path, sizeof(path), "%s/checkpoint-0", dir);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/checkpoint-1", dir);
+	unlink(path);
+	assert_ok(open_with(8 * SEGMENT));
+	check_body(awake(id), 9, 70000);
+	assert_non_null(put(10, 100, 1)); /* and goes on in version 2 */
+	until_idle();
+	reopen();
+	assert_int_equal(count(), 2);
+}
+
+/* Nobody but the owner reads or maps anything of it. */
+static void files_are_private(void **state)
+{
+	struct dirent *d;
+	struct stat st;
+	DIR *all = opendir(dir);
+	unsigned n = 0;
+
+	assert_int_equal(stat(dir, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0700);
+	while ((d = readdir(all)))
+		if (d->d_name[0] != '.') {
+			assert_int_equal(fstatat(dirfd(all), d->d_name, &st, 0), 0);
+			assert_int_equal(st.st_mode & 0777, 0600);
+			n++;
+		}
+	closedir(all);
+	assert_true(n >= 5);
+	assert_int_equal(fstat(arena_fd(arena), &st), 0);
+	assert_int_equal(st.st_mode & 0077, 0);
+	assert_true(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, arena_fd(arena), 0) == MAP_FAILED); /* sealed for everybody else */
+}
+
+/* Two newest checkpoints are gone: what is found is held for the postmaster, and nothing is recycled on their word. */
+static void a_lost_checkpoint_holds_what_is_found(void **state)
+{
+	struct store_row row;
+	char path[128];
+	size_t pos = 0;
+	unsigned n = 0;
+
+	for (uint64_t i = 0; i < 700; i++) {
+		struct store_msg *m = put(i, 40000, 1);
+
+		assert_non_null(m);
+		until_idle();
+		drain(STORE_DURABLE, NULL);
+		if (i % 100) {
+			store_rcpt(m, 0, RCPT_DELIVERED, NULL, 0);
+			store_forget(m);
+		}
+	}
+	assert_true(counter_get(C_SPOOL_CHECKPOINTS) > 0);
+	store_close(store);
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/checkpoint-%u", dir, i);
+		assert_int_equal(truncate(path, 0), 0);
+	}
+	assert_ok(open_with(8 * SEGMENT));
+	while (store_next(store, &pos, &row)) {
+		assert_int_equal(row.state, MSG_HELD);
+		n++;
+	}
+	assert_true(n >= 7);
+}
+
 static void ids(void **state)
 {
 	char text[MSG_ID_TEXT + 1];
@@ -381,7 +479,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_flipped_bit_is_noticed, begin, end),
 		cmocka_unit_test_setup_teardown(segments_are_recycled_and_stayers_move, begin, end),
 		cmocka_unit_test_setup_teardown(full_is_said_and_gets_free_again, begin, end),
-		cmocka_unit_test_setup_teardown(unknown_versions_are_refused, begin, end), cmocka_unit_test(ids) };
+		cmocka_unit_test_setup_teardown(unknown_versions_are_refused, begin, end),
+		cmocka_unit_test_setup_teardown(the_previous_version_is_read, begin, end),
+		cmocka_unit_test_setup_teardown(files_are_private, begin, end),
+		cmocka_unit_test_setup_teardown(a_lost_checkpoint_holds_what_is_found, begin, end), cmocka_unit_test(ids) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
