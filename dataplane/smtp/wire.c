@@ -21,30 +21,37 @@ void wire_mode(struct wire *w, enum wire_mode mode, uint64_t chunk_len, bool fir
 		w->skipping = false;
 		w->state = IN_LINE;
 	} else if (first) {
-		w->nul_seen = w->dot_line = false;
+		w->nul_seen = w->dot_line = w->high = false;
 		w->content = AT_START;
 	}
 }
 
-/* Index of the first CR, LF or NUL; n when there is none. */
-static size_t find_special(const char *p, size_t n)
+/* Index of the first CR, LF or NUL; n when there is none. *high becomes true when an octet above 127 stands before it. */
+static size_t find_special(const char *p, size_t n, bool *high)
 {
+	unsigned char all = 0;
 	size_t i = 0;
 
 #ifdef __SSE2__
 	const __m128i cr = _mm_set1_epi8('\r'), lf = _mm_set1_epi8('\n'), nul = _mm_setzero_si128();
+	unsigned seen = 0;
 
 	for (; i + 16 <= n; i += 16) {
 		__m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
 		__m128i hit = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(v, cr), _mm_cmpeq_epi8(v, lf)), _mm_cmpeq_epi8(v, nul));
-		int mask = _mm_movemask_epi8(hit);
+		unsigned mask = (unsigned)_mm_movemask_epi8(hit), top = (unsigned)_mm_movemask_epi8(v);
 
-		if (mask)
-			return i + (size_t)__builtin_ctz((unsigned)mask);
+		if (mask) {
+			*high = *high || seen || (top & (mask ^ (mask - 1)));
+			return i + (size_t)__builtin_ctz(mask);
+		}
+		seen |= top;
 	}
+	*high = *high || seen;
 #endif
 	while (i < n && p[i] != '\r' && p[i] != '\n' && p[i] != '\0')
-		i++;
+		all |= (unsigned char)p[i++];
+	*high = *high || all >= 0x80;
 	return i;
 }
 
@@ -119,7 +126,7 @@ static enum step at_start(struct wire *w, struct span in, size_t *i, size_t star
 
 static enum step in_line(struct wire *w, struct span in, size_t *i)
 {
-	*i += find_special(in.p + *i, in.n - *i);
+	*i += find_special(in.p + *i, in.n - *i, &w->high);
 	if (*i == in.n)
 		return STEP_ON;
 	if (in.p[*i] == '\n')

@@ -30,6 +30,7 @@ struct wire {
 	uint8_t content; /* in a line of content; kept from chunk to chunk */
 	bool skipping, nul_seen;
 	bool dot_line;   /* a line of the content so far begins with a dot */
+	bool high;       /* the content so far has octets above 127 */
 	struct span line, body;
 	uint64_t chunk_left;
 	uint32_t line_len;
