@@ -457,7 +457,7 @@ static void row_route(struct reader *r, const yaml_node_t *item, void *row)
 	struct snap_route *t = row;
 	struct snap_host h[16];
 	const yaml_node_t *to;
-	const char *tls;
+	const char *tls, *final;
 	uint32_t n = 0;
 	int w;
 
@@ -469,7 +469,7 @@ static void row_route(struct reader *r, const yaml_node_t *item, void *row)
 		t->name = add_str(r->m, SPAN(""));
 		return;
 	}
-	only_members(r, item, (const char *const[]){ "domain", "to", "tls", NULL }, "routes");
+	only_members(r, item, (const char *const[]){ "domain", "to", "tls", "final", NULL }, "routes");
 	domain_key(r, item, "routes", scalar(member(r, item, "domain")), &t->name);
 	to = member(r, item, "to");
 	tls = scalar(member(r, item, "tls"));
@@ -477,6 +477,10 @@ static void row_route(struct reader *r, const yaml_node_t *item, void *row)
 		t->tls = (uint32_t)w;
 	else if (tls)
 		complain(r->m, item, "routes: tls \"%s\" is not possible; write never, may, must or verify", tls);
+	final = scalar(member(r, item, "final"));
+	if (final && strcmp(final, "yes") != 0 && strcmp(final, "no") != 0)
+		complain(r->m, item, "routes: final \"%s\" is not possible; write yes or no", final);
+	t->final_ = final && strcmp(final, "yes") == 0;
 	if (!to) {
 		complain(r->m, item, "routes: \"to\" is missing; write smtp:HOST:PORT, lmtp:HOST:PORT or mx");
 	} else if (to->type == YAML_SEQUENCE_NODE) {

@@ -353,6 +353,22 @@ static void take_body(struct session *s)
 	smtp_server_abort_body(&s->smtp, &r);
 }
 
+/* What the content itself says about its way: whether it needs 8BITMIME or SMTPUTF8, and RFC 8689 4.1's header field, which REQUIRETLS outdoes. */
+static uint32_t content_flags(const struct session *s, struct span head)
+{
+	struct span rest = head, name, value;
+	uint32_t flags = s->smtp.wire.high ? ENV_8BIT : 0;
+
+	while (header_next(&rest, &name, &value))
+		if (span_eq_nocase(name, SPAN("TLS-Required")) && span_eq_nocase(span_trim(span_cut(&value, '\r')), SPAN("No")) &&
+			!(s->smtp.env.flags & ENV_REQUIRETLS))
+			flags |= ENV_TLS_OPTIONAL;
+	for (size_t i = 0; flags & ENV_8BIT && i < head.n - rest.n; i++)
+		if ((unsigned char)head.p[i] >= 0x80)
+			return flags | ENV_8BIT_HEADER;
+	return flags;
+}
+
 /* The facts of the session that go into the envelope beside what MAIL and RCPT said. */
 static void complete_envelope(struct session *s)
 {
@@ -385,6 +401,7 @@ static void decide_message(struct session *s)
 		return;
 	}
 	complete_envelope(s);
+	s->smtp.env.flags |= content_flags(s, body_head(b));
 	if (mail_seal(s->w, &s->smtp.env, b, s, &s->mail, &r) != ST_OK) {
 		s->mail = NULL;
 		counter_add(C_MSG_REFUSED, 1);

@@ -25,6 +25,7 @@
 struct inbound;
 struct scan;
 struct outbound;
+struct report_limits;
 struct command;
 
 enum { WORKER_PARTITIONS_MAX = 64, WORKER_LISTENERS_MAX = 64 };
@@ -78,6 +79,7 @@ struct worker {
 	struct inbound *inbound;
 	struct scan *scan;
 	struct outbound *outbound;
+	struct report_limits *report_limits;
 	struct command *command;
 	struct timer tick;
 	uint64_t ticks;

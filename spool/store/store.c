@@ -178,7 +178,7 @@ void store_rcpt(struct store_msg *pub, uint32_t i, enum rcpt_state state, const 
 			r->last = copy;
 		}
 	}
-	if (state == RCPT_QUEUED && r->attempts < UINT16_MAX)
+	if (state == RCPT_QUEUED && r->attempts < ATTEMPTS_MAX)
 		r->attempts++;
 	r->state = (uint8_t)state;
 	r->next_ns = next_ns;
