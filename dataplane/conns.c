@@ -378,6 +378,7 @@ static void on_closed(struct out_conn *c, const struct net_event *ev)
 		return;
 	}
 	useful = c->client.transactions > 0;
+	smtp_client_lost(&c->client);
 	if (c->dl)
 		delivery_end(c);
 	if (!useful && (c->phase == CONN_TALKING || c->client.failure.code || c->no_requiretls)) {

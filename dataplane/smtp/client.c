@@ -22,14 +22,19 @@ void smtp_client_sent(struct smtp_client *c, size_t n)
 
 /* ---- ends ---- */
 
-enum client_action client_fail(struct smtp_client *c, const struct reply *r)
+void smtp_client_lost(struct smtp_client *c)
 {
-	c->failure = *r;
-	c->state.phase = PHASE_CLOSED;
 	for (uint32_t i = 0; c->txn && i < c->txn->nrcpt; i++)
 		if (c->txn->result[i].code < 200)
 			c->txn->result[i].code = 0;
 	c->txn = NULL;
+}
+
+enum client_action client_fail(struct smtp_client *c, const struct reply *r)
+{
+	c->failure = *r;
+	c->state.phase = PHASE_CLOSED;
+	smtp_client_lost(c);
 	return CLI_CLOSE;
 }
 
@@ -110,7 +115,7 @@ static enum client_action on_reply(struct smtp_client *c)
 	if (c->state.unasked && c->state.phase == PHASE_TXN)
 		return txn_unasked(c, r);
 	if (c->state.unasked) {
-		if (c->use_bdat)
+		if (c->use_bdat || c->state.phase == PHASE_RSET || c->state.phase == PHASE_LAST)
 			txn_void(c); /* nothing else shows that the last reply was the one to the message */
 		return client_fail_text(c, "4.5.0", "The server spoke out of turn");
 	}
@@ -171,12 +176,14 @@ static bool reply_line_in(struct smtp_client *c, struct span line, bool *bad)
 
 /* ---- turns ---- */
 
-/* Whether the server owes us a reply. */
+/* Whether the server owes us a reply: to something that is out already. */
 static bool reply_due(const struct smtp_client *c)
 {
+	bool unsent = smtp_client_output(c).n != 0;
+
 	switch ((enum client_phase)c->state.phase) {
 	case PHASE_TXN:
-		return txn_reply_due(c);
+		return txn_reply_due(c, unsent);
 	case PHASE_TLS:
 	case PHASE_READY:
 	case PHASE_RESULT:
@@ -191,7 +198,7 @@ static bool reply_due(const struct smtp_client *c)
 	case PHASE_QUIT:
 		break;
 	}
-	return true;
+	return !unsent;
 }
 
 /* What needs no more input: the action due, or CLI_MORE. */

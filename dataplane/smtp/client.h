@@ -103,6 +103,8 @@ void smtp_client_begin(struct smtp_client *c, struct smtp_txn *t);
 bool smtp_client_chunk(struct smtp_client *c, uint64_t n, struct span *ret_head);
 /* All content is out, or smtp_client_chunk said no. */
 void smtp_client_body_sent(struct smtp_client *c);
+/* The connection is gone without a CLI_CLOSE: recipients that were only accepted have no result. */
+void smtp_client_lost(struct smtp_client *c);
 void smtp_client_quit(struct smtp_client *c);
 /* ok: TLS is on, EHLO is said again. Not ok: with CLIENT_TLS_MAY the host reconnects without TLS. */
 void smtp_client_tls_done(struct smtp_client *c, bool ok);

@@ -11,8 +11,8 @@ enum client_phase { PHASE_GREETING, PHASE_EHLO, PHASE_HELO, PHASE_STARTTLS, PHAS
 enum client_action client_fail(struct smtp_client *c, const struct reply *r);
 enum client_action client_fail_text(struct smtp_client *c, const char *enhanced, const char *text);
 
-/* Whether a reply is due in PHASE_TXN. */
-bool txn_reply_due(const struct smtp_client *c);
+/* Whether a reply is due in PHASE_TXN. unsent: the last of what was said is not out yet. */
+bool txn_reply_due(const struct smtp_client *c, bool unsent);
 enum client_action txn_reply(struct smtp_client *c, struct reply *r);
 /* A complete reply in PHASE_TXN that was not due. */
 enum client_action txn_unasked(struct smtp_client *c, const struct reply *r);

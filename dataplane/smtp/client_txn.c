@@ -298,9 +298,9 @@ static enum client_action on_chunk_reply(struct smtp_client *c, const struct rep
 	return CLI_MORE;
 }
 
-bool txn_reply_due(const struct smtp_client *c)
+bool txn_reply_due(const struct smtp_client *c, bool unsent)
 {
-	return !all_answered(c) || (c->state.body == BODY_SENT && !c->use_bdat);
+	return !all_answered(c) || (c->state.body == BODY_SENT && !c->use_bdat && !unsent);
 }
 
 enum client_action txn_reply(struct smtp_client *c, struct reply *r)
@@ -349,7 +349,7 @@ enum client_action txn_due(struct smtp_client *c)
 		return CLI_BODY;
 	}
 	/* nothing more will be said: no recipient, or a refusal, and all of it is answered */
-	if (c->state.body != BODY_SENDING && !txn_reply_due(c) && (c->state.refused || (c->state.next_in >= step_data(c) && !c->accepted_any)))
+	if (c->state.body != BODY_SENDING && !txn_reply_due(c, false) && (c->state.refused || (c->state.next_in >= step_data(c) && !c->accepted_any)))
 		txn_over(c);
 	return CLI_MORE;
 }

@@ -30,7 +30,6 @@ class Conversation:
     def __init__(self, server, s):
         self.server, self.s, self.f = server, s, s.makefile("rb")
         self.count, self.sender, self.rcpts, self.chunks = {}, None, [], None
-        self.waited = False
 
     def say(self, data):
         self.s.sendall(data if isinstance(data, bytes) else data.encode() + b"\r\n")

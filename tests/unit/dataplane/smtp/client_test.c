@@ -128,6 +128,8 @@ static const struct row row[] = {
 	{ "a refusal too many, one by one", EHLO_PLAIN, 2, { "250 m\r\n", "250 r\r\n", "550 extra\r\n", "250 r\r\n" }, { 0, 0 }, true, NULL, CONTENT },
 	{ "a refusal too many, all refused", EHLO_PIPE, 2, { "250 m\r\n550 r\r\n550 x\r\n550 r\r\n", "554 d\r\n" }, { 0, 0 }, true, "RSET", CONTENT },
 	{ "replies before their commands", EHLO_PLAIN, 2, { "250 m\r\n250 r\r\n550 r\r\n354 d\r\n" }, { 0, 0 }, true, NULL, "RCPT" },
+	{ "a refusal twice, one by one", EHLO_PLAIN, 1, { "250 m\r\n", "550 r\r\n550 r\r\n" }, { 0, 0 }, true, NULL, "DATA" },
+	{ "surplus behind refusals", EHLO_PIPE, 1, { "250 m\r\n550 r\r\n554 d\r\n250 x\r\n" }, { 0, 0 }, true, NULL, CONTENT },
 	{ "354 to MAIL", EHLO_PLAIN, 1, { "354 m\r\n" }, { 0, 0 }, true, NULL, "RCPT" },
 	{ "a reply behind the final one", EHLO_PIPE, 1, { "250 m\r\n250 r\r\n354 d\r\n", "250 ok\r\n550 no\r\n" }, { 250, 0 }, true, NULL, NULL },
 	{ "421 at MAIL", EHLO_PIPE, 1, { "421 bye\r\n" }, { 0, 0 }, true, NULL, CONTENT },
@@ -184,7 +186,7 @@ static void every_server(void **state)
 /* A byte at a time the client gets to speak in between, which a server that answers early does not wait for: those rows are left out. */
 static void every_server_by_bytes(void **state)
 {
-	static const char *const early[] = { "replies before their commands", "a reply behind the final one", "BDAT, a reply behind the final one" };
+	static const char *const early[] = { "replies before their commands", "a reply behind the final one", "a refusal twice, one by one", "surplus behind refusals", "BDAT, a reply behind the final one" };
 
 	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
 		bool left_out = false;
