@@ -4,16 +4,20 @@
 #include "dataplane/outbound.h"
 #include "spool/base/clock.h"
 
-/* The wait after the attempt with this number: doubling, with a jitter that is the same for the same message, recipient and attempt. */
-static uint64_t retry_delay_ns(const struct snap_settings *set, uint64_t id, uint32_t rcpt, unsigned attempts)
+#define TOGETHER_NS (NS_PER_S / 4)
+
+/* When the attempt after this one is due: after a wait that doubles, with a jitter that is the same for all recipients of a message, so that those who failed together
+ * are tried together. */
+static uint64_t retry_ns(const struct snap_settings *set, uint64_t id, unsigned attempts, uint64_t now)
 {
-	uint64_t d = set->retry_first_ns, mix = (id ^ (uint64_t)rcpt << 32 ^ attempts) * 0x9e3779b97f4a7c15ull;
+	uint64_t d = set->retry_first_ns, mix = (id ^ attempts) * 0x9e3779b97f4a7c15ull;
 
 	for (unsigned i = 1; i < attempts && d < set->retry_max_ns; i++)
 		d *= 2;
 	if (d > set->retry_max_ns)
 		d = set->retry_max_ns;
-	return d - d / 10 + (mix >> 33) * (d / 5) / 0x7fffffffu;
+	now += d - d / 10 + (mix >> 33) * (d / 5) / 0x7fffffffu;
+	return (now + TOGETHER_NS - 1) / TOGETHER_NS * TOGETHER_NS;
 }
 
 static void list_add(struct outcome_list *l, uint32_t i, const struct reply *r, struct remote remote)
@@ -63,7 +67,7 @@ static void add_temporary(struct outcome *oc, struct mail *mail, uint32_t i, con
 		list_add(&oc->list[DSN_DELAYED], i, why, remote);
 	}
 	m->rcpt[i].busy = 0;
-	mail_settle(mail, i, RCPT_QUEUED, why, now + retry_delay_ns(set, m->id, i, attempts), remote);
+	mail_settle(mail, i, RCPT_QUEUED, why, retry_ns(set, m->id, attempts, now), remote);
 }
 
 /* RFC 3461 5.2, 6.2: a report of success is ours when this was the end of the way, or when the next host cannot make one. */

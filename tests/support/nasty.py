@@ -29,7 +29,7 @@ class Gone(Exception):
 class Conversation:
     def __init__(self, server, s):
         self.server, self.s, self.f = server, s, s.makefile("rb")
-        self.count, self.sender, self.rcpts, self.chunks = {}, None, [], None
+        self.count, self.sender, self.rcpts, self.chunks, self.lmtp = {}, None, [], None, False
 
     def say(self, data):
         self.s.sendall(data if isinstance(data, bytes) else data.encode() + b"\r\n")
@@ -102,7 +102,7 @@ class Conversation:
             else:
                 self.say("250 2.0.0 chunk")
         else:
-            self.rcpts = []
+            self.chunks, self.rcpts = None, []
 
     def run(self):
         self.step("connect", "220 nasty.test ESMTP")
@@ -110,6 +110,7 @@ class Conversation:
             text = self.line()
             verb = text.split(" ")[0].split(":")[0].upper()
             if verb in ("EHLO", "LHLO"):
+                self.lmtp = verb == "LHLO"
                 self.step("ehlo", "\r\n".join(["250-nasty.test"] + [f"250-{e}" for e in self.server.extensions] + ["250 HELP"]))
             elif verb == "STARTTLS":
                 self.step("starttls", "454 4.7.0 no TLS today")
@@ -126,12 +127,12 @@ class Conversation:
                     self.say("554 5.5.1 no recipients")
                 elif self.step("data", "354 go on"):
                     body = self.content()
-                    if self.step("end", "250 2.0.0 taken"):
+                    if self.step("end", "\r\n".join(["250 2.0.0 taken"] * (len(self.rcpts) if self.lmtp else 1))):
                         self.taken(body)
             elif verb == "BDAT":
                 self.bdat(text)
             elif verb == "RSET":
-                self.sender, self.rcpts = None, []
+                self.sender, self.rcpts, self.chunks = None, [], None
                 self.step("rset", "250 2.0.0 ok")
             elif verb == "QUIT":
                 self.step("quit", "221 2.0.0 bye")
@@ -147,7 +148,8 @@ class Nasty:
         self.lock = threading.Lock()
         self.listener = socket.create_server((address, port), backlog=128)
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
 
     def _accept(self):
         while True:
@@ -184,4 +186,6 @@ class Nasty:
         return [line.split(b" ")[0].strip().decode("latin-1").upper() for line in self.heard]
 
     def stop(self):
+        self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread: else it would live on, and take connections of the port's next owner
+        self.thread.join(5)
         self.listener.close()
