@@ -95,7 +95,7 @@ static size_t report_rows(const struct bounce *b, struct dsn_rcpt *rcpt)
 	return n;
 }
 
-/* Writes the notification. RET=HDRS is obeyed; without RET a failure returns the message when it is small. What needed REQUIRETLS is not returned beyond its header (RFC 8689 5). */
+/* Writes the notification. RET=HDRS is obeyed; without RET a failure returns the message when it is small. With REQUIRETLS always as with RET=HDRS (RFC 8689 5). */
 static enum status write_dsn(struct bounce *b, const struct dsn_rcpt *rcpt, size_t n, struct out *o, struct span to)
 {
 	struct worker *w = b->mail->w;

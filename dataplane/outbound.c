@@ -155,9 +155,10 @@ static uint64_t next_attempt(const struct mail *mail)
 static enum status hop_of(const struct mail *mail, uint32_t i, char key[ROUTE_KEY_MAX], struct next_hop *ret)
 {
 	uint32_t flags = mail->m->env.flags;
+	bool required = (flags & ENV_REQUIRETLS) && mail->m->env.sender.n; /* RFC 8689 5: a bounce is not lost for want of it */
 
 	return route_rcpt(&mail->w->cfg->snap, mail->m->env.rcpt[i].addr,
-		flags & ENV_REQUIRETLS ? HOP_TLS_REQUIRED : flags & ENV_TLS_OPTIONAL ? HOP_TLS_OPTIONAL : HOP_TLS_ROUTE, key, ret);
+		required ? HOP_TLS_REQUIRED : flags & ENV_TLS_OPTIONAL ? HOP_TLS_OPTIONAL : HOP_TLS_ROUTE, key, ret);
 }
 
 /* Where a message goes that has one recipient; 0: several places. */

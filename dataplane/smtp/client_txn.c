@@ -369,7 +369,8 @@ static bool cannot_take(const struct smtp_client *c, struct reply *r)
 	const struct envelope *e = c->txn->env;
 	bool utf8 = has_high(e->sender) || ((e->flags & ENV_SMTPUTF8) && (e->flags & ENV_8BIT_HEADER));
 
-	if ((e->flags & ENV_REQUIRETLS) && (!c->tls || !(c->ext & EXT_REQUIRETLS)))
+	/* RFC 8689 5: a bounce is not lost for want of it */
+	if ((e->flags & ENV_REQUIRETLS) && e->sender.n && (!c->tls || !(c->ext & EXT_REQUIRETLS)))
 		reply_set(r, 550, "5.7.30", "The next mail system does not support REQUIRETLS, which the sender demands");
 	else if (utf8 && !(c->ext & EXT_SMTPUTF8))
 		reply_set(r, 550, "5.6.7", "The next mail system does not take internationalised addresses (SMTPUTF8)");

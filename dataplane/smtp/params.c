@@ -305,7 +305,7 @@ void mail_params_write(const struct smtp_client *c, struct out *o)
 		out_str(o, " BODY=8BITMIME");
 	if ((c->ext & EXT_SMTPUTF8) && (e->flags & ENV_SMTPUTF8))
 		out_str(o, " SMTPUTF8");
-	if (e->flags & ENV_REQUIRETLS)
+	if ((e->flags & ENV_REQUIRETLS) && c->tls && (c->ext & EXT_REQUIRETLS))
 		out_str(o, " REQUIRETLS");
 	if (!(c->ext & EXT_DSN))
 		return;

@@ -4,6 +4,7 @@ Steps: connect, ehlo, helo, starttls, mail, rcpt, data, bdat, end, rset, quit; "
 CLOSE ends the connection, Wait(s) and Drip(bytes, s) take their time, a list does one after the other, a callable is given the conversation."""
 import re
 import socket
+import ssl
 import threading
 import time
 
@@ -72,6 +73,10 @@ class Conversation:
         self.do(what)
         return False
 
+    def offered(self):
+        tls = isinstance(self.s, ssl.SSLSocket)
+        return [e for e in self.server.extensions if e != ("STARTTLS" if tls else "REQUIRETLS")]
+
     def content(self):
         body = b""
         while True:
@@ -111,7 +116,11 @@ class Conversation:
             verb = text.split(" ")[0].split(":")[0].upper()
             if verb in ("EHLO", "LHLO"):
                 self.lmtp = verb == "LHLO"
-                self.step("ehlo", "\r\n".join(["250-nasty.test"] + [f"250-{e}" for e in self.server.extensions] + ["250 HELP"]))
+                self.step("ehlo", "\r\n".join(["250-nasty.test"] + [f"250-{e}" for e in self.offered()] + ["250 HELP"]))
+            elif verb == "STARTTLS" and self.server.context:
+                if self.step("starttls", "220 2.0.0 go on"):
+                    self.s = self.server.context.wrap_socket(self.s, server_side=True)
+                    self.f = self.s.makefile("rb")
             elif verb == "STARTTLS":
                 self.step("starttls", "454 4.7.0 no TLS today")
             elif verb == "MAIL":
@@ -142,7 +151,11 @@ class Conversation:
 
 
 class Nasty:
-    def __init__(self, script=None, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), at_most=None, address="127.0.0.1", port=0):
+    def __init__(self, script=None, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), at_most=None, address="127.0.0.1", port=0, cert=None):
+        self.context = None
+        if cert:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(*cert)
         self.script, self.extensions, self.at_most = script or {}, extensions, at_most
         self.messages, self.heard, self.refused, self.open, self.most, self.connections = [], [], 0, 0, 0, 0
         self.lock = threading.Lock()
