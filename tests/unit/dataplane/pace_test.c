@@ -30,11 +30,11 @@ static void learns_what_is_refused(void **state)
 	assert_int_equal(pace_limit(&p, 20), 7);
 	assert_false(pace_is_stale(&p, NS_PER_S));
 	/* a host with room for 7 is asked for an eighth now and then only */
-	for (int i = 0; i < 1000; i++) {
+	for (uint64_t i = 0; i < 1000; i++) {
 		pace_success(&p, p.limit, 20);
 		if (p.limit > 7) {
 			asked++;
-			pace_refused(&p, 7, (uint64_t)(i + 2) * NS_PER_S);
+			pace_refused(&p, 7, (i + 2) * NS_PER_S);
 		}
 	}
 	assert_in_range(asked, 1, 20);
@@ -46,8 +46,8 @@ static void halves_once_for_all_that_are_told_at_once(void **state)
 
 	pace_init(&p, 16);
 	assert_true(pace_slow_down(&p, 100 * NS_PER_S));
-	for (int i = 0; i < 10; i++)
-		assert_false(pace_slow_down(&p, 100 * NS_PER_S + (uint64_t)i));
+	for (uint64_t i = 0; i < 10; i++)
+		assert_false(pace_slow_down(&p, 100 * NS_PER_S + i));
 	assert_int_equal(pace_limit(&p, 20), 8);
 	assert_true(pace_slow_down(&p, 102 * NS_PER_S));
 	assert_int_equal(pace_limit(&p, 20), 4);
