@@ -443,6 +443,7 @@ static void free_batches(struct batch_list *list)
 
 static void store_destroy(struct store *s)
 {
+	moves_free(s); /* looks at the messages that it moves */
 	for (uint32_t i = 0; s->index && i < index_slots(s->index); i++)
 		if (index_at(s->index, i)->msg) {
 			struct msg *m = index_at(s->index, i)->msg;
@@ -459,7 +460,6 @@ static void store_destroy(struct store *s)
 		batch_free(s->open);
 	for (uint32_t i = 0; i < s->nspare; i++)
 		batch_free(s->spare[i]);
-	moves_free(s);
 	readings_free(s);
 	checkpoint_free(s);
 	if (s->disk)
