@@ -217,15 +217,15 @@ void outbound_retry(struct mail *mail)
 
 /* ---- outcomes ---- */
 
-/* What the attempt says about how many connections the destination bears. */
-static void learn(struct dest *d, const struct reply *r, bool *slow)
+/* What an attempt says about how many connections the destination bears; once for all its recipients. */
+static void learn(struct dest *d, bool delivered, bool slow)
 {
 	struct worker *w = d->outbound->w;
 
-	if (reply_is_ok(r))
+	if (slow && pace_slow_down(&d->pace, w->now_ns))
+		counter_add(C_OUT_SLOWED, 1);
+	else if (!slow && delivered)
 		pace_success(&d->pace, d->nconns, w->cfg->set->dest_conns_max);
-	else if (r->code == 421 || r->code == 451)
-		*slow = true;
 }
 
 void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct remote remote)
@@ -234,18 +234,18 @@ void outbound_result(struct delivery *dl, const struct reply *result, const stru
 	struct dest *d = dl->dest;
 	struct outbound *o = mail->w->outbound;
 	struct outcome oc = { 0 };
-	bool slow = false;
+	bool delivered = false, slow = false;
 
 	remote.final = d->final;
 	for (uint32_t k = 0; k < dl->nrcpt; k++) {
 		const struct reply *r = result && result[k].code ? &result[k] : failure;
 
-		if (k == 0 || r != failure)
-			learn(d, r, &slow);
+		delivered = delivered || reply_is_ok(r);
+		slow = slow || r->code == 421 || r->code == 451;
 		outcome_add(&oc, mail, dl->rcpt[k], r, remote);
 	}
-	if (slow && remote.host.n && pace_slow_down(&d->pace, mail->w->now_ns))
-		counter_add(C_OUT_SLOWED, 1);
+	if (remote.host.n) /* else nobody was asked */
+		learn(d, delivered, slow);
 	o->nbusy--;
 	delivery_free(dl);
 	outcome_finish(mail, &oc);
