@@ -64,17 +64,6 @@ static size_t tail_room(const struct body *b)
 	return p && p->ext.cap && !p->queued && !p->on_disk ? p->ext.cap - p->len : 0;
 }
 
-static size_t free_bytes(const struct store *s)
-{
-	return arena_bytes(s->arena) - arena_used(s->arena);
-}
-
-/* What bodies leave free: complete messages need a little to be scanned, and with that they end. */
-static size_t kept_free(const struct store *s)
-{
-	return arena_bytes(s->arena) / 32;
-}
-
 /* Pieces are on their way to the disk, or messages to their end, after which their memory can be given back. */
 static bool room_is_coming(const struct store *s)
 {
@@ -126,14 +115,14 @@ enum status body_room(struct body *b, size_t n)
 {
 	struct store *s = b->store;
 
-	if (n <= tail_room(b) || free_bytes(s) > 4 * EXTENT_MAX + kept_free(s) || s->fenced)
+	if (n <= tail_room(b) || arena_left(s->arena) > 4 * EXTENT_MAX || s->fenced)
 		return ST_OK;
 	if (s->reclaimable)
 		reclaim(s);
 	/* spilling gives room back; without it only other messages' ends do, and they may wait for this one's */
 	if (room_is_coming(s)) {
 		s->room_wanted = true;
-		return free_bytes(s) > EXTENT_MAX + kept_free(s) ? ST_OK : ST_AGAIN;
+		return arena_left(s->arena) > EXTENT_MAX ? ST_OK : ST_AGAIN;
 	}
 	return ST_OK;
 }
@@ -157,8 +146,6 @@ static enum status add_piece(struct body *b)
 	spill(b);
 	if (b->spilled < b->sealed)
 		b->store->reclaimable = true; /* under pressure it would have been spilled */
-	if (free_bytes(b->store) < kept_free(b->store))
-		return ST_FULL;
 	if (b->npieces == b->cap) {
 		uint32_t cap = b->cap ? b->cap * 2 : 4;
 		struct piece **bigger = realloc(b->piece, cap * sizeof(struct piece *));

@@ -41,14 +41,13 @@ void scan_list_free(struct msg *m)
 	m->nscan_pages = 0;
 }
 
-/* Each page is the smallest extent, which there is as long as anything is free, in however small pieces (body.c keeps some free). */
 static enum status pages_alloc(struct msg *m, uint32_t n)
 {
 	m->scan_page = calloc(n, sizeof(*m->scan_page));
 	if (!m->scan_page)
 		return ST_NOMEM;
 	for (; m->nscan_pages < n; m->nscan_pages++)
-		if (extent_alloc(m->pub.store->arena, sizeof(struct scan_page), &m->scan_page[m->nscan_pages]) != ST_OK) {
+		if (page_alloc(m->pub.store->arena, &m->scan_page[m->nscan_pages]) != ST_OK) {
 			scan_list_free(m);
 			return trail(ST_FULL, "no room for a scan list");
 		}

@@ -395,7 +395,7 @@ static void lend_buffers(struct store *s)
 	struct iovec iov[1 + SPARES];
 	unsigned n = 0;
 
-	iov[n++] = (struct iovec){ arena_at(s->arena, 0), arena_bytes(s->arena) };
+	iov[n++] = (struct iovec){ arena_at(s->arena, 0), arena_map_bytes(s->arena) };
 	for (uint32_t i = 0; i < s->nspare; i++)
 		iov[n++] = (struct iovec){ s->spare[i]->staging, s->spare[i]->cap };
 	if (s->id == 0 && arena_bytes(s->arena) <= 1ull << 30)
