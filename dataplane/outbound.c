@@ -18,6 +18,7 @@ struct outbound {
 	TAILQ_HEAD(dirty_dests, dest) dirty;
 	uint32_t nconns;
 	uint32_t nbusy; /* deliveries that a connection has */
+	uint32_t nreports; /* under way */
 	bool stopping;
 };
 
@@ -505,9 +506,14 @@ void outbound_count_conn(struct dest *d, int change)
 	counter_set(C_OUT_CONNS_OPEN, d->outbound->nconns);
 }
 
+void outbound_count_report(struct worker *w, int change)
+{
+	w->outbound->nreports += (uint32_t)change;
+}
+
 uint32_t outbound_busy(const struct worker *w)
 {
-	return w->outbound->nbusy;
+	return w->outbound->nbusy + w->outbound->nreports;
 }
 
 void outbound_shutdown(struct worker *w)

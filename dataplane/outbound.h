@@ -86,7 +86,9 @@ void outbound_wake(struct dest *d);
 struct worker *outbound_worker(const struct dest *d);
 /* Number of connections in all and of this destination. */
 void outbound_count_conn(struct dest *d, int change);
-/* Deliveries under way; 0: the worker may stop. */
+/* A report is begun or done: what became of its recipients is not in the log before it is. */
+void outbound_count_report(struct worker *w, int change);
+/* Deliveries and reports under way; 0: the worker may stop. */
 uint32_t outbound_busy(const struct worker *w);
 /* No new deliveries are begun. */
 void outbound_shutdown(struct worker *w);
