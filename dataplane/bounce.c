@@ -152,7 +152,8 @@ static void dsn_envelope(const struct envelope *original, struct span text, stru
 	env->arrived_ns = clock_steady_ns();
 	memcpy(env->client_ip, original->client_ip, sizeof(env->client_ip));
 	env->body = is_ascii(text) ? BODY_7BIT : BODY_8BITMIME;
-	env->flags = ENV_INTERNAL | ENV_ESMTP | (original->flags & (ENV_SMTPUTF8 | ENV_REQUIRETLS)) | header_flags(text, env->body);
+	env->flags = ENV_INTERNAL | ENV_ESMTP | (original->flags & (ENV_SMTPUTF8 | ENV_REQUIRETLS));
+	env->flags |= header_flags(text, env);
 	if (!original->sender.n)
 		env->flags |= ENV_DOUBLE_BOUNCE;
 }
