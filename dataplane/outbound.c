@@ -294,10 +294,25 @@ struct delivery *outbound_pick(struct dest *d)
 	return dl;
 }
 
+/* Nothing is under way for its recipients any more. */
+static void release_rcpts(struct delivery *dl)
+{
+	for (uint32_t k = 0; k < dl->nrcpt; k++)
+		dl->mail->m->rcpt[dl->rcpt[k]].busy = 0;
+}
+
 void outbound_unpick(struct delivery *dl)
 {
+	struct mail *mail = dl->mail;
+
 	dl->dest->outbound->nbusy--;
-	delivery_queue(dl, true);
+	if (mail->m->state == MSG_QUEUED && !store_fenced(mail->m->store)) {
+		delivery_queue(dl, true);
+		return;
+	}
+	release_rcpts(dl);
+	delivery_free(dl);
+	outbound_rest(mail);
 }
 
 void outbound_split(struct delivery *dl, uint32_t n)
@@ -408,8 +423,7 @@ void outbound_withdraw(struct mail *mail)
 	struct delivery *dl;
 
 	while ((dl = LIST_FIRST(&mail->waiting))) {
-		for (uint32_t k = 0; k < dl->nrcpt; k++)
-			mail->m->rcpt[dl->rcpt[k]].busy = 0;
+		release_rcpts(dl);
 		delivery_unqueue(dl);
 		delivery_free(dl);
 	}

@@ -71,7 +71,7 @@ void outbound_retry(struct mail *mail);
 
 /* The next delivery for a connection of dest, now the connection's; NULL: none waits. */
 struct delivery *outbound_pick(struct dest *d);
-/* Puts it back at the front: nothing was said about it. */
+/* Puts it back at the front: nothing was said about it. Or lets it go, when it was held, or its partition stopped, while the connection had it: the mail may be gone then. */
 void outbound_unpick(struct delivery *dl);
 /* Leaves it its first n recipients; the others go back to the front as a delivery of their own. */
 void outbound_split(struct delivery *dl, uint32_t n);
