@@ -1,4 +1,5 @@
-/* What the files that read the configuration share: model.c (values, simple tables, the whole) and model_domains.c (managed mail domains). */
+/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_routes.c and model_domains.c (managed mail
+ * domains). */
 #ifndef WEIR_CONTROL_MODEL_H
 #define WEIR_CONTROL_MODEL_H
 
@@ -29,10 +30,14 @@ void only_members(struct reader *r, const yaml_node_t *map, const char *const *k
 int find_word(const char *const *words, const char *text);
 /* A domain's look-up form; what is the table that it stands in. False: complained. */
 bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret);
-/* The next hops of a route from its "to" and "tls". */
-void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t);
+/* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
+bool split_port(const char *text, struct span *host, uint64_t *port);
 /* Sorts rows that begin with a name as the snapshot's readers search them. */
 void sort_by_name(struct model *m, void *rows, size_t n, size_t size);
+
+/* model_routes.c: one row of routes; and the next hops of any row that has them, from its "to", "tls" and "final". */
+void row_route(struct reader *r, const yaml_node_t *item, void *row);
+void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t);
 
 /* model_domains.c: one row of mail_domains. */
 void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row);

@@ -9,7 +9,7 @@
 #include "spool/mail/address.h"
 #include "spool/mail/header.h"
 
-enum { HEAD_MAX = 64 * 1024, BODY_MAX = 64 * 1024, DSN_ROOM = 64 * 1024 };
+enum { HEAD_MAX = 64 * 1024, BODY_MAX = 64 * 1024, DSN_ROOM = 64 * 1024, RCPT_ROOM = 2 * REPLY_TEXT_MAX + 4096 /* its reply and its addresses, twice */ };
 
 struct bounce {
 	struct mail *mail;
@@ -56,6 +56,7 @@ static void bounce_free(struct bounce *b)
 	free(b->rcpt);
 	free(b);
 	mail->bounces--;
+	outbound_count_report(mail->w, -1);
 	outbound_rest(mail);
 }
 
@@ -151,7 +152,8 @@ static void dsn_envelope(const struct envelope *original, struct span text, stru
 	env->arrived_ns = clock_steady_ns();
 	memcpy(env->client_ip, original->client_ip, sizeof(env->client_ip));
 	env->body = is_ascii(text) ? BODY_7BIT : BODY_8BITMIME;
-	env->flags = ENV_INTERNAL | ENV_ESMTP | (original->flags & (ENV_SMTPUTF8 | ENV_REQUIRETLS)) | header_flags(text, env->body);
+	env->flags = ENV_INTERNAL | ENV_ESMTP | (original->flags & (ENV_SMTPUTF8 | ENV_REQUIRETLS));
+	env->flags |= header_flags(text, env);
 	if (!original->sender.n)
 		env->flags |= ENV_DOUBLE_BOUNCE;
 }
@@ -231,7 +233,7 @@ static bool is_allowed(struct bounce *b, const struct dsn_rcpt *first, struct sp
 static enum status put_dsn(struct bounce *b, struct span to)
 {
 	struct dsn_rcpt *rcpt = calloc(b->nrcpt, sizeof(*rcpt));
-	size_t room = b->got + DSN_ROOM + (size_t)b->nrcpt * (REPLY_TEXT_MAX * 2 + 2048), n;
+	size_t room = b->got + DSN_ROOM + (size_t)b->nrcpt * RCPT_ROOM, n;
 	char *text = malloc(room);
 	struct out o = out_of(text, room);
 	enum status st = ST_NOMEM;
@@ -303,6 +305,7 @@ void bounce_begin(struct mail *mail, enum dsn_action action, struct bounce_rcpt 
 	b->reader = NULL;
 	b->got = 0;
 	mail->bounces++;
+	outbound_count_report(mail->w, 1);
 	if (store_read_open(mail->m, (uint64_t)(uintptr_t)b | 1, &b->reader) != ST_OK)
 		b->reader = NULL;
 	bounce_go(b);

@@ -358,7 +358,7 @@ static void useless(struct out_conn *c, const struct net_event *ev, struct reply
 	} else if (c->client.tls_missing && !reply_is_ok(said)) {
 		peer_tls_missing(&c->peer, ev->conn);
 		*r = *said;
-		if (c->dest->tls_demand == HOP_TLS_REQUIRED)
+		if (c->dest->tls_demand == HOP_TLS_REQUIRED && !c->client.tls_later)
 			reply_set(r, 550, "5.7.30", "%s does not offer TLS, which the sender demands", c->host);
 	} else if (said->code) {
 		reply_set(r, 451, "4.4.2", "%s refused the session: %u %.*s", c->host, said->code, SPAN_FMT(reply_text(said)));

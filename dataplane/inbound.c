@@ -511,7 +511,7 @@ static void complete_envelope(struct session *s, struct span head)
 		e->flags |= ENV_TLS;
 	if (s->smtp.esmtp)
 		e->flags |= ENV_ESMTP;
-	e->flags |= header_flags(head, e->body) & (e->flags & ENV_REQUIRETLS ? ~(uint32_t)ENV_TLS_OPTIONAL : ~0u); /* which REQUIRETLS outdoes */
+	e->flags |= header_flags(head, e);
 }
 
 static void decide_message(struct session *s)

@@ -18,6 +18,7 @@ struct outbound {
 	TAILQ_HEAD(dirty_dests, dest) dirty;
 	uint32_t nconns;
 	uint32_t nbusy; /* deliveries that a connection has */
+	uint32_t nreports; /* under way */
 	bool stopping;
 };
 
@@ -293,10 +294,25 @@ struct delivery *outbound_pick(struct dest *d)
 	return dl;
 }
 
+/* Nothing is under way for its recipients any more. */
+static void release_rcpts(struct delivery *dl)
+{
+	for (uint32_t k = 0; k < dl->nrcpt; k++)
+		dl->mail->m->rcpt[dl->rcpt[k]].busy = 0;
+}
+
 void outbound_unpick(struct delivery *dl)
 {
+	struct mail *mail = dl->mail;
+
 	dl->dest->outbound->nbusy--;
-	delivery_queue(dl, true);
+	if (mail->m->state == MSG_QUEUED && !store_fenced(mail->m->store)) {
+		delivery_queue(dl, true);
+		return;
+	}
+	release_rcpts(dl);
+	delivery_free(dl);
+	outbound_rest(mail);
 }
 
 void outbound_split(struct delivery *dl, uint32_t n)
@@ -407,8 +423,7 @@ void outbound_withdraw(struct mail *mail)
 	struct delivery *dl;
 
 	while ((dl = LIST_FIRST(&mail->waiting))) {
-		for (uint32_t k = 0; k < dl->nrcpt; k++)
-			mail->m->rcpt[dl->rcpt[k]].busy = 0;
+		release_rcpts(dl);
 		delivery_unqueue(dl);
 		delivery_free(dl);
 	}
@@ -505,9 +520,14 @@ void outbound_count_conn(struct dest *d, int change)
 	counter_set(C_OUT_CONNS_OPEN, d->outbound->nconns);
 }
 
+void outbound_count_report(struct worker *w, int change)
+{
+	w->outbound->nreports += (uint32_t)change;
+}
+
 uint32_t outbound_busy(const struct worker *w)
 {
-	return w->outbound->nbusy;
+	return w->outbound->nbusy + w->outbound->nreports;
 }
 
 void outbound_shutdown(struct worker *w)

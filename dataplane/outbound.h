@@ -71,7 +71,7 @@ void outbound_retry(struct mail *mail);
 
 /* The next delivery for a connection of dest, now the connection's; NULL: none waits. */
 struct delivery *outbound_pick(struct dest *d);
-/* Puts it back at the front: nothing was said about it. */
+/* Puts it back at the front: nothing was said about it. Or lets it go, when it was held, or its partition stopped, while the connection had it: the mail may be gone then. */
 void outbound_unpick(struct delivery *dl);
 /* Leaves it its first n recipients; the others go back to the front as a delivery of their own. */
 void outbound_split(struct delivery *dl, uint32_t n);
@@ -86,7 +86,9 @@ void outbound_wake(struct dest *d);
 struct worker *outbound_worker(const struct dest *d);
 /* Number of connections in all and of this destination. */
 void outbound_count_conn(struct dest *d, int change);
-/* Deliveries under way; 0: the worker may stop. */
+/* A report is begun or done: what became of its recipients is not in the log before it is. */
+void outbound_count_report(struct worker *w, int change);
+/* Deliveries and reports under way; 0: the worker may stop. */
 uint32_t outbound_busy(const struct worker *w);
 /* No new deliveries are begun. */
 void outbound_shutdown(struct worker *w);

@@ -141,6 +141,11 @@ static enum tls_sts sts_fact(const struct peer *p)
 	return TLS_STS_NONE;
 }
 
+static bool sts_may_come(const struct peer *p)
+{
+	return p->sts && (p->sts->result == STS_UNKNOWN || p->sts->fault == STS_FAULT_FETCH);
+}
+
 /* RFC 8689 4.2.1: who demands TLS wants to know whom it is with, so that the host's name must be trustworthy too: by DNSSEC, MTA-STS, or the operator's word. */
 static void demand(struct peer *p, const struct tls_facts *f)
 {
@@ -149,8 +154,11 @@ static void demand(struct peer *p, const struct tls_facts *f)
 	if (p->dest->tls_demand != HOP_TLS_REQUIRED || p->decision.refuse || (named && p->decision.level >= TLS_LEVEL_VERIFY))
 		return;
 	p->decision.refuse = true;
-	reply_set(&p->decision.reply, 550, "5.7.30", "%s cannot be verified as REQUIRETLS demands: %s", p->host,
-		named ? "TLS is off on this route" : "the domain has neither DNSSEC nor MTA-STS");
+	if (!named && sts_may_come(p))
+		reply_set(&p->decision.reply, 451, "4.7.5", "%s cannot be verified now as REQUIRETLS demands: the domain's MTA-STS policy is not known", p->host);
+	else
+		reply_set(&p->decision.reply, 550, "5.7.30", "%s cannot be verified as REQUIRETLS demands: %s", p->host,
+			named ? "TLS is off on this route" : "the domain has neither DNSSEC nor MTA-STS");
 }
 
 static void decide(struct peer *p)
@@ -280,7 +288,7 @@ void peer_tls_failed(struct peer *p, struct net_conn *conn, struct reply *ret)
 
 	counter_add(C_TLS_OUT_FAILED, 1);
 	reply_set(ret, 451, "4.7.5", "TLS with %s (policy %s): %s", p->host, p->decision.name, text);
-	if (p->dest->tls_demand == HOP_TLS_REQUIRED)
+	if (p->dest->tls_demand == HOP_TLS_REQUIRED && fault != TLS_FAULT_NONE && fault != TLS_FAULT_HANDSHAKE) /* a handshake that broke may not break again */
 		reply_set(ret, 550, "5.7.30", "%s cannot be verified as REQUIRETLS demands: %s", p->host, text);
 	report(p, conn, result_type(fault), text);
 }

@@ -95,6 +95,7 @@ static enum client_action on_starttls(struct smtp_client *c, const struct reply 
 		return CLI_STARTTLS;
 	}
 	c->tls_missing = true;
+	c->tls_later = reply_is_temporary(r);
 	if (c->cfg->tls == CLIENT_TLS_MUST)
 		return client_fail_text(c, "4.7.5", "TLS is required, and the server refuses it");
 	c->state.phase = PHASE_READY;

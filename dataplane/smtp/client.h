@@ -69,6 +69,7 @@ struct smtp_client {
 	struct ehlo_values ehlo;
 	bool tls, use_bdat;
 	bool tls_missing;   /* it was wanted, and the server does not offer it, or refuses it */
+	bool tls_later;     /* it refuses it for now only */
 	bool bdat_unknown;  /* CHUNKING was offered, but BDAT is not known: the session is over, and DATA should be used next time */
 	bool accepted_any;  /* a recipient was accepted in this transaction */
 	struct smtp_txn *txn;

@@ -49,15 +49,15 @@ static bool has_8bit(struct span s)
 	return false;
 }
 
-uint32_t header_flags(struct span head, uint8_t body)
+uint32_t header_flags(struct span head, const struct envelope *e)
 {
 	struct span rest = head, name, value;
 	uint32_t flags = 0;
 
 	while (header_next(&rest, &name, &value))
 		if (span_eq_nocase(name, SPAN("TLS-Required")) && span_eq_nocase(span_trim(span_cut(&value, '\r')), SPAN("No")))
-			flags |= ENV_TLS_OPTIONAL;
-	if (body != BODY_7BIT && has_8bit(span_of(head.p, head.n - rest.n)))
+			flags = e->flags & ENV_REQUIRETLS ? 0 : ENV_TLS_OPTIONAL;
+	if (e->body != BODY_7BIT && has_8bit(span_of(head.p, head.n - rest.n)))
 		flags |= ENV_8BIT_HEADER;
 	return flags;
 }

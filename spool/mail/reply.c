@@ -147,6 +147,13 @@ void reply_derive(struct reply *r, enum reply_stage stage)
 	r->derived = 1;
 }
 
+void reply_said(const struct reply *r, uint8_t ret[3])
+{
+	memset(ret, 0, 3);
+	if (!r->derived)
+		memcpy(ret, r->enhanced, 3);
+}
+
 const char *reply_status(const struct reply *r, char buf[12])
 {
 	if (r->enhanced[0])

@@ -44,6 +44,8 @@ void reply_add_line(struct reply *r, struct span text, bool first);
 enum reply_stage { REPLY_TO_SESSION, REPLY_TO_MAIL, REPLY_TO_RCPT, REPLY_TO_CONTENT };
 /* Gives a remote reply without an enhanced code the one that its code means there (RFC 3463, RFC 5248). */
 void reply_derive(struct reply *r, enum reply_stage stage);
+/* The enhanced code that goes with its text; all 0 when there was none: a derived one is not the remote's. */
+void reply_said(const struct reply *r, uint8_t ret[3]);
 /* "5.1.1", or one made from the code ("5.0.0") when the remote gave none. buf of 12 bytes. */
 const char *reply_status(const struct reply *r, char buf[12]);
 /* "550 5.1.1 text" on one line, for logs and DSNs. */

@@ -22,12 +22,15 @@ static void write_states(const struct store_msg *m, struct out *o)
 	out_le32(o, (uint32_t)states_bytes(m));
 	for (uint32_t i = 0; i < m->env.nrcpt; i++) {
 		const struct store_rcpt_state *r = &m->rcpt[i];
+		uint8_t enhanced[3] = { 0 };
 
+		if (r->last)
+			reply_said(r->last, enhanced);
 		out_char(o, (char)r->state);
 		out_le16(o, (uint16_t)(r->attempts | (r->told ? TOLD_OF_DELAY : 0)));
 		out_le64(o, r->next_ns);
 		out_le16(o, r->last ? r->last->code : 0);
-		out_add(o, span_of(r->last && !r->last->derived ? r->last->enhanced : (const uint8_t[3]){ 0 }, 3));
+		out_add(o, span_of(enhanced, 3));
 		out_field(o, r->last ? reply_text(r->last) : SPAN_NONE);
 	}
 }
@@ -140,7 +143,9 @@ static void outcome_fill(struct outcome_record *rec, const struct store_rcpt_sta
 	rec->attempts = (uint16_t)(r->attempts | (r->told ? TOLD_OF_DELAY : 0));
 	rec->code = r->last ? r->last->code : 0;
 	rec->state = r->state;
-	memcpy(rec->enhanced, r->last && !r->last->derived ? r->last->enhanced : (const uint8_t[3]){ 0 }, 3);
+	memset(rec->enhanced, 0, sizeof(rec->enhanced));
+	if (r->last)
+		reply_said(r->last, rec->enhanced);
 	rec->text_len = r->last ? r->last->text_len : 0;
 	if (rec->text_len)
 		memcpy(rec + 1, r->last->text, rec->text_len);

@@ -138,3 +138,28 @@ def test_a_destination_that_says_421_gets_fewer(make_node, make_nasty):
     send(node, 100)
     assert wait_for(lambda: len(server.messages) == 100, 60)
     assert node.counters()["outbound_slowed_total"] >= 1
+
+
+def test_what_was_held_meanwhile_does_not_go_back_into_the_queue(make_node, make_nasty):
+    """P1: the hop turns out not to know BDAT, so that the message is sent again; but an operator holds it by then."""
+    asked, go = threading.Event(), threading.Event()
+
+    def not_known(_conversation):
+        asked.set()
+        go.wait(30)
+        return "502 5.5.1 what is BDAT?"
+
+    server = make_nasty({"bdat1": not_known}, extensions=("8BITMIME", "CHUNKING"))
+    node = make_node(server.port, engine="trivial", workers=1)
+    send(node, rcpts=["held@example.org"])
+    assert asked.wait(10)
+    ident = node.queue()[0]["id"]
+    node.ctl("queue", "hold", ident)
+    go.set()
+    assert wait_for(lambda: node.counters()["outbound_bdat_unknown_total"] == 1)
+    send(node, rcpts=["next@example.org"])
+    assert wait_for(lambda: server.messages)
+    assert [m["to"] for m in server.messages] == [["next@example.org"]]  # the one that was held would have gone first
+    node.ctl("queue", "release", ident)
+    assert wait_for(lambda: node.queue() == [])
+    assert [m["to"] for m in server.messages] == [["next@example.org"], ["held@example.org"]]

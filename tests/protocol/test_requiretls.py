@@ -3,7 +3,7 @@ import re
 import ssl
 
 import pytest
-from nasty import Nasty
+from nasty import CLOSE, Nasty
 from node import Node, Sink, Smtp, free_port, have, wait_for
 from tls_world import Authority, Dns
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(not all(map(have, ("nsd", "unbound", "ldns-signz
 
 HEAD = b"From: s@cam.example\r\nSubject: test\r\n\r\n"
 EXT = ("PIPELINING", "8BITMIME", "STARTTLS", "REQUIRETLS")
-GOOD, BAD, LACKING, CLEAR = "127.0.0.21", "127.0.0.22", "127.0.0.23", "127.0.0.24"
+GOOD, BAD, LACKING, CLEAR, LATER, BROKEN = (f"127.0.0.{n}" for n in range(21, 27))
 
 
 class World:
@@ -26,8 +26,10 @@ class World:
         self.bad = Nasty(extensions=EXT, address=BAD, port=self.port, cert=own)
         self.lacking = Nasty(extensions=EXT[:3], address=LACKING, port=self.port, cert=cert)
         self.clear = Nasty(extensions=EXT[:2], address=CLEAR, port=self.port)
-        hosts = f"mx-good A {GOOD}\nmx-bad A {BAD}\nmx-lacking A {LACKING}\nmx-clear A {CLEAR}\n"
-        mx = "".join(f"{n} MX 10 mx-{n}\n" for n in ("good", "bad", "lacking", "clear")) + "second MX 10 mx-lacking\nsecond MX 20 mx-good\n"
+        self.later = Nasty({"starttls": "454 4.7.0 not now"}, extensions=EXT, address=LATER, port=self.port)
+        self.broken = Nasty({"starttls": ["220 2.0.0 go on", CLOSE]}, extensions=EXT, address=BROKEN, port=self.port)
+        hosts = f"mx-good A {GOOD}\nmx-bad A {BAD}\nmx-lacking A {LACKING}\nmx-clear A {CLEAR}\nmx-later A {LATER}\nmx-broken A {BROKEN}\n"
+        mx = "".join(f"{n} MX 10 mx-{n}\n" for n in ("good", "bad", "lacking", "clear", "later", "broken")) + "second MX 10 mx-lacking\nsecond MX 20 mx-good\n"
         tlsa = f"_{self.port}._tcp.mx-clear TLSA 3 1 1 {'0' * 64}\n"
         self.dns = Dns(tmp / "dns", {"signed.example": hosts + mx + tlsa, "plain.example": hosts + mx}, signed=("signed.example",))
         self.sink = Sink()
@@ -63,7 +65,7 @@ class World:
     def stop(self):
         self.node.stop()
         self.sink.stop()
-        for s in (self.good, self.bad, self.lacking, self.clear):
+        for s in (self.good, self.bad, self.lacking, self.clear, self.later, self.broken):
             s.stop()
         self.dns.stop()
 
@@ -108,6 +110,14 @@ def test_otherwise_it_comes_back(world, name):
     world.send(f"a@{name}.signed.example", " REQUIRETLS RET=FULL", sender=sender)
     assert world.status(sender) == "5.7.30"
     assert not got(getattr(world, name), f"a@{name}.signed.example")
+
+
+@pytest.mark.parametrize("name", ["later", "broken"])
+def test_what_may_be_better_later_is_tried_again(world, name):
+    """STARTTLS refused for the moment, a handshake that breaks off: no reason to give the message up."""
+    world.send(f"a@{name}.signed.example", sender=f"{name}@cam.example")
+    assert wait_for(lambda: any(m["to"] == f"a@{name}.signed.example" and "4.7.5" in m.get("reason", "") for m in world.node.queue()))
+    assert not any(m["to"] == [f"{name}@cam.example"] for m in world.sink.messages)
 
 
 def test_unauthenticated_names_will_not_do(world):

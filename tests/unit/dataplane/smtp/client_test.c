@@ -209,6 +209,7 @@ static void endless_replies_end_the_session(void **state)
 		feed(&p, SPAN("220-and so on\r\n"));
 	assert_int_equal(p.end, CLI_CLOSE);
 	assert_int_equal(p.c.failure.code, 451);
+	smtp_client_done(&p.c);
 
 	begin(&p, &cfg, 1);
 	memset(line, 'x', sizeof(line));
@@ -218,6 +219,7 @@ static void endless_replies_end_the_session(void **state)
 	assert_int_equal(p.c.replies, 0); /* the time limit goes on */
 	feed(&p, SPAN("\r\n"));
 	assert_int_equal(p.end, CLI_CLOSE);
+	smtp_client_done(&p.c);
 }
 
 static void what_a_server_cannot_take_it_never_hears(void **state)
