@@ -13,8 +13,6 @@
 #include "spool/mail/address.h"
 #include "spool/store/snap_dpdk.h"
 
-enum { ROWS_MAX = 256 };
-
 struct snap_settings *model_settings(struct model *m)
 {
 	return &((struct snap_header *)(void *)m->bytes)->settings;
@@ -46,6 +44,17 @@ void complain_line(struct model *m, uint32_t line, const char *fmt, ...)
 	va_start(ap, fmt);
 	complain_at(m, line, fmt, ap);
 	va_end(ap);
+}
+
+void warn_line(struct model *m, uint32_t line, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(m->complain, "%s:%u: warning: ", m->file ? m->file : "(default)", line);
+	va_start(ap, fmt);
+	vfprintf(m->complain, fmt, ap);
+	va_end(ap);
+	fputc('\n', m->complain);
 }
 
 /* How many changes make a into b: for "did you mean". */
@@ -523,6 +532,7 @@ static const struct table {
 	{ offsetof(struct snap_settings, mail_domains), sizeof(struct snap_mail_domain), row_mail_domain },
 	{ offsetof(struct snap_settings, auth_mechs), sizeof(uint32_t), row_mechanism },
 	{ offsetof(struct snap_settings, auth_senders), sizeof(struct snap_senders), row_senders },
+	{ offsetof(struct snap_settings, tls_certs), sizeof(struct snap_cert), row_certificate },
 };
 
 static struct model *sorting; /* qsort has no context; one thread */
@@ -626,6 +636,7 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 		if (r->seen[row - schema])
 			complain(r->m, kn, "%s is there twice", path);
 		r->seen[row - schema] = true;
+		r->m->row_line[row - schema] = (uint32_t)kn->start_mark.line + 1;
 		if (row->type == T_TABLE)
 			set_table(r, row, v);
 		else if (!scalar(v))
@@ -638,11 +649,11 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 static void read_stream(struct model *m, yaml_parser_t *p)
 {
 	yaml_document_t doc;
-	bool seen[ROWS_MAX] = { false };
+	bool seen[SCHEMA_ROWS_MAX] = { false };
 	struct reader r = { .m = m, .doc = &doc, .seen = seen };
 	yaml_node_t *root;
 
-	CHECK(schema_rows <= ROWS_MAX);
+	CHECK(schema_rows <= SCHEMA_ROWS_MAX);
 	if (!yaml_parser_load(p, &doc)) {
 		m->errors++;
 		fprintf(m->complain, "%s:%zu: not YAML: %s\n", m->file ? m->file : "(default)", p->problem_mark.line + 1, p->problem ? p->problem : "?");
@@ -746,7 +757,8 @@ static void derive(struct model *m, const char *run_dir)
 	default_str(m, offsetof(struct snap_settings, auth_secret), "%s/auth-secret", run_dir);
 	default_str(m, offsetof(struct snap_settings, redis), "unix:%s/redis.sock", run_dir);
 	default_str(m, offsetof(struct snap_settings, signatures), "%s/signatures", exe);
-	if (!model_settings(m)->tls_cert.len && !model_settings(m)->tls_key.len) {
+	s = model_settings(m);
+	if (!s->tls_cert.len && !s->tls_key.len && !s->tls_certs.n) {
 		char cert[4096];
 
 		snprintf(cert, sizeof(cert), "%s/tls-cert.pem", run_dir);
@@ -798,8 +810,6 @@ static void check_together(struct model *m)
 
 	if (!address_domain_ok(span_str(host), false))
 		complain(m, NULL, "hostname: \"%s\" is not a host name", host);
-	if (s->tls_cert.len != 0 && s->tls_key.len == 0)
-		complain(m, NULL, "tls.certificate is there without tls.key");
 	if (s->ca_file.len && access(m->bytes + s->ca_file.off, R_OK) < 0)
 		complain(m, NULL, "tls.ca_file: %s: %s", m->bytes + s->ca_file.off, strerror(errno));
 	if (!s->listeners.n)
@@ -832,6 +842,7 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 		read_file(m, file);
 	mail_domains_together(m);
 	derive(m, run_dir);
+	tls_together(m);
 	check_together(m);
 	h = (struct snap_header *)(void *)m->bytes;
 	h->magic = SNAPSHOT_MAGIC;

@@ -15,6 +15,8 @@ struct reader {
 void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The same for a thing of which only the line is still known. */
 void complain_line(struct model *m, uint32_t line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* What is possible, but hardly meant: it is said, and the configuration is taken. */
+void warn_line(struct model *m, uint32_t line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 struct snap_settings *model_settings(struct model *m);
 struct snap_str model_add_str(struct model *m, struct span s);
 struct snap_list model_add_list(struct model *m, const void *rows, size_t n, size_t size);
@@ -45,5 +47,9 @@ void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row);
 void model_add_route(struct model *m, const struct snap_route *route);
 /* What rows say about each other; and the routes of those that have one. Once, after the whole file. */
 void mail_domains_together(struct model *m);
+
+/* model_tls.c: one row of tls.certificates; and, when all is known, whether certificates and keys can be used. */
+void row_certificate(struct reader *r, const yaml_node_t *item, void *row);
+void tls_together(struct model *m);
 
 #endif

@@ -17,6 +17,7 @@ struct out_conn {
 	uint8_t phase, sending;
 	bool no_tls;        /* TLS failed here a moment ago, and it may be done without */
 	bool tls_failed;
+	bool unproved;      /* no server has taken it as far as MAIL: it counts as connecting */
 	bool starting_tls;
 	bool out_waits;     /* output waits for NET_DRAINED */
 	bool net_busy;      /* slices of net_send are under way */

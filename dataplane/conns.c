@@ -18,6 +18,15 @@ void conn_deadline(struct out_conn *c, uint64_t after_ns)
 
 /* ---- begin and end ---- */
 
+/* Whether it counts as connecting. Until a server is ready for mail it does: greetings and handshakes that hang are no sign that the destination works. */
+static void conn_unproved(struct out_conn *c, bool yes)
+{
+	if (c->unproved == yes)
+		return;
+	c->unproved = yes;
+	c->dest->nconnecting += yes ? 1 : -1u;
+}
+
 void conn_open(struct dest *d)
 {
 	struct out_conn *c = calloc(1, sizeof(*c));
@@ -33,7 +42,7 @@ void conn_open(struct dest *d)
 	c->cfg = config_hold(c->w->cfg);
 	c->dest = d;
 	c->timer.kind = TIMER_CONN;
-	d->nconnecting++;
+	conn_unproved(c, true);
 	outbound_count_conn(d, 1);
 	peer_init(&c->peer, c->w, c->cfg, d, conn_on_peer, c);
 	reply_set(&c->failure, 451, "4.4.1", "No host of %s answers", d->key);
@@ -48,8 +57,7 @@ void conn_free(struct out_conn *c)
 	peer_done(&c->peer);
 	if (c->mx)
 		dns_answer_release(c->mx);
-	if (c->phase == CONN_RESOLVING || c->phase == CONN_CONNECTING)
-		d->nconnecting--;
+	conn_unproved(c, false);
 	if (c->phase == CONN_IDLE)
 		TAILQ_REMOVE(&d->idle, c, entry);
 	wheel_cancel(c->w->wheel, &c->timer);
@@ -197,6 +205,10 @@ void conn_progress(struct out_conn *c)
 
 	if (c->phase != CONN_TALKING)
 		return;
+	if (c->starting_tls) { /* a handshake that hangs ends as a connection does: what follows is the policy's */
+		conn_deadline(c, set->connect_timeout_ns);
+		return;
+	}
 	switch (smtp_client_wait(&c->client)) {
 	case CLI_WAIT_GREETING:
 		conn_deadline(c, set->greeting_timeout_ns);
@@ -244,6 +256,7 @@ static bool conn_act(struct out_conn *c, enum client_action act)
 		peer_start_tls(&c->peer, c->conn);
 		return false;
 	case CLI_READY:
+		conn_unproved(c, false);
 		if (c->client.tls_missing)
 			peer_tls_missing(&c->peer, c->conn);
 		if (c->dest->tls_demand == HOP_TLS_REQUIRED && !(c->client.ext & EXT_REQUIRETLS)) {
@@ -317,7 +330,6 @@ void conn_quit(struct out_conn *c)
 
 static void on_connected(struct out_conn *c)
 {
-	c->dest->nconnecting--;
 	c->phase = CONN_TALKING;
 	counter_add(C_OUT_CONNS, 1);
 	c->client_cfg = (struct smtp_client_config){
@@ -335,10 +347,10 @@ static void on_connected(struct out_conn *c)
 static void try_next(struct out_conn *c)
 {
 	c->conn = NULL;
-	if (c->phase == CONN_TALKING)
-		c->dest->nconnecting++;
+	conn_unproved(c, true);
 	if (c->tls_failed && c->peer.decision.level == TLS_LEVEL_MAY && !c->no_tls) {
 		c->no_tls = true;
+		log_msg(LOG_LVL_INFO, "tls-fallback", "%.*s: it goes on without TLS", SPAN_FMT(reply_text(&c->failure)));
 		conn_again(c);
 		return;
 	}

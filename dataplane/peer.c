@@ -273,6 +273,7 @@ void peer_tls_on(struct peer *p, struct net_conn *conn)
 	enum tls_fault fault = p->decision.trial ? net_tls_fault(conn, &text) : TLS_FAULT_NONE;
 
 	counter_add(C_TLS_OUT, 1);
+	counter_add(C_TLS_OUT_RESUMED, net_tls_resumed(conn));
 	counter_add(C_TLS_OUT_DANE, p->decision.level == TLS_LEVEL_DANE);
 	counter_add(C_TLS_OUT_STS, p->decision.origin == TLS_BY_STS && p->decision.level == TLS_LEVEL_VERIFY);
 	if (p->decision.trial && !mta_sts_matches(p->sts->policy, span_str(p->host)))

@@ -408,6 +408,7 @@ static enum server_action cmd_starttls(struct smtp_server *s, struct span arg)
 		return ERROR(s, 502, "5.5.1", "STARTTLS is not offered");
 	if (in_transaction(s))
 		return ERROR(s, 503, "5.5.1", "STARTTLS is not possible within a transaction");
+	s->state.before_220 = s->state.out.n;
 	SAY(s, 220, "2.0.0", "Ready to start TLS");
 	s->state.waiting = FOR_220;
 	return SRV_STEP;
@@ -548,6 +549,18 @@ void smtp_server_shutdown(struct smtp_server *s, const struct reply *r)
 {
 	server_say(s, r);
 	s->state.closing = true;
+}
+
+bool smtp_server_starts_tls(const struct smtp_server *s)
+{
+	return s->state.waiting == FOR_220;
+}
+
+void smtp_server_starttls_refuse(struct smtp_server *s, const struct reply *r)
+{
+	CHECK(s->state.waiting == FOR_220 && s->state.before_220 >= s->state.out_sent && s->state.before_220 < s->state.out.n);
+	s->state.out.n = s->state.before_220;
+	smtp_server_shutdown(s, r);
 }
 
 enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_t *ret_used)

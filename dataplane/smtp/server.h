@@ -82,6 +82,7 @@ struct smtp_server {
 		uint32_t rcpt_taken; /* RCPT commands that were accepted: not what they were expanded to */
 		uint64_t bdat_left;
 		size_t out_sent;
+		size_t before_220; /* STARTTLS: where its reply begins in out */
 		struct out out;
 		char refusal[512];
 		char out_buf[2048];
@@ -92,6 +93,9 @@ void smtp_server_init(struct smtp_server *s, const struct smtp_server_config *cf
 void smtp_server_done(struct smtp_server *s);
 /* The greeting is in the output after init; instead of it: 421 or 554 and close. Call before the first step. */
 void smtp_server_refuse(struct smtp_server *s, const struct reply *r);
+/* A STARTTLS was answered with 220, which is in the output; and its place is taken by this reply, and the session ends. */
+bool smtp_server_starts_tls(const struct smtp_server *s);
+void smtp_server_starttls_refuse(struct smtp_server *s, const struct reply *r);
 /* Uses up to in.n bytes, *ret_used says how many. May be called with empty input to go on after an answer. */
 enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_t *ret_used);
 /* Answers SRV_MAIL, SRV_RCPT, SRV_DATA, SRV_BODY_END; and SRV_AUTH with a refusal: 535 counts as an error of the client's. */

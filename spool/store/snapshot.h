@@ -11,7 +11,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 
-enum { SNAPSHOT_VERSION = 6 };
+enum { SNAPSHOT_VERSION = 7 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -93,6 +93,12 @@ struct snap_senders {
 	uint32_t line, pad;
 };
 
+/* A server certificate (P23): weir-control reads the files and publishes what is in them (tls_file.h). */
+struct snap_cert {
+	struct snap_str certificate, key; /* PEM files */
+	uint32_t line, pad;
+};
+
 /* Everything with one value. Times in ns unless the name says otherwise. */
 struct snap_settings {
 	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics,
@@ -129,6 +135,11 @@ struct snap_settings {
 	uint32_t dane, mta_sts, tls_reports; /* 0 or 1 */
 	uint32_t mta_sts_port;    /* of policy hosts: 443 but for tests */
 	uint64_t mta_sts_timeout_ns;
+	struct snap_str tls_ciphers, tls_ticket_file;
+	uint32_t tls_only_13;     /* 1: tls.min_version is 1.3 */
+	uint32_t tls_handshakes;  /* a minute, of a client address; 0: no limit */
+	uint64_t tls_ticket_life_ns, tls_watch_ns; /* ticket life 0: no tickets */
+	uint32_t tls_sessions;    /* of peers, kept to be resumed; per worker */
 	uint32_t tables_keep; /* generations kept for rollback */
 	uint32_t chunking, requiretls; /* 0 or 1 */
 	uint32_t mail_max;        /* messages of an inbound session; 0: no limit */
@@ -136,6 +147,7 @@ struct snap_settings {
 	uint64_t reports_period_ns;
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
+	struct snap_list tls_certs; /* of struct snap_cert; tls.certificate is the first */
 };
 
 struct snap_header {
