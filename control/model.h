@@ -1,4 +1,5 @@
-/* What the files that read the configuration share: model.c (values, simple tables, the whole) and model_domains.c (managed mail domains). */
+/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_listen.c (listeners) and
+ * model_domains.c (managed mail domains). */
 #ifndef WEIR_CONTROL_MODEL_H
 #define WEIR_CONTROL_MODEL_H
 
@@ -27,12 +28,17 @@ const yaml_node_t *member(struct reader *r, const yaml_node_t *map, const char *
 void only_members(struct reader *r, const yaml_node_t *map, const char *const *known, const char *what);
 /* Place of text among words, or -1. */
 int find_word(const char *const *words, const char *text);
+/* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
+bool split_port(const char *text, struct span *host, uint64_t *port);
 /* A domain's look-up form; what is the table that it stands in. False: complained. */
 bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret);
 /* The next hops of a route from its "to" and "tls". */
 void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t);
 /* Sorts rows that begin with a name as the snapshot's readers search them. */
 void sort_by_name(struct model *m, void *rows, size_t n, size_t size);
+
+/* model_listen.c: one row of listen. */
+void row_listener(struct reader *r, const yaml_node_t *item, void *row);
 
 /* model_domains.c: one row of mail_domains. */
 void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row);

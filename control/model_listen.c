@@ -1,0 +1,37 @@
+/* Where SMTP is taken: the rows of listen. */
+#include "control/model.h"
+#include "spool/mail/address.h"
+
+void row_listener(struct reader *r, const yaml_node_t *item, void *row)
+{
+	struct snap_listener *l = row;
+	const yaml_node_t *at = item;
+	static const char *const role_words[] = { "mx", "submission", "submissions", NULL };
+	const char *text = scalar(item), *tls = NULL, *role = NULL;
+	struct span host;
+	uint64_t port;
+	int w;
+
+	if (item->type == YAML_MAPPING_NODE) {
+		only_members(r, item, (const char *const[]){ "address", "role", "tls", NULL }, "listen");
+		role = scalar(member(r, item, "role"));
+		at = member(r, item, "address");
+		text = scalar(at);
+		tls = scalar(member(r, item, "tls"));
+	}
+	if (!text || !split_port(text, &host, &port) || ip_parse(host, l->ip) != ST_OK) {
+		complain(r->m, at ? at : item, "listen: \"%s\" is not an address with a port; write for example \"0.0.0.0:25\" or \"[::]:25\"",
+			text ? text : "");
+		return;
+	}
+	if (tls && strcmp(tls, "implicit") != 0)
+		complain(r->m, item, "listen: tls is \"%s\"; write implicit, or leave it out for STARTTLS", tls);
+	if (role && (w = find_word(role_words, role)) >= 0)
+		l->role = (uint32_t)w;
+	else if (role)
+		complain(r->m, item, "listen: role \"%s\" is not possible; write mx, submission or submissions", role);
+	if (tls && l->role == ROLE_SUBMISSION)
+		complain(r->m, item, "listen: submission begins TLS with STARTTLS; with tls: implicit the role is submissions");
+	l->port = (uint16_t)port;
+	l->tls_implicit = tls != NULL || l->role == ROLE_SUBMISSIONS;
+}
