@@ -795,7 +795,7 @@ static void check_auth(struct model *m)
 	bool submission = false;
 
 	for (uint32_t i = 0; i < s->listeners.n; i++)
-		submission = submission || l[i].role != ROLE_MX;
+		submission = submission || snap_role_is_submission(l[i].role);
 	if (s->auth_file.len && s->auth_dovecot.len)
 		complain(m, NULL, "auth.password_file and auth.dovecot cannot both be there");
 	if (submission && !s->auth_file.len && !s->auth_dovecot.len)

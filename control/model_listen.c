@@ -6,7 +6,7 @@ void row_listener(struct reader *r, const yaml_node_t *item, void *row)
 {
 	struct snap_listener *l = row;
 	const yaml_node_t *at = item;
-	static const char *const role_words[] = { "mx", "submission", "submissions", NULL };
+	static const char *const role_words[] = { "mx", "submission", "submissions", "lmtp", NULL };
 	const char *text = scalar(item), *tls = NULL, *role = NULL;
 	struct span host;
 	uint64_t port;
@@ -29,9 +29,11 @@ void row_listener(struct reader *r, const yaml_node_t *item, void *row)
 	if (role && (w = find_word(role_words, role)) >= 0)
 		l->role = (uint32_t)w;
 	else if (role)
-		complain(r->m, item, "listen: role \"%s\" is not possible; write mx, submission or submissions", role);
+		complain(r->m, item, "listen: role \"%s\" is not possible; write mx, submission, submissions or lmtp", role);
 	if (tls && l->role == ROLE_SUBMISSION)
 		complain(r->m, item, "listen: submission begins TLS with STARTTLS; with tls: implicit the role is submissions");
+	if (l->role == ROLE_LMTP && port == 25)
+		complain(r->m, item, "listen: port 25 is SMTP's (RFC 2033 section 5); put lmtp on another one, for example 24");
 	l->port = (uint16_t)port;
 	l->tls_implicit = tls != NULL || l->role == ROLE_SUBMISSIONS;
 }

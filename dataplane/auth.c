@@ -23,7 +23,7 @@ enum status auth_open(struct worker *w)
 	const struct snap_listener *l = snap_listeners(&w->cfg->snap, &n);
 
 	for (uint32_t i = 0; i < n; i++)
-		submission = submission || l[i].role != ROLE_MX;
+		submission = submission || snap_role_is_submission(l[i].role);
 	if (!submission)
 		return ST_OK;
 	if (*socket)

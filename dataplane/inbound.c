@@ -511,6 +511,8 @@ static void complete_envelope(struct session *s)
 		e->flags |= ENV_TLS;
 	if (s->smtp.esmtp)
 		e->flags |= ENV_ESMTP;
+	if (s->smtp.cfg->lmtp)
+		e->flags |= ENV_LMTP;
 }
 
 static void decide_message(struct session *s)

@@ -39,7 +39,7 @@ void server_transaction_reset(struct smtp_server *s)
 	s->size_declared = 0;
 	s->body_len = 0;
 	s->state.have_mail = s->state.bdat_active = s->state.bdat_last = s->state.discard = false;
-	s->state.rcpt_cap = s->state.rcpt_answers = s->state.rcpt_taken = s->state.refusal_len = 0;
+	s->state.rcpt_cap = s->state.rcpt_taken = s->state.finals = s->state.final_len = 0;
 	s->state.phase = PHASE_COMMAND;
 	s->state.waiting = NOT_WAITING;
 }
@@ -155,7 +155,7 @@ static enum server_action cmd_vrfy(struct smtp_server *s, struct span arg)
 
 static enum server_action cmd_help(struct smtp_server *s, struct span arg)
 {
-	SAY(s, 214, "2.0.0", "Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP STARTTLS AUTH QUIT");
+	SAY(s, 214, "2.0.0", "Commands: %s MAIL RCPT DATA BDAT RSET NOOP VRFY HELP STARTTLS AUTH QUIT", s->cfg->lmtp ? "LHLO" : "EHLO HELO");
 	return SRV_STEP;
 }
 
@@ -330,8 +330,8 @@ enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_
 		return SRV_MORE;
 	if (s->state.out.cap - s->state.out.n < OUT_RESERVE)
 		return SRV_MORE; /* the host sends first */
-	if (s->state.refusals)
-		return server_refuse_all(s);
+	if (s->state.finals)
+		return server_say_finals(s);
 	return s->state.phase == PHASE_BODY ? server_body_step(s, in, ret_used) : step_command(s, in, ret_used);
 }
 
@@ -379,7 +379,6 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 			server_say(s, r);
 		break;
 	case FOR_END:
-		s->state.waiting = s->cfg->lmtp && s->state.rcpt_answers + 1 < s->env.nrcpt ? FOR_END : NOT_WAITING;
 		server_answer_end(s, r);
 		break;
 	default:

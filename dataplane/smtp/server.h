@@ -28,7 +28,7 @@ struct smtp_server_config {
 	uint32_t commands_max;  /* commands without a message between (NOOP flood; RCPT and BDAT that were taken do not count); then 421 */
 	size_t transaction_max; /* ceiling of the transaction pool, bytes; then 452 4.3.1 */
 	bool starttls;          /* a TLS context is there: offer STARTTLS until TLS is on */
-	bool lmtp;              /* LHLO, one reply a recipient after the data */
+	bool lmtp;              /* RFC 2033: LHLO, one reply a recipient after the data */
 	bool auth;              /* a submission service (RFC 6409): AUTH is offered under TLS, and MAIL needs it */
 };
 
@@ -39,7 +39,8 @@ enum server_action {
 	SRV_RCPT,     /* decide on s->rcpt, the last recipient: answer. It is in s->env.rcpt[] already and is taken out when the answer is not 2xx */
 	SRV_DATA,     /* DATA, or the first BDAT: make room; answer with a 2xx or 354 reply (text is ours) to begin, or with an error */
 	SRV_BODY,     /* s->body is the next piece of content, dot-unstuffed; valid until the next step. Take it all; or answer with smtp_server_abort_body */
-	SRV_BODY_END, /* the content is complete: decide; answer with smtp_server_reply (LMTP: once per accepted recipient, in order) */
+	SRV_BODY_END, /* the content is complete: decide; answer with smtp_server_reply. In LMTP it is said once for each RCPT that was accepted (RFC 2033 4.2): all recipients
+		       * share one message, so what becomes of it becomes of each of them */
 	SRV_RESET,    /* the transaction is over without a message (RSET, EHLO, QUIT, error in the body), or the client broke AUTH off: drop what was
 		       * collected and begun; step on */
 	SRV_AUTH,     /* s->auth_ask says what is to be decided about s->sasl: SASL_PASSWORD, SASL_VERIFIER, SASL_RELAY (see sasl.h), or SASL_DONE and
@@ -74,14 +75,14 @@ struct smtp_server {
 		bool by_bdat, bdat_active, bdat_last; /* the message comes in chunks; its first was taken; this is the last */
 		bool discard;     /* the content is thrown away, refusal is said at its end */
 		bool stray_chunk; /* of a BDAT that was out of order */
-		uint16_t refusal_len;
-		uint32_t refusals; /* still to be said at the end of a discarded body */
-		uint32_t errors, commands, rcpt_cap, rcpt_answers;
+		uint16_t final_len;
+		uint32_t finals; /* how often the final reply is still to be said: as there is room for it */
+		uint32_t errors, commands, rcpt_cap;
 		uint32_t rcpt_taken; /* RCPT commands that were accepted: not what they were expanded to */
 		uint64_t bdat_left;
 		size_t out_sent;
 		struct out out;
-		char refusal[512];
+		char final[512];
 		char out_buf[2048];
 	} state;
 };

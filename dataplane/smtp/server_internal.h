@@ -52,8 +52,8 @@ void server_body_begin(struct smtp_server *s);
 enum server_action server_body_step(struct smtp_server *s, struct span in, size_t *ret_used);
 /* What comes of the content is thrown away; this is said at its end. */
 void server_discard(struct smtp_server *s, const struct reply *r);
-/* Says as many refusals as there is room for; after the last of them the transaction is over. */
-enum server_action server_refuse_all(struct smtp_server *s);
+/* Says the final reply as often as there is room for; after the last time the transaction is over. */
+enum server_action server_say_finals(struct smtp_server *s);
 void server_answer_end(struct smtp_server *s, const struct reply *r);
 
 #endif

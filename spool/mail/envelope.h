@@ -16,6 +16,7 @@ enum envelope_flag {
 	ENV_TLS = 2,        /* came over TLS */
 	ENV_ESMTP = 4,      /* EHLO rather than HELO */
 	ENV_INTERNAL = 8,   /* made by Weir itself: not scanned, no Received of a client */
+	ENV_LMTP = 32,      /* LHLO: the client was answered for each recipient */
 	ENV_DOUBLE_BOUNCE = 16, /* a failed notification on its way to the postmaster; dropped when it fails */
 };
 

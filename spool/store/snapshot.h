@@ -11,7 +11,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 
-enum { SNAPSHOT_VERSION = 6 };
+enum { SNAPSHOT_VERSION = 7 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -26,7 +26,12 @@ enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
 enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST, SNAP_TLS_VERIFY };
-enum snap_role { ROLE_MX, ROLE_SUBMISSION, ROLE_SUBMISSIONS, ROLE_NROLE };
+enum snap_role { ROLE_MX, ROLE_SUBMISSION, ROLE_SUBMISSIONS, ROLE_LMTP, ROLE_NROLE };
+/* A submission service: AUTH, and mail only after it. */
+static inline bool snap_role_is_submission(uint32_t role)
+{
+	return role == ROLE_SUBMISSION || role == ROLE_SUBMISSIONS;
+}
 enum snap_mech { MECH_PLAIN = 1, MECH_LOGIN = 2, MECH_SCRAM_SHA_256 = 4 }; /* bits */
 
 /* What is done with mail to a managed domain (C7, C8, B1). */
