@@ -156,7 +156,7 @@ static bool parse_size(const char *text, uint64_t *ret)
 	return true;
 }
 
-static bool parse_duration(const char *text, uint64_t *ret)
+bool parse_duration(const char *text, uint64_t *ret)
 {
 	static const char *const unit[] = { "ms", "s", "m", "h", "d" };
 	static const double factor[] = { 1e6, 1e9, 60e9, 3600e9, 86400e9 };

@@ -30,6 +30,8 @@ void only_members(struct reader *r, const yaml_node_t *map, const char *const *k
 int find_word(const char *const *words, const char *text);
 /* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
 bool split_port(const char *text, struct span *host, uint64_t *port);
+/* "30s", "5m": in ns. */
+bool parse_duration(const char *text, uint64_t *ret);
 /* A domain's look-up form; what is the table that it stands in. False: complained. */
 bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret);
 /* The next hops of a route from its "to" and "tls". */

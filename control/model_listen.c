@@ -2,6 +2,22 @@
 #include "control/model.h"
 #include "spool/mail/address.h"
 
+#define BANNER_DELAY_MAX_NS 60000000000ull
+
+/* What a listener expects of its clients. */
+static void listener_manners(struct reader *r, const yaml_node_t *item, struct snap_listener *l)
+{
+	static const char *const bare_lf_words[] = { "refuse", "normalise", NULL };
+	const char *bare_lf = scalar(member(r, item, "bare_lf")), *delay = scalar(member(r, item, "banner_delay"));
+	int w = bare_lf ? find_word(bare_lf_words, bare_lf) : 0;
+
+	if (w < 0)
+		complain(r->m, item, "listen: bare_lf \"%s\" is not possible; write refuse or normalise", bare_lf);
+	l->bare_lf = w == 1 ? BARE_LF_NORMALISE : BARE_LF_REFUSE;
+	if (delay && (!parse_duration(delay, &l->banner_delay_ns) || l->banner_delay_ns > BANNER_DELAY_MAX_NS))
+		complain(r->m, item, "listen: banner_delay \"%s\" is not possible; write a duration of at most 60s, for example 3s", delay);
+}
+
 void row_listener(struct reader *r, const yaml_node_t *item, void *row)
 {
 	struct snap_listener *l = row;
@@ -13,7 +29,8 @@ void row_listener(struct reader *r, const yaml_node_t *item, void *row)
 	int w;
 
 	if (item->type == YAML_MAPPING_NODE) {
-		only_members(r, item, (const char *const[]){ "address", "role", "tls", NULL }, "listen");
+		only_members(r, item, (const char *const[]){ "address", "role", "tls", "bare_lf", "banner_delay", NULL }, "listen");
+		listener_manners(r, item, l);
 		role = scalar(member(r, item, "role"));
 		at = member(r, item, "address");
 		text = scalar(at);

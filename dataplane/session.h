@@ -1,4 +1,4 @@
-/* struct session as inbound.c and its helpers see it. */
+/* struct session, and all of them, as inbound.c and its helpers see them. */
 #ifndef WEIR_DATAPLANE_SESSION_H
 #define WEIR_DATAPLANE_SESSION_H
 
@@ -14,6 +14,7 @@ enum session_waits {
 	WAITS_ROOM,    /* for room in the arena, in the body */
 	WAITS_DRAIN,   /* for the client to take our replies */
 	WAITS_TLS,     /* for the handshake */
+	WAITS_BANNER,  /* for the end of the banner delay, in which the client must be silent */
 	WAITS_CLOSE,   /* for NET_CLOSED */
 };
 
@@ -26,6 +27,7 @@ struct session {
 	struct net_conn *conn;
 	TAILQ_ENTRY(session) entry;
 	struct timer timer;
+	uint64_t banner_delay_ns; /* until it is greeted; 0: it was, or is at once */
 	uint8_t wait;         /* enum server_wait that deadline_ns is of */
 	uint64_t deadline_ns; /* of what it waits for now; the timer is moved lazily, but never comes later */
 	uint64_t timer_ns;    /* when the timer comes */
@@ -44,6 +46,13 @@ struct session {
 	struct dovecot_request *auth_request;
 	bool tls_implicit;    /* the greeting comes after the handshake */
 	struct smtp_server smtp;
+};
+
+struct inbound {
+	TAILQ_HEAD(, session) sessions;
+	uint32_t nsessions;
+	uint32_t nroom;        /* sessions that wait for room */
+	struct map *per_client, *per_network; /* client address, or its network -> number of sessions */
 };
 
 #endif

@@ -60,7 +60,7 @@ static bool auth_ok(const struct snapshot *s)
 	if (!list_ok(s, set->auth_mechs, sizeof(uint32_t)) || !list_ok(s, set->auth_senders, sizeof(*user)))
 		return false;
 	for (uint32_t i = 0; i < set->listeners.n; i++)
-		if (l[i].role >= ROLE_NROLE || (l[i].role == ROLE_SUBMISSIONS && !l[i].tls_implicit))
+		if (l[i].role >= ROLE_NROLE || l[i].bare_lf > BARE_LF_NORMALISE || (l[i].role == ROLE_SUBMISSIONS && !l[i].tls_implicit))
 			return false;
 	for (uint32_t i = 0; i < set->auth_senders.n; i++) {
 		const struct snap_str *a = list_at(s, user[i].senders);

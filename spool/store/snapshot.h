@@ -32,6 +32,7 @@ static inline bool snap_role_is_submission(uint32_t role)
 {
 	return role == ROLE_SUBMISSION || role == ROLE_SUBMISSIONS;
 }
+enum snap_bare_lf { BARE_LF_REFUSE, BARE_LF_NORMALISE };
 enum snap_mech { MECH_PLAIN = 1, MECH_LOGIN = 2, MECH_SCRAM_SHA_256 = 4 }; /* bits */
 
 /* What is done with mail to a managed domain (C7, C8, B1). */
@@ -51,6 +52,9 @@ struct snap_listener {
 	uint16_t tls_implicit;
 	uint32_t fd_index; /* its place in the list of inherited descriptors of a worker */
 	uint32_t role;     /* enum snap_role; submissions: tls_implicit is set too */
+	uint32_t bare_lf;  /* enum snap_bare_lf */
+	uint32_t pad;
+	uint64_t banner_delay_ns; /* for clients outside relay_clients; 0: none */
 };
 /* A client network that may relay (A1). The most specific one wins: sorted by prefix, longest first. */
 struct snap_net {

@@ -1,0 +1,111 @@
+#include "dataplane/admit.h"
+
+#include "dataplane/inbound.h"
+#include "spool/base/counters.h"
+
+/* ---- limits ---- */
+
+static uintptr_t count(struct map *m, const uint8_t ip[16], int change)
+{
+	struct span key = span_of(ip, 16);
+	uintptr_t n = (uintptr_t)map_get(m, key);
+
+	if (!n && change < 0)
+		return 0;
+	n += (uintptr_t)change;
+	if (n == 0)
+		map_del(m, key);
+	else if (change && map_set(m, key, (void *)n) != ST_OK)
+		return 0; /* without memory the client is not counted: never refused for our own trouble */
+	return n;
+}
+
+/* The /24 of an IPv4 address, the /64 of an IPv6 one: about what one owner has. */
+static void network_of(const uint8_t ip[16], uint8_t ret[16])
+{
+	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+	size_t keep = memcmp(ip, mapped, sizeof(mapped)) == 0 ? 15 : 8;
+
+	memset(ret, 0, 16);
+	memcpy(ret, ip, keep);
+}
+
+void admit_count(struct session *s, int change)
+{
+	uint8_t net[16];
+
+	network_of(s->facts.client_ip, net);
+	count(s->w->inbound->per_client, s->facts.client_ip, change);
+	count(s->w->inbound->per_network, net, change);
+}
+
+bool admit_refusal(struct session *s, struct reply *r)
+{
+	const struct snap_settings *set = s->cfg->set;
+	const char *host = snap_cstr(&s->cfg->snap, set->hostname);
+	uint8_t net[16];
+
+	network_of(s->facts.client_ip, net);
+	if (!worker_store(s->w))
+		reply_set(r, 421, "4.3.0", "%s: the spool of this node is out of order, try another one", host);
+	else if (s->w->stopping)
+		reply_set(r, 421, "4.3.2", "%s: shutting down, try another node", host);
+	else if (s->w->inbound->nsessions > set->conns_max || s->w->inbound->nsessions > s->w->gate.sessions_max)
+		reply_set(r, 421, "4.7.0", "%s: too many connections", host);
+	else if (count(s->w->inbound->per_client, s->facts.client_ip, 0) > set->conns_per_client)
+		reply_set(r, 421, "4.7.0", "%s: too many connections from your host", host);
+	else if (count(s->w->inbound->per_network, net, 0) > set->conns_per_network)
+		reply_set(r, 421, "4.7.0", "%s: too many connections from your network", host);
+	else
+		return false;
+	return true;
+}
+
+/* ---- the greeting ---- */
+
+bool admit_waits(struct session *s)
+{
+	if (!s->banner_delay_ns)
+		return false;
+	s->waits = WAITS_BANNER;
+	return true;
+}
+
+void admit_greet(struct session *s)
+{
+	s->waits = WAITS_NOTHING;
+	s->banner_delay_ns = 0;
+}
+
+static void log_client(const struct session *s, const char *event, const char *why)
+{
+	char ip[48];
+	struct out o = out_of(ip, sizeof(ip));
+	struct logline l;
+
+	ip_write(s->facts.client_ip, &o);
+	log_begin(&l, LOG_LVL_INFO, event);
+	log_span(&l, "client", out_span(&o));
+	log_str(&l, "why", why);
+	log_emit(&l);
+}
+
+static void early_talker(struct session *s)
+{
+	struct reply r;
+
+	counter_add(C_EARLY_TALKERS, 1);
+	log_client(s, "early-talker", "data before the greeting");
+	reply_set(&r, 554, "5.5.0", "%s: you talked before the greeting", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
+	smtp_server_refuse(&s->smtp, &r);
+	inbound_close(s);
+}
+
+bool admit_data(struct session *s, struct net_event *ev)
+{
+	if (s->waits != WAITS_BANNER)
+		return false;
+	ev->used = ev->data.n;
+	early_talker(s);
+	return true;
+}
