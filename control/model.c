@@ -552,6 +552,7 @@ static const struct table {
 	{ offsetof(struct snap_settings, routes), sizeof(struct snap_route), row_route },
 	{ offsetof(struct snap_settings, dns_servers), sizeof(struct snap_host), row_host },
 	{ offsetof(struct snap_settings, mail_domains), sizeof(struct snap_mail_domain), row_mail_domain },
+	{ offsetof(struct snap_settings, balancers), sizeof(struct snap_range), row_balancer },
 	{ offsetof(struct snap_settings, auth_mechs), sizeof(uint32_t), row_mechanism },
 	{ offsetof(struct snap_settings, auth_senders), sizeof(struct snap_senders), row_senders },
 };
@@ -835,6 +836,7 @@ static void check_together(struct model *m)
 		complain(m, NULL, "tls.ca_file: %s: %s", m->bytes + s->ca_file.off, strerror(errno));
 	if (!s->listeners.n)
 		complain(m, NULL, "listen: at least one address is needed");
+	listeners_together(m);
 	check_auth(m);
 	if (s->spill_bytes > s->segment_bytes / 4)
 		complain(m, NULL, "spool.spill must be at most a quarter of spool.segment");

@@ -39,8 +39,11 @@ void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_rout
 /* Sorts rows that begin with a name as the snapshot's readers search them. */
 void sort_by_name(struct model *m, void *rows, size_t n, size_t size);
 
-/* model_listen.c: one row of listen. */
+/* model_listen.c: one row of listen; and what rows say about other keys, after the whole file. */
 void row_listener(struct reader *r, const yaml_node_t *item, void *row);
+/* One of balancers. */
+void row_balancer(struct reader *r, const yaml_node_t *item, void *row);
+void listeners_together(struct model *m);
 
 /* model_domains.c: one row of mail_domains. */
 void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row);

@@ -3,6 +3,19 @@
 #include "dataplane/inbound.h"
 #include "spool/base/counters.h"
 
+static void log_client(const struct session *s, const char *event, const char *why)
+{
+	char ip[48];
+	struct out o = out_of(ip, sizeof(ip));
+	struct logline l;
+
+	ip_write(s->facts.client_ip, &o);
+	log_begin(&l, LOG_LVL_INFO, event);
+	log_span(&l, "client", out_span(&o));
+	log_str(&l, "why", why);
+	log_emit(&l);
+}
+
 /* ---- limits ---- */
 
 static uintptr_t count(struct map *m, const uint8_t ip[16], int change)
@@ -34,6 +47,9 @@ void admit_count(struct session *s, int change)
 {
 	uint8_t net[16];
 
+	if (change < 0 && !s->counted)
+		return;
+	s->counted = change > 0;
 	network_of(s->facts.client_ip, net);
 	count(s->w->inbound->per_client, s->facts.client_ip, change);
 	count(s->w->inbound->per_network, net, change);
@@ -61,11 +77,53 @@ bool admit_refusal(struct session *s, struct reply *r)
 	return true;
 }
 
+/* ---- balancers ---- */
+
+static void proxy_refuse(struct session *s, const char *why)
+{
+	counter_add(C_PROXY_REFUSED, 1);
+	log_client(s, "proxy-refused", why);
+	s->waits = WAITS_CLOSE;
+	net_close(s->conn);
+}
+
+bool admit_balancer(struct session *s)
+{
+	if (!snap_is_balancer(&s->cfg->snap, s->facts.client_ip)) {
+		proxy_refuse(s, "not in balancers");
+		return false;
+	}
+	s->waits = WAITS_PROXY;
+	return true;
+}
+
+bool admit_proxy(struct session *s, struct net_event *ev)
+{
+	switch (proxy_take(&s->proxy, ev->data, &ev->used)) {
+	case PROXY_MORE:
+		return false;
+	case PROXY_BAD:
+		ev->used = ev->data.n;
+		proxy_refuse(s, s->proxy.why);
+		return false;
+	case PROXY_CLIENT:
+		counter_add(C_PROXIED, 1);
+		memcpy(s->facts.client_ip, s->proxy.ip, sizeof(s->facts.client_ip));
+		s->client_port = s->proxy.port;
+		break;
+	case PROXY_LOCAL:
+		break;
+	}
+	s->waits = WAITS_NOTHING;
+	net_preface_taken(s->conn);
+	return true;
+}
+
 /* ---- the greeting ---- */
 
 bool admit_waits(struct session *s)
 {
-	if (!s->banner_delay_ns)
+	if (!s->banner_delay_ns || s->facts.net)
 		return false;
 	s->waits = WAITS_BANNER;
 	return true;
@@ -77,35 +135,14 @@ void admit_greet(struct session *s)
 	s->banner_delay_ns = 0;
 }
 
-static void log_client(const struct session *s, const char *event, const char *why)
-{
-	char ip[48];
-	struct out o = out_of(ip, sizeof(ip));
-	struct logline l;
-
-	ip_write(s->facts.client_ip, &o);
-	log_begin(&l, LOG_LVL_INFO, event);
-	log_span(&l, "client", out_span(&o));
-	log_str(&l, "why", why);
-	log_emit(&l);
-}
-
-static void early_talker(struct session *s)
+void admit_early(struct session *s, struct net_event *ev)
 {
 	struct reply r;
 
+	ev->used = ev->data.n;
 	counter_add(C_EARLY_TALKERS, 1);
 	log_client(s, "early-talker", "data before the greeting");
 	reply_set(&r, 554, "5.5.0", "%s: you talked before the greeting", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
 	smtp_server_refuse(&s->smtp, &r);
 	inbound_close(s);
-}
-
-bool admit_data(struct session *s, struct net_event *ev)
-{
-	if (s->waits != WAITS_BANNER)
-		return false;
-	ev->used = ev->data.n;
-	early_talker(s);
-	return true;
 }

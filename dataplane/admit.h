@@ -1,4 +1,7 @@
-/* What comes before a session's first command: whether the client may have one more connection, and when it is greeted.
+/* What comes before a session's first command: who the client is, whether it may have one more connection, and when it is greeted.
+ *
+ * On a listener with proxy: yes only balancers may connect, and they say first who their client is (dataplane/net/proxy.h). From then on the session is that client's, in
+ * limits, rules, log and trace; until then it is nobody's.
  *
  * Clients from outside may have to wait for the greeting (banner_delay of the listener). Software that only throws mail at us does not wait; who talks into the silence gets
  * 554 in the place of the greeting (RFC 5321 3.1).
@@ -9,15 +12,19 @@
 
 #include "dataplane/session.h"
 
-/* The connections of the session's client, and of its network: one more, or one less. */
+/* The connections of the session's client, and of its network: one more, or one less if it was counted. */
 void admit_count(struct session *s, int change);
 /* Reasons to refuse a connection before its first command; false when there is none. */
 bool admit_refusal(struct session *s, struct reply *r);
+/* The connection came to a listener with proxy: yes. False: from somebody who is no balancer; it is being closed. */
+bool admit_balancer(struct session *s);
+/* What a balancer says. True: the client is known now; what ev->used leaves is its own. */
+bool admit_proxy(struct session *s, struct net_event *ev);
 /* Whether the session has to wait for its greeting now. */
 bool admit_waits(struct session *s);
 /* The wait is over. */
 void admit_greet(struct session *s);
-/* What came before the first command was due. False: nothing was awaited, it is the session's. */
-bool admit_data(struct session *s, struct net_event *ev);
+/* The client did not. */
+void admit_early(struct session *s, struct net_event *ev);
 
 #endif

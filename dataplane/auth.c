@@ -303,7 +303,8 @@ static void ask_dovecot(struct session *s)
 		out_add(&o, a->message);
 	}
 	f.initial = out_span(&o);
-	net_peer(s->conn, f.client_ip, &f.client_port);
+	memcpy(f.client_ip, s->facts.client_ip, sizeof(f.client_ip));
+	f.client_port = s->client_port;
 	net_local(s->conn, f.local_ip, &f.local_port);
 	if (dovecot_auth(s->w->dovecot, &f, on_dovecot, s, &s->auth_request) == ST_OK) {
 		counter_add(C_AUTH_CHECKS, 1);

@@ -9,7 +9,7 @@
 #include "spool/base/counters.h"
 #include "spool/mail/header.h"
 
-#define HANDSHAKE_NS (10 * NS_PER_S) /* P23 */
+#define HANDSHAKE_NS (10 * NS_PER_S) /* P23; and what a balancer has to say first */
 #define ROOM_WAIT_NS (20 * NS_PER_S)
 
 static void session_run(struct session *s, struct net_event *ev);
@@ -58,7 +58,7 @@ static void deadline_set(struct session *s, uint64_t after_ns)
 
 static uint64_t command_time(const struct session *s)
 {
-	if (s->waits == WAITS_TLS)
+	if (s->waits == WAITS_TLS || s->waits == WAITS_PROXY)
 		return HANDSHAKE_NS;
 	return s->waits == WAITS_BANNER ? s->banner_delay_ns : s->cfg->set->timeout_command_ns;
 }
@@ -126,7 +126,7 @@ void inbound_timer(struct worker *w, struct timer *t)
 		return;
 	}
 	counter_add(C_SESSIONS_TIMEOUT, 1);
-	if (s->waits == WAITS_TLS || s->waits == WAITS_DRAIN) {
+	if (s->waits == WAITS_TLS || s->waits == WAITS_DRAIN || s->waits == WAITS_PROXY) {
 		net_abort(s->conn);
 		return;
 	}
@@ -158,11 +158,29 @@ static void begin_tls(struct session *s)
 		net_abort(s->conn); /* the certificate was taken out of the configuration since the start */
 }
 
+/* The client is known. */
+static void session_begin(struct session *s)
+{
+	struct reply r;
+
+	s->facts.net = snap_find_net(s->facts.snap, s->facts.client_ip);
+	admit_count(s, 1);
+	if (admit_refusal(s, &r)) {
+		counter_add(C_SESSIONS_REFUSED, 1);
+		session_refuse(s, &r);
+		return;
+	}
+	if (s->tls_implicit)
+		begin_tls(s);
+	else if (!admit_waits(s))
+		session_flush(s);
+	session_deadline(s, true, 0);
+}
+
 static void session_accept(struct worker *w, struct net_event *ev)
 {
 	const struct snap_listener *l = &w->listener[ev->listener];
 	struct session *s = calloc(1, sizeof(*s));
-	struct reply r;
 
 	if (!s) {
 		net_abort(ev->conn);
@@ -178,26 +196,18 @@ static void session_accept(struct worker *w, struct net_event *ev)
 	net_peer(ev->conn, s->facts.client_ip, &s->client_port);
 	s->facts.snap = &s->cfg->snap;
 	s->facts.tables = &w->tables;
-	s->facts.net = snap_find_net(s->facts.snap, s->facts.client_ip);
 	TAILQ_INSERT_TAIL(&w->inbound->sessions, s, entry);
 	w->inbound->nsessions++;
-	admit_count(s, 1);
 	counter_add(C_SESSIONS, 1);
 	counter_add(C_SESSIONS_OPEN, 1);
 	smtp_server_init(&s->smtp, &s->cfg->smtp[l->role]);
 	s->smtp.wire.normalise = l->bare_lf == BARE_LF_NORMALISE;
 	s->tls_implicit = l->tls_implicit;
-	s->banner_delay_ns = s->facts.net ? 0 : l->banner_delay_ns;
-	if (admit_refusal(s, &r)) {
-		counter_add(C_SESSIONS_REFUSED, 1);
-		session_refuse(s, &r);
-		return;
-	}
-	if (s->tls_implicit)
-		begin_tls(s);
-	else if (!admit_waits(s))
-		session_flush(s);
-	session_deadline(s, true, 0);
+	s->banner_delay_ns = l->banner_delay_ns;
+	if (!l->proxy)
+		session_begin(s);
+	else if (admit_balancer(s))
+		session_deadline(s, true, 0);
 }
 
 static void body_end(struct session *s)
@@ -636,6 +646,24 @@ static void on_tls(struct session *s)
 	}
 }
 
+static void on_data(struct session *s, struct net_event *ev)
+{
+	struct net_event rest = *ev;
+
+	if (s->waits == WAITS_BANNER) {
+		admit_early(s, ev);
+	} else if (s->waits != WAITS_PROXY) {
+		session_run(s, ev);
+	} else if (admit_proxy(s, ev)) {
+		session_begin(s);
+		rest.data = span_skip(ev->data, ev->used);
+		if (rest.data.n && s->waits != WAITS_TLS) {
+			on_data(s, &rest);
+			ev->used += rest.used;
+		}
+	}
+}
+
 /* The client will send no more: what it has not finished is nothing (P2); what it waits for it still gets. */
 static void on_eof(struct session *s)
 {
@@ -643,7 +671,10 @@ static void on_eof(struct session *s)
 	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
 		return;
 	body_end(s);
-	inbound_close(s);
+	if (s->waits == WAITS_PROXY)
+		net_abort(s->conn); /* it was nobody's */
+	else
+		inbound_close(s);
 }
 
 void inbound_net_event(struct worker *w, struct net_event *ev)
@@ -655,8 +686,7 @@ void inbound_net_event(struct worker *w, struct net_event *ev)
 		session_accept(w, ev);
 		break;
 	case NET_DATA:
-		if (!admit_data(s, ev))
-			session_run(s, ev);
+		on_data(s, ev);
 		break;
 	case NET_TLS_ON:
 		on_tls(s);
@@ -709,7 +739,7 @@ void inbound_shutdown(struct worker *w, bool hurry)
 		session_go(s);
 		if (!hurry || s->waits == WAITS_CLOSE || s->waits == WAITS_ANSWER)
 			continue; /* an answer that is due comes, or never will */
-		if (s->waits == WAITS_TLS || s->waits == WAITS_DRAIN) {
+		if (s->waits == WAITS_TLS || s->waits == WAITS_DRAIN || s->waits == WAITS_PROXY) {
 			net_abort(s->conn);
 			continue;
 		}

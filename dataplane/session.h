@@ -3,6 +3,7 @@
 #define WEIR_DATAPLANE_SESSION_H
 
 #include "dataplane/mail.h"
+#include "dataplane/net/proxy.h"
 #include "dataplane/policy/policy.h"
 #include <sys/queue.h>
 
@@ -14,6 +15,7 @@ enum session_waits {
 	WAITS_ROOM,    /* for room in the arena, in the body */
 	WAITS_DRAIN,   /* for the client to take our replies */
 	WAITS_TLS,     /* for the handshake */
+	WAITS_PROXY,   /* for what the balancer says of the client */
 	WAITS_BANNER,  /* for the end of the banner delay, in which the client must be silent */
 	WAITS_CLOSE,   /* for NET_CLOSED */
 };
@@ -36,6 +38,8 @@ struct session {
 	uint64_t end_ns;      /* of the whole session */
 	struct policy_facts facts;
 	uint16_t client_port;
+	bool counted;         /* among its client's connections */
+	struct proxy proxy;   /* WAITS_PROXY */
 	struct body *body;    /* of the transaction that comes in */
 	struct mail *mail;    /* whose answer it waits for */
 	struct shared_query *rate_query;

@@ -53,8 +53,14 @@ struct snap_listener {
 	uint32_t fd_index; /* its place in the list of inherited descriptors of a worker */
 	uint32_t role;     /* enum snap_role; submissions: tls_implicit is set too */
 	uint32_t bare_lf;  /* enum snap_bare_lf */
-	uint32_t pad;
+	uint32_t proxy;    /* 1: connections come from balancers, and begin with a PROXY header */
 	uint64_t banner_delay_ns; /* for clients outside relay_clients; 0: none */
+};
+/* A network. */
+struct snap_range {
+	uint8_t ip[16];
+	uint32_t prefix; /* in 128 bits */
+	uint32_t line;
 };
 /* A client network that may relay (A1). The most specific one wins: sorted by prefix, longest first. */
 struct snap_net {
@@ -138,6 +144,7 @@ struct snap_settings {
 	uint64_t mta_sts_timeout_ns;
 	uint32_t tables_keep; /* generations kept for rollback */
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
+	struct snap_list balancers; /* of struct snap_range */
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
 };
 
@@ -172,6 +179,7 @@ const struct snap_senders *snap_find_senders(const struct snapshot *s, struct sp
 bool snap_sender_in(const struct snapshot *s, const struct snap_senders *l, struct span local, struct span domain);
 /* The most specific network with this client, or NULL. */
 const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16]);
+bool snap_is_balancer(const struct snapshot *s, const uint8_t ip[16]);
 /* domain in look-up form. */
 const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain);
 const struct snap_mail_domain *snap_mail_domains(const struct snapshot *s, uint32_t *ret_n);
