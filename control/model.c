@@ -553,6 +553,7 @@ static const struct table {
 	{ offsetof(struct snap_settings, dns_servers), sizeof(struct snap_host), row_host },
 	{ offsetof(struct snap_settings, mail_domains), sizeof(struct snap_mail_domain), row_mail_domain },
 	{ offsetof(struct snap_settings, balancers), sizeof(struct snap_range), row_balancer },
+	{ offsetof(struct snap_settings, xclient_clients), sizeof(struct snap_range), row_xclient_client },
 	{ offsetof(struct snap_settings, auth_mechs), sizeof(uint32_t), row_mechanism },
 	{ offsetof(struct snap_settings, auth_senders), sizeof(struct snap_senders), row_senders },
 };

@@ -43,6 +43,8 @@ void sort_by_name(struct model *m, void *rows, size_t n, size_t size);
 void row_listener(struct reader *r, const yaml_node_t *item, void *row);
 /* One of balancers. */
 void row_balancer(struct reader *r, const yaml_node_t *item, void *row);
+/* One of xclient_clients. */
+void row_xclient_client(struct reader *r, const yaml_node_t *item, void *row);
 void listeners_together(struct model *m);
 
 /* model_domains.c: one row of mail_domains. */

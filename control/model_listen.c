@@ -75,6 +75,11 @@ void row_balancer(struct reader *r, const yaml_node_t *item, void *row)
 	row_range(r, item, "balancers", row);
 }
 
+void row_xclient_client(struct reader *r, const yaml_node_t *item, void *row)
+{
+	row_range(r, item, "xclient_clients", row);
+}
+
 void listeners_together(struct model *m)
 {
 	const struct snap_settings *s = model_settings(m);

@@ -119,6 +119,60 @@ bool admit_proxy(struct session *s, struct net_event *ev)
 	return true;
 }
 
+/* ---- XCLIENT ---- */
+
+static void xclient_log(const struct session *s, const struct smtp_xclient *x)
+{
+	char from[48], to[48];
+	struct out f = out_of(from, sizeof(from)), t = out_of(to, sizeof(to));
+	struct logline l;
+
+	ip_write(s->facts.client_ip, &f);
+	ip_write(x->has & XCLIENT_ADDR ? x->addr : s->facts.client_ip, &t);
+	log_begin(&l, LOG_LVL_INFO, "xclient");
+	log_span(&l, "client", out_span(&f));
+	log_span(&l, "becomes", out_span(&t));
+	if (x->login.n)
+		log_span(&l, "user", x->login);
+	log_emit(&l);
+}
+
+static void client_becomes(struct session *s, const struct smtp_xclient *x)
+{
+	if (x->has & XCLIENT_PORT)
+		s->client_port = x->port;
+	if (!(x->has & XCLIENT_ADDR))
+		return;
+	admit_count(s, -1);
+	memcpy(s->facts.client_ip, x->addr, sizeof(s->facts.client_ip));
+	s->facts.net = snap_find_net(s->facts.snap, s->facts.client_ip);
+	admit_count(s, 1);
+}
+
+void admit_xclient(struct session *s)
+{
+	const struct smtp_xclient *x = s->smtp.xclient;
+	struct reply r;
+
+	if (!x) {
+		counter_add(C_XCLIENT_REFUSED, 1);
+		log_client(s, "xclient-refused", "not in xclient_clients");
+		reply_set(&r, 550, "5.7.0", "XCLIENT is not for you");
+		smtp_server_reply(&s->smtp, &r);
+		return;
+	}
+	counter_add(C_XCLIENT, 1);
+	xclient_log(s, x);
+	client_becomes(s, x);
+	if (admit_refusal(s, &r)) {
+		counter_add(C_SESSIONS_REFUSED, 1);
+		smtp_server_reply(&s->smtp, &r);
+		return;
+	}
+	smtp_server_xclient_ok(&s->smtp);
+	s->facts.auth_user = s->smtp.auth_user;
+}
+
 /* ---- the greeting ---- */
 
 bool admit_waits(struct session *s)

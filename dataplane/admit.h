@@ -20,6 +20,8 @@ bool admit_refusal(struct session *s, struct reply *r);
 bool admit_balancer(struct session *s);
 /* What a balancer says. True: the client is known now; what ev->used leaves is its own. */
 bool admit_proxy(struct session *s, struct net_event *ev);
+/* SRV_XCLIENT: the client says that it is another one (xclient_clients), or may not. */
+void admit_xclient(struct session *s);
 /* Whether the session has to wait for its greeting now. */
 bool admit_waits(struct session *s);
 /* The wait is over. */

@@ -164,6 +164,7 @@ static void session_begin(struct session *s)
 	struct reply r;
 
 	s->facts.net = snap_find_net(s->facts.snap, s->facts.client_ip);
+	s->smtp.xclient_allowed = snap_may_xclient(s->facts.snap, s->facts.client_ip);
 	admit_count(s, 1);
 	if (admit_refusal(s, &r)) {
 		counter_add(C_SESSIONS_REFUSED, 1);
@@ -545,6 +546,9 @@ static bool session_act(struct session *s, enum server_action act)
 		break;
 	case SRV_AUTH:
 		auth_decide(s);
+		break;
+	case SRV_XCLIENT:
+		admit_xclient(s);
 		break;
 	case SRV_STARTTLS:
 		begin_tls(s);

@@ -3,6 +3,7 @@
 #include "dataplane/smtp/params.h"
 #include "dataplane/smtp/server_auth.h"
 #include "dataplane/smtp/server_internal.h"
+#include "dataplane/smtp/server_xclient.h"
 
 enum { OUT_RESERVE = 1200 }; /* room that one command's replies may need */
 
@@ -208,6 +209,7 @@ static const struct command {
 	{ "QUIT", cmd_quit },
 	{ "STARTTLS", cmd_starttls },
 	{ "AUTH", server_auth_command },
+	{ "XCLIENT", server_xclient_command },
 	{ "VRFY", cmd_vrfy },
 	{ "HELP", cmd_help },
 	{ "EXPN", cmd_expn },
@@ -285,6 +287,11 @@ static enum server_action step_command(struct smtp_server *s, struct span in, si
 
 /* ---- the public part ---- */
 
+void server_greeting(struct smtp_server *s)
+{
+	out_fmt(&s->state.out, "220 %.*s %.*s\r\n", SPAN_FMT(s->cfg->hostname), SPAN_FMT(s->cfg->banner));
+}
+
 void smtp_server_init(struct smtp_server *s, const struct smtp_server_config *cfg)
 {
 	memset(s, 0, sizeof(*s));
@@ -294,7 +301,7 @@ void smtp_server_init(struct smtp_server *s, const struct smtp_server_config *cf
 	pool_init(&s->pool, cfg->transaction_max ? cfg->transaction_max : 1024 * 1024);
 	s->state.out = out_of(s->state.out_buf, sizeof(s->state.out_buf));
 	s->state.first_step = true;
-	out_fmt(&s->state.out, "220 %.*s %.*s\r\n", SPAN_FMT(cfg->hostname), SPAN_FMT(cfg->banner));
+	server_greeting(s);
 }
 
 void smtp_server_done(struct smtp_server *s)
@@ -377,6 +384,16 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 			server_error(s, r);
 		else
 			server_say(s, r);
+		break;
+	case FOR_XCLIENT:
+		CHECK(r->code >= 400);
+		if (s->xclient)
+			server_transaction_reset(s); /* what it said was in the pool */
+		s->xclient = NULL;
+		if (r->code == 421)
+			server_say(s, r);
+		else
+			server_error(s, r);
 		break;
 	case FOR_END:
 		server_answer_end(s, r);

@@ -1,5 +1,5 @@
 /* A server session from the inside: what its parts share. server.c has the session and its small commands, server_envelope.c MAIL and RCPT, server_body.c
- * DATA, BDAT and content, server_auth.c the exchange of AUTH. Only they include this. */
+ * DATA, BDAT and content, server_auth.c the exchange of AUTH, server_xclient.c XCLIENT. Only they include this. */
 #ifndef WEIR_DATAPLANE_SMTP_SERVER_INTERNAL_H
 #define WEIR_DATAPLANE_SMTP_SERVER_INTERNAL_H
 
@@ -7,10 +7,11 @@
 
 /* state.phase and state.waiting */
 enum { PHASE_COMMAND, PHASE_BODY, PHASE_AUTH };
-enum { NOT_WAITING, FOR_MAIL, FOR_RCPT, FOR_DATA, FOR_END, FOR_220, FOR_TLS, FOR_AUTH };
+enum { NOT_WAITING, FOR_MAIL, FOR_RCPT, FOR_DATA, FOR_END, FOR_220, FOR_TLS, FOR_AUTH, FOR_XCLIENT };
 
 /* ---- server.c ---- */
 
+void server_greeting(struct smtp_server *s);
 void server_say(struct smtp_server *s, const struct reply *r);
 /* An error of the client's: says it, counts it; too many of them end the session. */
 enum server_action server_error(struct smtp_server *s, const struct reply *r);

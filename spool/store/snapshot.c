@@ -111,7 +111,7 @@ static bool tables_ok(const struct snapshot *s)
 		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_VERIFY ||
 			(r[i].kind != ROUTE_MX && !r[i].hosts.n))
 			return false;
-	return set->workers && set->partitions && set->listeners.n <= 64 && ranges_ok(s, set->balancers) && auth_ok(s);
+	return set->workers && set->partitions && set->listeners.n <= 64 && ranges_ok(s, set->balancers) && ranges_ok(s, set->xclient_clients) && auth_ok(s);
 }
 
 static enum status check(const struct snapshot *s, const char *path)
@@ -209,6 +209,11 @@ static bool in_ranges(const struct snapshot *s, struct snap_list list, const uin
 bool snap_is_balancer(const struct snapshot *s, const uint8_t ip[16])
 {
 	return in_ranges(s, s->h->settings.balancers, ip);
+}
+
+bool snap_may_xclient(const struct snapshot *s, const uint8_t ip[16])
+{
+	return in_ranges(s, s->h->settings.xclient_clients, ip);
 }
 
 static int compare(struct span a, struct span b)

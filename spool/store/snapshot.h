@@ -144,7 +144,7 @@ struct snap_settings {
 	uint64_t mta_sts_timeout_ns;
 	uint32_t tables_keep; /* generations kept for rollback */
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
-	struct snap_list balancers; /* of struct snap_range */
+	struct snap_list balancers, xclient_clients; /* of struct snap_range */
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
 };
 
@@ -179,6 +179,7 @@ const struct snap_senders *snap_find_senders(const struct snapshot *s, struct sp
 bool snap_sender_in(const struct snapshot *s, const struct snap_senders *l, struct span local, struct span domain);
 /* The most specific network with this client, or NULL. */
 const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16]);
+bool snap_may_xclient(const struct snapshot *s, const uint8_t ip[16]);
 bool snap_is_balancer(const struct snapshot *s, const uint8_t ip[16]);
 /* domain in look-up form. */
 const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain);

@@ -139,6 +139,7 @@ static void server_act(struct world *w, enum server_action act)
 	case SRV_MORE:
 	case SRV_STEP:
 		break;
+	case SRV_XCLIENT:
 	case SRV_AUTH:
 		fail_msg("AUTH was not offered");
 	}
