@@ -11,11 +11,12 @@ import cases_bare_lf
 import cases_content
 import cases_params
 import cases_session
+import cases_traps
 import pytest
 from node import BIN, Node, Sink, free_port, wait_for, without_trace
 from suite import OPEN, TEXT, Connection, act, as_bytes, connect, expect, expect_closed, run_case
 
-CASES = cases_session.CASES + cases_params.CASES + cases_content.CASES + cases_bare_lf.CASES
+CASES = cases_session.CASES + cases_params.CASES + cases_content.CASES + cases_bare_lf.CASES + cases_traps.CASES
 RUNS = [(case, way) for case in CASES for way in case.runs()]
 LIMITS = "limits: {message_size: 64K, recipients: 100, errors: 20, commands: 1000, connections_per_client: 5000}\n"
 
