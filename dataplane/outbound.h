@@ -7,6 +7,7 @@
 
 #include <sys/queue.h>
 #include "dataplane/mail.h"
+#include "dataplane/pace.h"
 #include "dataplane/route.h"
 
 enum { DELIVERY_RCPT_MAX = 100 };
@@ -31,6 +32,8 @@ struct dest {
 	struct span domain; /* in key; ROUTE_MX only */
 	enum snap_route_kind kind;
 	enum snap_tls tls;
+	enum hop_tls tls_demand;  /* of the senders of what goes there */
+	bool final;               /* what it takes is delivered */
 	struct config *cfg; /* that of its making: its route's hosts are there */
 	const struct snap_route *route;
 	struct delivery_queue queue;
@@ -38,6 +41,8 @@ struct dest {
 	TAILQ_HEAD(, out_conn) idle;
 	TAILQ_ENTRY(dest) entry; /* among the destinations */
 	TAILQ_ENTRY(dest) dirty_entry;
+	struct pace pace;         /* how many connections */
+	uint64_t no_bdat_until_ns; /* monotonic: it offers CHUNKING, but does not know BDAT; 0: nothing of that kind */
 	bool dirty;               /* is to be pumped at the end of this turn */
 	struct delivery *filling; /* outbound_put's */
 	const struct mail *filling_for;
@@ -68,6 +73,10 @@ void outbound_retry(struct mail *mail);
 struct delivery *outbound_pick(struct dest *d);
 /* Puts it back at the front: nothing was said about it. */
 void outbound_unpick(struct delivery *dl);
+/* Leaves it its first n recipients; the others go back to the front as a delivery of their own. */
+void outbound_split(struct delivery *dl, uint32_t n);
+/* A connection could not be made, or was of no use, while others of the destination are. */
+void outbound_conn_refused(struct dest *d);
 /* What became of each recipient: result[i] for dl->rcpt[i]; code 0: no answer, failure says why. The delivery is gone after this. */
 void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct remote remote);
 /* The destination cannot be reached (temporary) or does not exist (permanent): everything that waits gets this. */

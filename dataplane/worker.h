@@ -28,6 +28,7 @@
 struct inbound;
 struct scan;
 struct outbound;
+struct report_limits;
 struct command;
 struct generation;
 
@@ -86,6 +87,7 @@ struct worker {
 	struct inbound *inbound;
 	struct scan *scan;
 	struct outbound *outbound;
+	struct report_limits *report_limits;
 	struct command *command;
 	struct timer tick;
 	uint64_t ticks;

@@ -92,7 +92,8 @@ struct snap_route {
 	struct snap_list hosts; /* of struct snap_host, tried in order */
 	uint32_t kind;          /* enum snap_route_kind; ROUTE_MX: hosts is empty */
 	uint32_t tls;           /* enum snap_tls */
-	uint32_t line, pad;
+	uint32_t line;
+	uint32_t final_;        /* 0 or 1: what its hosts take is delivered */
 };
 struct snap_host {
 	struct snap_str name; /* host name (A/AAAA are looked up) or address text */
@@ -127,6 +128,7 @@ struct snap_settings {
 	uint64_t redis_budget_ns; /* a decision never waits longer for Redis */
 	uint64_t retry_first_ns, retry_max_ns, queue_life_ns, bounce_life_ns, delay_notice_ns;
 	uint64_t connect_timeout_ns, greeting_timeout_ns, reply_timeout_ns, final_timeout_ns, idle_reuse_ns;
+	uint32_t dest_conns_start; /* connections to one destination that nothing is known of yet */
 	uint32_t dest_conns_max;  /* connections to one destination, per worker */
 	uint32_t conn_msgs_max;   /* messages on one delivery connection */
 	uint32_t outbound_conns_max; /* per worker */
@@ -143,6 +145,10 @@ struct snap_settings {
 	uint32_t mta_sts_port;    /* of policy hosts: 443 but for tests */
 	uint64_t mta_sts_timeout_ns;
 	uint32_t tables_keep; /* generations kept for rollback */
+	uint32_t chunking, requiretls; /* 0 or 1 */
+	uint32_t mail_max;        /* messages of an inbound session; 0: no limit */
+	uint32_t reports_per_sender, reports_per_host, reports_total, reports_double; /* in reports_period_ns, of one worker; 0: no limit */
+	uint64_t reports_period_ns;
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
 	struct snap_list balancers, xclient_clients; /* of struct snap_range */
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
