@@ -89,6 +89,13 @@ static void proxy_refuse(struct session *s, const char *why)
 
 bool admit_balancer(struct session *s)
 {
+	static const uint8_t nobody[16];
+
+	if (memcmp(s->facts.client_ip, nobody, sizeof(nobody)) == 0) { /* it was reset before it was accepted, as health checks are */
+		s->waits = WAITS_CLOSE;
+		net_abort(s->conn);
+		return false;
+	}
 	if (!snap_is_balancer(&s->cfg->snap, s->facts.client_ip)) {
 		proxy_refuse(s, "not in balancers");
 		return false;
