@@ -7,14 +7,16 @@ import socket
 import threading
 import time
 
+import cases_bare_lf
 import cases_content
 import cases_params
 import cases_session
+import cases_traps
 import pytest
-from node import BIN, Node, Sink, wait_for, without_trace
+from node import BIN, Node, Sink, free_port, wait_for, without_trace
 from suite import OPEN, TEXT, Connection, act, as_bytes, connect, expect, expect_closed, run_case
 
-CASES = cases_session.CASES + cases_params.CASES + cases_content.CASES
+CASES = cases_session.CASES + cases_params.CASES + cases_content.CASES + cases_bare_lf.CASES + cases_traps.CASES
 RUNS = [(case, way) for case in CASES for way in case.runs()]
 LIMITS = "limits: {message_size: 64K, recipients: 100, errors: 20, commands: 1000, connections_per_client: 5000, tls_handshakes: 0}\n"
 
@@ -24,7 +26,9 @@ class Suite:
 
     def __init__(self, tmp):
         self.sink = Sink(extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8", "DSN"))
-        self.node = Node(tmp, self.sink.port, engine="trivial", extra=LIMITS + "relay_clients: [{network: 127.0.0.0/16, rate: none}]\nscan: {processes: 2, engine: trivial}\n")
+        normalise = free_port()
+        self.node = Node(tmp, self.sink.port, engine="trivial", listeners=[f'{{address: "127.0.0.1:{normalise}", bare_lf: normalise}}'], extra=LIMITS + "relay_clients: [{network: 127.0.0.0/16, rate: none}]\nscan: {processes: 2, engine: trivial}\n")
+        self.node.normalise = normalise
         self.names = itertools.count()
         self.failed = {}
         self.pids_before = self.pids()
