@@ -509,8 +509,9 @@ static void row_route(struct reader *r, const yaml_node_t *item, void *row)
 		t->name = model_add_str(r->m, SPAN(""));
 		return;
 	}
-	only_members(r, item, (const char *const[]){ "domain", "to", "tls", NULL }, "routes");
+	only_members(r, item, (const char *const[]){ "domain", "to", "tls", "recipients", NULL }, "routes");
 	domain_key(r, item, "routes", scalar(member(r, item, "domain")), &t->name);
+	t->recipients = verify_recipients(r, item, "routes");
 	route_next_hops(r, item, t);
 }
 
@@ -871,6 +872,7 @@ static void check_together(struct model *m)
 	if (!s->listeners.n)
 		complain(m, NULL, "listen: at least one address is needed");
 	check_auth(m);
+	verify_together(m);
 	if (s->spill_bytes > s->segment_bytes / 4)
 		complain(m, NULL, "spool.spill must be at most a quarter of spool.segment");
 	if (s->retry_first_ns > s->retry_max_ns)

@@ -41,4 +41,9 @@ void model_add_route(struct model *m, const struct snap_route *route);
 /* What rows say about each other; and the routes of those that have one. Once, after the whole file. */
 void mail_domains_together(struct model *m);
 
+/* model_verify.c: "recipients" of a row of routes or mail_domains, enum snap_recipients. */
+uint32_t verify_recipients(struct reader *r, const yaml_node_t *item, const char *what);
+/* What settings of verify and dictionary say about each other. */
+void verify_together(struct model *m);
+
 #endif

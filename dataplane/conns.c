@@ -43,6 +43,7 @@ struct out_conn {
 	struct smtp_client_config client_cfg;
 	struct smtp_client client;
 	struct delivery *dl;
+	struct probe *probe; /* in place of a delivery */
 	struct smtp_txn txn;
 	struct reply *result;
 	uint32_t result_cap;
@@ -482,6 +483,49 @@ void conn_read(struct worker *w, uint64_t cookie)
 
 /* ---- talking ---- */
 
+/* Why there is no answer. */
+static void lost_reply(const struct out_conn *c, struct reply *ret)
+{
+	const struct reply *said = &c->client.failure;
+
+	if (said->code >= 400 && said->code < 500)
+		*ret = *said;
+	else if (said->code)
+		reply_set(ret, 451, "4.4.2", "%s ended the session: %.*s", c->host, SPAN_FMT(reply_text(said)));
+	else
+		reply_set(ret, 451, "4.4.2", "Connection to %s was lost", c->host);
+}
+
+/* What was asked about is answered, or will not be. */
+static void probe_end(struct out_conn *c)
+{
+	struct probe *p = c->probe;
+
+	c->probe = NULL;
+	p->mail_refused = c->txn.mail_refused;
+	lost_reply(c, &p->failure);
+	/* an idle connection that the server had given up */
+	if (!p->result[0].code && c->client.transactions > 1 && !p->again && !p->abandoned) {
+		p->again = true;
+		probe_unpick(p);
+		return;
+	}
+	probe_answered(p);
+}
+
+static bool take_probe(struct out_conn *c)
+{
+	struct probe *p = probe_pick(c->dest);
+
+	if (!p)
+		return false;
+	p->conn = c;
+	c->probe = p;
+	probe_txn(p, &c->txn);
+	smtp_client_begin(&c->client, &c->txn);
+	return true;
+}
+
 /* Hands the delivery's end to outbound. */
 static void delivery_end(struct out_conn *c)
 {
@@ -503,12 +547,7 @@ static void delivery_end(struct out_conn *c)
 		outbound_unpick(dl);
 		return;
 	}
-	if (c->client.failure.code >= 400 && c->client.failure.code < 500)
-		lost = c->client.failure;
-	else if (c->client.failure.code)
-		reply_set(&lost, 451, "4.4.2", "%s ended the session: %.*s", c->host, SPAN_FMT(reply_text(&c->client.failure)));
-	else
-		reply_set(&lost, 451, "4.4.2", "Connection to %s was lost", c->host);
+	lost_reply(c, &lost);
 	outbound_result(dl, c->result, &lost, remote);
 }
 
@@ -539,12 +578,32 @@ static bool take_delivery(struct out_conn *c)
 	return true;
 }
 
+/* Somebody waits at RCPT for a probe. */
+static bool take_work(struct out_conn *c)
+{
+	return take_probe(c) || take_delivery(c);
+}
+
+static void work_end(struct out_conn *c)
+{
+	if (c->probe)
+		probe_end(c);
+	else
+		delivery_end(c);
+}
+
+void conn_probe_abandoned(struct out_conn *c)
+{
+	reply_set(&c->client.failure, 451, "4.4.2", "%s did not answer in time", c->host);
+	net_abort(c->conn);
+}
+
 /* Without work: waits a little for more, or says goodbye. True when there is something to step for. */
 static bool conn_ready(struct out_conn *c)
 {
 	const struct snap_settings *set = c->cfg->set;
 
-	if (c->client.transactions < set->conn_msgs_max && !c->w->stopping && take_delivery(c))
+	if (c->client.transactions < set->conn_msgs_max && !c->w->stopping && take_work(c))
 		return true;
 	if (c->client.transactions >= set->conn_msgs_max || c->w->stopping || !set->idle_reuse_ns) {
 		smtp_client_quit(&c->client);
@@ -623,11 +682,11 @@ static bool conn_act(struct out_conn *c, enum client_action act)
 		send_begin(c);
 		return false;
 	case CLI_RESULT:
-		delivery_end(c);
+		work_end(c);
 		return true;
 	case CLI_CLOSE:
-		if (c->dl)
-			delivery_end(c);
+		if (c->dl || c->probe)
+			work_end(c);
 		conn_close(c);
 		return false;
 	}
@@ -659,7 +718,7 @@ void conn_go(struct out_conn *c)
 	CHECK(c->phase == CONN_IDLE);
 	TAILQ_REMOVE(&c->dest->idle, c, entry);
 	c->phase = CONN_TALKING;
-	if (!take_delivery(c))
+	if (!take_work(c))
 		smtp_client_quit(&c->client);
 	conn_talk(c, NULL);
 }
@@ -714,8 +773,8 @@ static void on_closed(struct out_conn *c, const struct net_event *ev)
 	}
 	useful = c->client.transactions > 0;
 	smtp_client_done(&c->client);
-	if (c->dl)
-		delivery_end(c);
+	if (c->dl || c->probe)
+		work_end(c);
 	if (!useful && (c->phase == CONN_TALKING || c->client.failure.code)) {
 		if (c->starting_tls) {
 			c->tls_failed = true;

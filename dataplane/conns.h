@@ -14,6 +14,8 @@ void conn_open(struct dest *d);
 void conn_go(struct out_conn *c);
 /* An idle connection says QUIT. */
 void conn_quit(struct out_conn *c);
+/* Nobody wants to know what the connection is asking about. */
+void conn_probe_abandoned(struct out_conn *c);
 void conn_net_event(struct worker *w, struct net_event *ev);
 void conn_timer(struct worker *w, struct timer *t);
 /* STORE_READ with the cookie of a connection. */

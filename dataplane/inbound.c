@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include "dataplane/auth.h"
+#include "dataplane/dictionary.h"
 #include "dataplane/recipient.h"
 #include "dataplane/session.h"
 #include "spool/base/clock.h"
@@ -174,6 +175,7 @@ static bool session_refusal(struct session *s, struct reply *r)
 {
 	const struct snap_settings *set = s->cfg->set;
 	const char *host = snap_cstr(&s->cfg->snap, set->hostname);
+	struct decision d;
 
 	if (!worker_store(s->w))
 		reply_set(r, 421, "4.3.0", "%s: the spool of this node is out of order, try another one", host);
@@ -185,6 +187,8 @@ static bool session_refusal(struct session *s, struct reply *r)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your host", host);
 	else if (network_count(s->w->inbound, s->facts.client_ip, 0) > set->conns_per_network)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your network", host);
+	else if (dictionary_refuses(s))
+		dictionary_refusal(s, &d), *r = d.reply;
 	else
 		return false;
 	return true;
@@ -279,6 +283,7 @@ static void session_free(struct session *s)
 		shared_cancel(s->rate_query);
 	auth_cancel(s);
 	body_end(s);
+	recipient_cancel(s);
 	recipient_reset(s);
 	wheel_cancel(w->wheel, &s->timer);
 	client_count(w->inbound, s->facts.client_ip, -1);
@@ -456,19 +461,34 @@ static void decide_mail(struct session *s)
 		rate_decide(s, &a);
 }
 
-static void decide_rcpt(struct session *s)
+static void answer_rcpt(struct session *s, const struct decision *d)
 {
-	struct decision d = recipient_decide(s);
 	struct reply r;
 
-	if (d.accept) {
+	if (d->accept) {
 		reply_set(&r, 250, "2.1.5", "Ok");
 		answer(s, &r);
 		return;
 	}
 	counter_add(C_RCPT_REFUSED, 1);
-	refuse_log(s, &d, s->smtp.rcpt.full);
-	answer(s, &d.reply);
+	refuse_log(s, d, s->smtp.rcpt.full);
+	answer(s, &d->reply);
+}
+
+static void decide_rcpt(struct session *s)
+{
+	struct decision d;
+
+	if (recipient_decide(s, &d))
+		answer_rcpt(s, &d);
+	else
+		s->waits = WAITS_RCPT;
+}
+
+void inbound_rcpt(struct session *s, const struct decision *d)
+{
+	answer_rcpt(s, d);
+	session_run(s, NULL);
 }
 
 static void decide_data(struct session *s)
@@ -680,7 +700,7 @@ static void on_tls(struct session *s)
 static void on_eof(struct session *s)
 {
 	s->eof = true;
-	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
+	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_RCPT || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
 		return;
 	body_end(s);
 	session_close(s);

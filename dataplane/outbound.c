@@ -4,6 +4,7 @@
 #include "dataplane/bounce.h"
 #include "dataplane/conns.h"
 #include "dataplane/recipient.h"
+#include "dataplane/verify.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
@@ -87,6 +88,7 @@ static struct dest *dest_get(struct outbound *o, const struct next_hop *hop)
 		memcpy(d->key, hop->key.p, hop->key.n);
 		TAILQ_INIT(&d->queue);
 		TAILQ_INIT(&d->idle);
+		TAILQ_INIT(&d->probes);
 		d->tag = key_tag(hop->key);
 		if (map_set(o->by_tag, tag_key(&d->tag), d) != ST_OK || map_set(o->by_key, hop->key, d) != ST_OK) {
 			map_del(o->by_tag, tag_key(&d->tag));
@@ -104,6 +106,11 @@ static struct dest *dest_get(struct outbound *o, const struct next_hop *hop)
 		d->domain = hop->domain.n ? span_of(d->key + (hop->domain.p - hop->key.p), hop->domain.n) : SPAN_NONE;
 	}
 	return d;
+}
+
+struct dest *outbound_dest(struct worker *w, const struct next_hop *hop)
+{
+	return dest_get(w->outbound, hop);
 }
 
 void outbound_wake(struct dest *d)
@@ -266,6 +273,8 @@ void outbound_result(struct delivery *dl, const struct reply *result, const stru
 		uint32_t i = dl->rcpt[k];
 		const struct reply *r = result && result[k].code ? &result[k] : failure;
 
+		if (r != failure)
+			verify_delivered(mail->w, mail->m->env.rcpt[i].addr, r);
 		if (reply_is_ok(r)) {
 			mail->m->rcpt[i].busy = 0;
 			mail_settle(mail, i, RCPT_DELIVERED, r, 0, remote);
@@ -296,6 +305,7 @@ void outbound_dest_failed(struct dest *d, const struct reply *why)
 	}
 	while ((dl = outbound_pick(d)))
 		outbound_result(dl, NULL, why, REMOTE_NONE);
+	probe_dest_failed(d, why);
 }
 
 /* ---- putting and picking ---- */
@@ -462,10 +472,10 @@ static void pump(struct dest *d)
 	const struct snap_settings *set = o->w->cfg->set;
 	struct out_conn *c;
 
-	while (d->nqueue && !o->stopping) {
+	while ((d->nqueue || probe_wanted(d)) && !o->stopping) {
 		if ((c = TAILQ_FIRST(&d->idle)))
 			conn_go(c);
-		else if (d->nconns < set->dest_conns_max && o->nconns < set->outbound_conns_max && d->nqueue > d->nconnecting)
+		else if (d->nconns < set->dest_conns_max && o->nconns < set->outbound_conns_max && d->nqueue + probe_wanted(d) > d->nconnecting)
 			conn_open(d);
 		else
 			break;
@@ -515,7 +525,7 @@ void outbound_tick(struct worker *w)
 
 	for (d = TAILQ_FIRST(&o->dests); d; d = next) {
 		next = TAILQ_NEXT(d, entry);
-		if (d->nqueue)
+		if (d->nqueue || d->nprobes)
 			outbound_wake(d); /* the limit on all connections may have kept it waiting */
 		else if (!d->nconns && d->down_until_ns <= w->now_ns)
 			dest_free(o, d);

@@ -7,6 +7,7 @@
 
 #include <sys/queue.h>
 #include "dataplane/mail.h"
+#include "dataplane/probe.h"
 #include "dataplane/route.h"
 
 enum { DELIVERY_RCPT_MAX = 100 };
@@ -38,6 +39,8 @@ struct dest {
 	TAILQ_HEAD(, out_conn) idle;
 	TAILQ_ENTRY(dest) entry; /* among the destinations */
 	TAILQ_ENTRY(dest) dirty_entry;
+	struct probe_queue probes; /* recipients that it is to be asked about (B2) */
+	uint32_t nprobes, nprobing; /* waiting, and being asked about over connections */
 	bool dirty;               /* is to be pumped at the end of this turn */
 	struct delivery *filling; /* outbound_put's */
 	const struct mail *filling_for;
@@ -61,6 +64,9 @@ void outbound_tick(struct worker *w);
 void outbound_timer(struct worker *w, struct timer *t);
 /* Attempts all deferred recipients of this message now. */
 void outbound_retry(struct mail *mail);
+
+/* The destination of a hop; NULL: no memory. It stays while something waits for it. */
+struct dest *outbound_dest(struct worker *w, const struct next_hop *hop);
 
 /* ---- for conns.c ---- */
 

@@ -30,6 +30,8 @@ struct scan;
 struct outbound;
 struct command;
 struct generation;
+struct verify;
+struct dictionary;
 
 enum { WORKER_PARTITIONS_MAX = 64, WORKER_LISTENERS_MAX = 64 };
 
@@ -56,6 +58,9 @@ enum timer_kind {
 	TIMER_SCAN,    /* struct scan_slot */
 	TIMER_MAIL,    /* struct mail: its next delivery attempt */
 	TIMER_CONN,    /* struct out_conn */
+	TIMER_VERIFY,  /* struct verify_job */
+	TIMER_VERIFY_WAIT, /* struct verify_query */
+	TIMER_RCPT,    /* struct rcpt_check: a reply that is delayed */
 	TIMER_NKIND,
 };
 
@@ -86,6 +91,8 @@ struct worker {
 	struct inbound *inbound;
 	struct scan *scan;
 	struct outbound *outbound;
+	struct verify *verify;
+	struct dictionary *dictionary;
 	struct command *command;
 	struct timer tick;
 	uint64_t ticks;

@@ -62,6 +62,8 @@ static void write_commands(struct smtp_client *c)
 
 	while (c->state.next_out <= last && c->state.out.cap - c->state.out.n >= OUT_RESERVE &&
 		(pipelining || c->state.next_out == c->state.next_in)) {
+		if (c->state.next_out == last && c->txn->probe)
+			return;
 		if (c->state.next_out == last) {
 			/* without an accepted recipient DATA need not be said; a chunk must not be */
 			if (c->state.next_in < last && (c->use_bdat || !pipelining))
@@ -196,6 +198,7 @@ static enum client_action on_command_reply(struct smtp_client *c, const struct r
 	if (step == STEP_MAIL) {
 		if (reply_is_ok(r))
 			return CLI_MORE;
+		c->txn->mail_refused = true;
 		settle(c, r, false);
 		if (c->state.next_out == c->state.next_in)
 			txn_end(c, false); /* nothing else was said yet */
@@ -204,7 +207,9 @@ static enum client_action on_command_reply(struct smtp_client *c, const struct r
 
 		if (result->code)
 			return CLI_MORE; /* MAIL was refused: this only follows from it */
-		if (reply_is_ok(r)) {
+		if (reply_is_ok(r) && c->txn->probe) {
+			*result = *r;
+		} else if (reply_is_ok(r)) {
 			result->code = ACCEPTED;
 			c->accepted_any = true;
 		} else {

@@ -26,6 +26,8 @@ enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
 enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST, SNAP_TLS_VERIFY };
+/* Whether the recipients of a domain are verified with its destination (B2). */
+enum snap_recipients { RECIPIENTS_UNSAID, RECIPIENTS_ANY, RECIPIENTS_VERIFY };
 enum snap_role { ROLE_MX, ROLE_SUBMISSION, ROLE_SUBMISSIONS, ROLE_NROLE };
 enum snap_mech { MECH_PLAIN = 1, MECH_LOGIN = 2, MECH_SCRAM_SHA_256 = 4 }; /* bits */
 
@@ -69,7 +71,8 @@ struct snap_mail_domain {
 	struct snap_str forwarding; /* DOMAIN_ALIASES: file of per-user forwarding; or empty */
 	uint32_t kind;              /* enum snap_domain_kind */
 	uint32_t deliver_unlisted;  /* DOMAIN_ALIASES: a local part that is not listed goes along the domain's route; 0: it is refused */
-	uint32_t line, pad;
+	uint32_t line;
+	uint32_t recipients;        /* enum snap_recipients */
 };
 /* Where a domain goes. Sorted like domains; name "*" is the default route (a smart host); a name that starts with "." is for all sub-domains. */
 struct snap_route {
@@ -77,7 +80,8 @@ struct snap_route {
 	struct snap_list hosts; /* of struct snap_host, tried in order */
 	uint32_t kind;          /* enum snap_route_kind; ROUTE_MX: hosts is empty */
 	uint32_t tls;           /* enum snap_tls */
-	uint32_t line, pad;
+	uint32_t line;
+	uint32_t recipients;    /* enum snap_recipients */
 };
 struct snap_host {
 	struct snap_str name; /* host name (A/AAAA are looked up) or address text */
@@ -128,6 +132,12 @@ struct snap_settings {
 	uint32_t mta_sts_port;    /* of policy hosts: 443 but for tests */
 	uint64_t mta_sts_timeout_ns;
 	uint32_t tables_keep; /* generations kept for rollback */
+	/* B2: how long what is known of recipients lasts, how long RCPT waits, how often destinations are asked; B3 */
+	uint64_t verify_address_yes_ns, verify_address_no_ns, verify_domain_yes_ns, verify_domain_no_ns, verify_wait_ns, verify_probe_ns, verify_retry_ns;
+	double verify_probe_rate; /* a minute and destination; 0: no limit */
+	uint32_t verify_probes, verify_cache;
+	double bad_slow, bad_refuse; /* bad recipients in bad_period_ns; 0: no limit */
+	uint64_t bad_period_ns, bad_delay_ns, bad_refuse_ns;
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
 };
