@@ -476,6 +476,7 @@ void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_rout
 	static const char *const words[] = { "never", "may", "must", "verify", NULL };
 	const yaml_node_t *to = member(r, item, "to");
 	const char *tls = scalar(member(r, item, "tls"));
+	const char *final = scalar(member(r, item, "final"));
 	struct snap_host h[16];
 	uint32_t n = 0;
 	int w;
@@ -486,6 +487,9 @@ void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_rout
 		t->tls = (uint32_t)w;
 	else if (tls)
 		complain(r->m, item, "routes: tls \"%s\" is not possible; write never, may, must or verify", tls);
+	if (final && strcmp(final, "yes") != 0 && strcmp(final, "no") != 0)
+		complain(r->m, item, "routes: final \"%s\" is not possible; write yes or no", final);
+	t->final_ = final && strcmp(final, "yes") == 0;
 	if (!to) {
 		complain(r->m, item, "routes: \"to\" is missing; write smtp:HOST:PORT, lmtp:HOST:PORT or mx");
 	} else if (to->type == YAML_SEQUENCE_NODE) {
@@ -509,7 +513,7 @@ static void row_route(struct reader *r, const yaml_node_t *item, void *row)
 		t->name = model_add_str(r->m, SPAN(""));
 		return;
 	}
-	only_members(r, item, (const char *const[]){ "domain", "to", "tls", "recipients", NULL }, "routes");
+	only_members(r, item, (const char *const[]){ "domain", "to", "tls", "final", "recipients", NULL }, "routes");
 	domain_key(r, item, "routes", scalar(member(r, item, "domain")), &t->name);
 	t->recipients = verify_recipients(r, item, "routes");
 	route_next_hops(r, item, t);

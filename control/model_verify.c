@@ -24,7 +24,7 @@ void verify_together(struct model *m)
 	if (s->verify_wait_ns > s->verify_probe_ns)
 		complain(m, NULL, "verify.wait must not be longer than verify.probe_time");
 	if (s->verify_probe_rate > 0 && s->verify_probe_rate < 2)
-		complain(m, NULL, "verify.probes_per_minute must be at least 2, or 0");
+		complain(m, NULL, "verify.probes_per_minute must be at least 2, or none");
 	if (s->bad_slow > 0 && s->bad_refuse > 0 && s->bad_slow > s->bad_refuse)
 		complain(m, NULL, "dictionary.slow_after must not be more than dictionary.refuse_after");
 }

@@ -14,10 +14,12 @@ static void config_fill(struct config *c)
 			.banner = SPAN("ESMTP Weir"),
 			.size_max = set->size_max,
 			.rcpt_max = set->rcpt_max,
+			.mail_max = set->mail_max,
 			.errors_max = set->errors_max,
 			.commands_max = set->commands_max,
 			.transaction_max = set->transaction_max,
 			.starttls = c->tls_server != NULL,
+			.requiretls = set->requiretls,
 			.auth = role != ROLE_MX,
 		};
 }

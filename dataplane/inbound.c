@@ -518,7 +518,7 @@ static void take_body(struct session *s)
 }
 
 /* The facts of the session that go into the envelope beside what MAIL and RCPT said. */
-static void complete_envelope(struct session *s)
+static void complete_envelope(struct session *s, struct span head)
 {
 	struct envelope *e = &s->smtp.env;
 
@@ -531,6 +531,7 @@ static void complete_envelope(struct session *s)
 		e->flags |= ENV_TLS;
 	if (s->smtp.esmtp)
 		e->flags |= ENV_ESMTP;
+	e->flags |= header_flags(head, e->body) & (e->flags & ENV_REQUIRETLS ? ~(uint32_t)ENV_TLS_OPTIONAL : ~0u); /* which REQUIRETLS outdoes */
 }
 
 static void decide_message(struct session *s)
@@ -550,7 +551,7 @@ static void decide_message(struct session *s)
 		answer(s, &d.reply);
 		return;
 	}
-	complete_envelope(s);
+	complete_envelope(s, body_head(b));
 	if (mail_seal(s->w, &s->smtp.env, b, s, &s->mail, &r) != ST_OK) {
 		s->mail = NULL;
 		counter_add(C_MSG_REFUSED, 1);

@@ -7,6 +7,7 @@
 
 #include <sys/queue.h>
 #include "dataplane/mail.h"
+#include "dataplane/pace.h"
 #include "dataplane/probe.h"
 #include "dataplane/route.h"
 
@@ -32,15 +33,19 @@ struct dest {
 	struct span domain; /* in key; ROUTE_MX only */
 	enum snap_route_kind kind;
 	enum snap_tls tls;
+	enum hop_tls tls_demand;  /* of the senders of what goes there */
+	bool final;               /* what it takes is delivered */
 	struct config *cfg; /* that of its making: its route's hosts are there */
 	const struct snap_route *route;
 	struct delivery_queue queue;
 	uint32_t nqueue, nconns, nconnecting;
 	TAILQ_HEAD(, out_conn) idle;
+	struct probe_queue probes; /* recipients that it is to be asked about (B2) */
+	uint32_t nprobes, nprobing, nprobe_opening; /* waiting; being asked about over connections; connections that are being made for them */
 	TAILQ_ENTRY(dest) entry; /* among the destinations */
 	TAILQ_ENTRY(dest) dirty_entry;
-	struct probe_queue probes; /* recipients that it is to be asked about (B2) */
-	uint32_t nprobes, nprobing; /* waiting, and being asked about over connections */
+	struct pace pace;         /* how many connections */
+	uint64_t no_bdat_until_ns; /* monotonic: it offers CHUNKING, but does not know BDAT; 0: nothing of that kind */
 	bool dirty;               /* is to be pumped at the end of this turn */
 	struct delivery *filling; /* outbound_put's */
 	const struct mail *filling_for;
@@ -74,6 +79,10 @@ struct dest *outbound_dest(struct worker *w, const struct next_hop *hop);
 struct delivery *outbound_pick(struct dest *d);
 /* Puts it back at the front: nothing was said about it. */
 void outbound_unpick(struct delivery *dl);
+/* Leaves it its first n recipients; the others go back to the front as a delivery of their own. */
+void outbound_split(struct delivery *dl, uint32_t n);
+/* A connection could not be made, or was of no use, while others of the destination are. */
+void outbound_conn_refused(struct dest *d);
 /* What became of each recipient: result[i] for dl->rcpt[i]; code 0: no answer, failure says why. The delivery is gone after this. */
 void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct remote remote);
 /* The destination cannot be reached (temporary) or does not exist (permanent): everything that waits gets this. */

@@ -62,7 +62,7 @@ struct probe *probe_begin(struct worker *w, struct span addr, bool invented, voi
 	struct dest *d;
 	struct probe *p;
 
-	if (route_rcpt(&w->cfg->snap, addr, key, &hop) != ST_OK) {
+	if (route_rcpt(&w->cfg->snap, addr, HOP_TLS_ROUTE, key, &hop) != ST_OK) {
 		reply_set(why, 550, "5.1.2", "No route to this recipient: %s", trail_text());
 		return NULL;
 	}

@@ -15,6 +15,7 @@
 #include "dataplane/inbound.h"
 #include "dataplane/mail.h"
 #include "dataplane/outbound.h"
+#include "dataplane/report_limits.h"
 #include "dataplane/scan.h"
 #include "dataplane/tls_report.h"
 #include "dataplane/verify.h"
@@ -361,7 +362,7 @@ static enum status open_parts(struct worker *w)
 {
 	enum status st;
 
-	if ((st = inbound_new(w, &w->inbound)) != ST_OK || (st = outbound_new(w, &w->outbound)) != ST_OK)
+	if ((st = report_limits_new(&w->report_limits)) != ST_OK || (st = inbound_new(w, &w->inbound)) != ST_OK || (st = outbound_new(w, &w->outbound)) != ST_OK)
 		return st;
 	if ((st = verify_new(w)) != ST_OK || (st = dictionary_new(&w->dictionary)) != ST_OK)
 		return st;
@@ -431,6 +432,7 @@ void worker_done(struct worker *w)
 	net_stop(w->net);
 	gate_done(w);
 	command_free(w->command);
+	report_limits_free(w->report_limits);
 	scan_free(w->scan);
 	verify_free(w->verify);
 	dictionary_free(w->dictionary);

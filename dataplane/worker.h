@@ -28,6 +28,7 @@
 struct inbound;
 struct scan;
 struct outbound;
+struct report_limits;
 struct command;
 struct generation;
 struct verify;
@@ -91,6 +92,7 @@ struct worker {
 	struct inbound *inbound;
 	struct scan *scan;
 	struct outbound *outbound;
+	struct report_limits *report_limits;
 	struct verify *verify;
 	struct dictionary *dictionary;
 	struct command *command;

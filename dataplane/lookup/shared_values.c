@@ -6,7 +6,7 @@
 
 enum { NAME_MAX_LEN = 2 * SHARED_KEY_MAX + 32 };
 
-/* What comes back is as long as others have made it; what is longer than this is none of ours. */
+/* What comes back is as long as others have made it; what is longer than this is none of ours, and reads as empty. */
 enum { VALUE_MAX = 4096 };
 
 /* weir:{TAG}NAME. A brace in a tag shortens what the cluster hashes, for every name of the tag alike. */
@@ -23,7 +23,9 @@ static struct span key_of(char *buf, struct span tag, struct span name)
 
 static struct span value_of(const redisReply *r)
 {
-	return r->type == REDIS_REPLY_STRING && r->len <= VALUE_MAX ? span_of(r->str, r->len) : SPAN_NONE;
+	if (r->type != REDIS_REPLY_STRING)
+		return SPAN_NONE;
+	return r->len <= VALUE_MAX ? span_of(r->str, r->len) : SPAN("");
 }
 
 static void on_values(redisAsyncContext *c, void *reply, void *priv)

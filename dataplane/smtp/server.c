@@ -184,6 +184,10 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 		return ERROR(s, 503, "5.5.1", "MAIL was said already");
 	if (s->cfg->auth && !s->auth_user.n)
 		return ERROR(s, 530, "5.7.0", "%s", s->tls ? "Authentication is required" : "Say STARTTLS first, then AUTH");
+	if (s->cfg->mail_max && s->state.mails >= s->cfg->mail_max) {
+		SAY(s, 421, "4.7.0", "%.*s: too many messages in one session", SPAN_FMT(s->cfg->hostname));
+		return close_with(s);
+	}
 	if (!take_keyword(&arg, "FROM:"))
 		return ERROR(s, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
 	if (address_path(arg, ADDRESS_ALLOW_NULL | ADDRESS_UTF8, &s->sender, &rest) != ST_OK)
@@ -204,6 +208,7 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 		return out_of_room(s);
 	}
 	s->state.waiting = FOR_MAIL;
+	s->state.mails++;
 	return SRV_MAIL;
 }
 

@@ -24,9 +24,11 @@ struct smtp_server_config {
 	struct span banner;     /* text after the host name in the greeting */
 	uint64_t size_max;      /* bytes; also announced */
 	uint32_t rcpt_max;      /* recipients a transaction; 452 4.5.3 beyond */
+	uint32_t mail_max;      /* transactions a session; 421 4.7.0 beyond. 0: no limit */
 	uint32_t errors_max;    /* protocol errors a session; then 421 4.7.0 and close */
 	uint32_t commands_max;  /* commands without a message between (NOOP flood; RCPT and BDAT that were taken do not count); then 421 */
 	size_t transaction_max; /* ceiling of the transaction pool, bytes; then 452 4.3.1 */
+	bool requiretls;        /* offer REQUIRETLS when TLS is on */
 	bool starttls;          /* a TLS context is there: offer STARTTLS until TLS is on */
 	bool lmtp;              /* LHLO, one reply a recipient after the data */
 	bool auth;              /* a submission service (RFC 6409): AUTH is offered under TLS, and MAIL needs it */
@@ -76,7 +78,7 @@ struct smtp_server {
 		bool stray_chunk; /* of a BDAT that was out of order */
 		uint16_t refusal_len;
 		uint32_t refusals; /* still to be said at the end of a discarded body */
-		uint32_t errors, commands, rcpt_cap, rcpt_answers;
+		uint32_t errors, commands, mails, rcpt_cap, rcpt_answers;
 		uint32_t rcpt_taken; /* RCPT commands that were accepted: not what they were expanded to */
 		uint64_t bdat_left;
 		size_t out_sent;

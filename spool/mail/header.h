@@ -11,6 +11,8 @@
 bool header_next(struct span *rest, struct span *ret_name, struct span *ret_value);
 /* Number of Received fields in what is there of the header (B6). */
 unsigned header_count_received(struct span head);
+/* What a header says about the way of its message: enum envelope_flag ENV_TLS_OPTIONAL ("TLS-Required: No", RFC 8689 4.1) and, for a body type that is not 7BIT, ENV_8BIT_HEADER. */
+uint32_t header_flags(struct span head, uint8_t body);
 
 struct received_facts {
 	struct span hostname; /* ours */

@@ -81,6 +81,7 @@ struct snap_route {
 	uint32_t kind;          /* enum snap_route_kind; ROUTE_MX: hosts is empty */
 	uint32_t tls;           /* enum snap_tls */
 	uint32_t line;
+	uint32_t final_;        /* 0 or 1: what its hosts take is delivered */
 	uint32_t recipients;    /* enum snap_recipients */
 };
 struct snap_host {
@@ -116,6 +117,7 @@ struct snap_settings {
 	uint64_t redis_budget_ns; /* a decision never waits longer for Redis */
 	uint64_t retry_first_ns, retry_max_ns, queue_life_ns, bounce_life_ns, delay_notice_ns;
 	uint64_t connect_timeout_ns, greeting_timeout_ns, reply_timeout_ns, final_timeout_ns, idle_reuse_ns;
+	uint32_t dest_conns_start; /* connections to one destination that nothing is known of yet */
 	uint32_t dest_conns_max;  /* connections to one destination, per worker */
 	uint32_t conn_msgs_max;   /* messages on one delivery connection */
 	uint32_t outbound_conns_max; /* per worker */
@@ -132,6 +134,10 @@ struct snap_settings {
 	uint32_t mta_sts_port;    /* of policy hosts: 443 but for tests */
 	uint64_t mta_sts_timeout_ns;
 	uint32_t tables_keep; /* generations kept for rollback */
+	uint32_t chunking, requiretls; /* 0 or 1 */
+	uint32_t mail_max;        /* messages of an inbound session; 0: no limit */
+	uint32_t reports_per_sender, reports_per_host, reports_total, reports_double; /* in reports_period_ns, of one worker; 0: no limit */
+	uint64_t reports_period_ns;
 	/* B2: how long what is known of recipients lasts, how long RCPT waits, how often destinations are asked; B3 */
 	uint64_t verify_address_yes_ns, verify_address_no_ns, verify_domain_yes_ns, verify_domain_no_ns, verify_wait_ns, verify_probe_ns, verify_retry_ns;
 	double verify_probe_rate; /* a minute and destination; 0: no limit */

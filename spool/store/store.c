@@ -197,7 +197,7 @@ void store_rcpt_at(struct store_msg *pub, uint32_t i, enum rcpt_state state, con
 			r->last = copy;
 		}
 	}
-	if (state == RCPT_QUEUED && r->attempts < UINT16_MAX)
+	if (state == RCPT_QUEUED && r->attempts < ATTEMPTS_MAX)
 		r->attempts++;
 	r->state = (uint8_t)state;
 	r->next_ns = next_ns;

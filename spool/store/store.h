@@ -75,7 +75,8 @@ enum rcpt_state {
 struct store_rcpt_state {
 	uint8_t state;            /* enum rcpt_state */
 	uint8_t busy;             /* the worker's: a delivery of it is under way; never stored */
-	uint16_t attempts;
+	uint8_t told;             /* the worker's, stored with the outcome: the sender knows of the delay */
+	uint16_t attempts;        /* at most ATTEMPTS_MAX */
 	uint64_t next_ns;         /* deferred until, spool time (clock_steady_ns) */
 	struct reply *last;       /* heap; NULL when there was no attempt */
 };

@@ -320,7 +320,7 @@ def test_b2_show_and_forget(world):
 
 def test_b3_dictionary_attack(world):
     """10,000 invented names from one client: few probes, slowed, then 421, on both workers; others are served."""
-    node, sink = world(extra="dictionary: {slow_after: 5, delay: 100ms, refuse_after: 20, refuse_for: 1h}\nverify: {probes_per_minute: 0}\n"
+    node, sink = world(extra="dictionary: {slow_after: 5, delay: 100ms, refuse_after: 20, refuse_for: 1h}\nverify: {probes_per_minute: none}\n"
                        "limits: {errors: 0, commands: 0}\n")
     tried, ended = 0, 0
     while tried < 10000:
@@ -358,7 +358,7 @@ def test_b3_dictionary_attack(world):
     ("verify: {wait: 60s, probe_time: 10s}", "must not be longer than verify.probe_time"),
     ("verify: {address_yes: 8d}", "must not be longer than verify.domain_yes"),
     ("dictionary: {slow_after: 60}", "must not be more than dictionary.refuse_after"),
-    ("verify: {probes_per_minute: 1}", "must be at least 2, or 0"),
+    ("verify: {probes_per_minute: 1}", "must be at least 2, or none"),
     ('routes: [{domain: a.example, to: mx, recipients: maybe}]', "write any or verify"),
     ('mail_domains: [{domain: a.example, retired: gone, recipients: verify}]', "goes with to, backup_mx or unlisted"),
 ])
