@@ -52,11 +52,6 @@ struct verify {
 static void judge(struct verify_job *j);
 static void look(struct verify_job *j);
 
-static uint64_t now_ms(void)
-{
-	return clock_steady_ns() / NS_PER_MS;
-}
-
 enum status verify_new(struct worker *w)
 {
 	struct verify *v = calloc(1, sizeof(*v));
@@ -78,34 +73,6 @@ struct known_cache *verify_cache(struct worker *w)
 	return w->verify->cache;
 }
 
-/* ---- names ---- */
-
-enum status verify_name(struct span addr, bool or_domain, struct verify_name *ret)
-{
-	struct out key = out_of(ret->key_buf, sizeof(ret->key_buf)), name = out_of(ret->name_buf, sizeof(ret->name_buf));
-	struct address a = { .domain = addr };
-	size_t at = 0;
-	enum status st;
-
-	if (!or_domain || memchr(addr.p ? addr.p : "", '@', addr.n)) {
-		st = address_parse(addr, ADDRESS_UTF8 | ADDRESS_ALLOW_BARE, &a);
-		if (st != ST_OK)
-			return st;
-		if (!a.domain.n || a.is_literal)
-			return trail(ST_INVALID, "there is nobody to ask for this address");
-		out_add(&key, a.local);
-		out_char(&key, '@');
-		at = key.n;
-		out_str(&name, ":addr:");
-		out_add(&name, a.local);
-	}
-	st = address_domain_key(a.domain, &key);
-	ret->key = out_span(&key);
-	ret->domain = span_skip(ret->key, at);
-	ret->name = out_span(&name);
-	return st;
-}
-
 /* ":ask:LOCAL", what the one who asks claims. */
 static struct span claim_name(const struct verify_job *j, char *buf, size_t cap)
 {
@@ -116,55 +83,9 @@ static struct span claim_name(const struct verify_job *j, char *buf, size_t cap)
 	return out_span(&o);
 }
 
-bool verify_wanted(const struct worker *w, struct span addr)
-{
-	char key[ADDRESS_DOMAIN_MAX + 1];
-	struct out o = out_of(key, sizeof(key));
-	struct address a;
-
-	return address_parse(addr, ADDRESS_UTF8 | ADDRESS_ALLOW_BARE, &a) == ST_OK && a.domain.n && !a.is_literal && address_domain_key(a.domain, &o) == ST_OK &&
-		recipient_wanted(&w->cfg->snap, out_span(&o));
-}
-
-/* ---- records ---- */
-
 static struct recipient_facts facts_of(const struct verify_job *j)
 {
-	return (struct recipient_facts){ .set = j->v->w->cfg->set, .addr = &j->addr, .domain = &j->domain, .forget = &j->forget, .now_ms = now_ms() };
-}
-
-static void write_record(struct verify *v, const struct verify_name *n, bool of_domain, const struct known *k)
-{
-	char text[KNOWN_MAX];
-	struct out o = out_of(text, sizeof(text));
-	uint64_t life = recipient_life_ns(v->w->cfg->set, k, of_domain, now_ms());
-
-	known_cache_put(v->cache, of_domain ? n->domain : n->key, k, v->w->now_ns);
-	known_write(k, &o);
-	shared_put(v->w->shared, n->domain, of_domain ? VERIFY_DOMAIN_NAME : n->name, out_span(&o), life);
-}
-
-/* Nodes' clocks differ by less than this: what is from later was not written by one of them. */
-enum { CLOCKS_DIFFER_MS = 300 * 1000 };
-
-static void read_record(struct span value, struct known *ret)
-{
-	uint64_t latest = now_ms() + CLOCKS_DIFFER_MS;
-
-	*ret = (struct known){ 0 };
-	if (!value.p)
-		return;
-	if (known_parse(value, ret) == ST_OK && ret->at_ms <= latest && ret->tried_ms <= latest)
-		return;
-	*ret = (struct known){ 0 };
-	counter_add(C_VERIFY_BAD_RECORDS, 1);
-}
-
-/* What is older than the domain's forgetting was not heard. */
-static void drop_forgotten(struct known *k, const struct known *forget)
-{
-	if (forget->at_ms && k->at_ms <= forget->at_ms && k->tried_ms <= forget->at_ms)
-		*k = (struct known){ 0 };
+	return (struct recipient_facts){ .set = j->v->w->cfg->set, .addr = &j->addr, .domain = &j->domain, .forget = &j->forget, .now_ms = verify_now_ms() };
 }
 
 /* ---- answers ---- */
@@ -279,11 +200,11 @@ static void learn(struct verify_job *j, const struct recipient_heard *h)
 	const char *why;
 	bool addr, domain;
 
-	recipient_learn(h, now_ms(), &j->addr, &j->domain, &addr, &domain);
+	recipient_learn(h, verify_now_ms(), &j->addr, &j->domain, &addr, &domain);
 	if (addr)
-		write_record(j->v, &j->n, false, &j->addr);
+		verify_write(j->v->w, &j->n, false, &j->addr);
 	if (domain)
-		write_record(j->v, &j->n, true, &j->domain);
+		verify_write(j->v->w, &j->n, true, &j->domain);
 	f = facts_of(j);
 	say = recipient_known(&f, &r, &why);
 	counter_add(C_VERIFY_OUTAGE, say == RECIPIENT_YES && j->addr.tried_ms != 0);
@@ -432,13 +353,13 @@ static void on_values(void *ctx, const struct span *values)
 
 	j->query = NULL;
 	if (values) {
-		read_record(values[0], &j->addr);
-		read_record(values[1], &j->domain);
-		read_record(values[2], &j->forget);
+		verify_read(values[0], &j->addr);
+		verify_read(values[1], &j->domain);
+		verify_read(values[2], &j->forget);
 		if (j->forget.kind != KNOWN_FORGET)
 			j->forget = (struct known){ 0 };
-		drop_forgotten(&j->addr, &j->forget);
-		drop_forgotten(&j->domain, &j->forget);
+		verify_drop_forgotten(&j->addr, &j->forget);
+		verify_drop_forgotten(&j->domain, &j->forget);
 		known_cache_put(v->cache, j->n.key, &j->addr, v->w->now_ns);
 		known_cache_put(v->cache, j->n.domain, &j->domain, v->w->now_ns);
 	} else {
@@ -464,7 +385,7 @@ static bool known_here(struct verify *v, const struct verify_name *n, struct ver
 {
 	static const struct known nothing;
 	struct known addr, domain;
-	struct recipient_facts f = { .set = v->w->cfg->set, .addr = &addr, .domain = &domain, .forget = &nothing, .now_ms = now_ms() };
+	struct recipient_facts f = { .set = v->w->cfg->set, .addr = &addr, .domain = &domain, .forget = &nothing, .now_ms = verify_now_ms() };
 	uint64_t addr_ns, domain_ns, now = v->w->now_ns;
 	const struct reply *r;
 	enum recipient_say say;
@@ -590,7 +511,7 @@ void verify_delivered(struct worker *w, struct span addr, const struct reply *r)
 	struct verify *v = w->verify;
 	struct verify_name n;
 	struct known k, old;
-	uint64_t at, now = now_ms();
+	uint64_t at, now = verify_now_ms();
 
 	if (!verify_wanted(w, addr) || !recipient_learn_delivery(r, now, &k) || verify_name(addr, false, &n) != ST_OK)
 		return;
@@ -598,7 +519,7 @@ void verify_delivered(struct worker *w, struct span addr, const struct reply *r)
 	if (old.kind == KNOWN_YES && k.kind == KNOWN_YES && !old.tried_ms && now - old.at_ms < w->cfg->set->verify_address_yes_ns / NS_PER_MS / 2)
 		return; /* nothing new */
 	counter_add(C_VERIFY_LEARNT, 1);
-	write_record(v, &n, false, &k);
+	verify_write(w, &n, false, &k);
 }
 
 void verify_free(struct verify *v)

@@ -45,7 +45,7 @@ void verify_probed(struct probe *p);
 void verify_timer(struct worker *w, struct timer *t);
 void verify_wait_timer(struct worker *w, struct timer *t);
 
-/* ---- for operators: verify_show.c ---- */
+/* ---- names and records: verify_record.c ---- */
 
 /* addr: an address or a domain. Its names in the caches: the tag, and the name of the address's record (empty for a domain). Buffers of VERIFY_NAME_MAX. ST_INVALID. */
 enum { VERIFY_NAME_MAX = 336 };
@@ -60,6 +60,17 @@ enum status verify_name(struct span addr, bool or_domain, struct verify_name *re
 #define VERIFY_DOMAIN_NAME SPAN(":verify")
 #define VERIFY_FORGET_NAME SPAN(":forget")
 
+uint64_t verify_now_ms(void);
+/* Into this worker's cache and into Redis. */
+void verify_write(struct worker *w, const struct verify_name *n, bool of_domain, const struct known *k);
+/* What Redis has; malformed records, and those from the future, are nothing, and counted. */
+void verify_read(struct span value, struct known *ret);
+/* What is older than the domain's forgetting was not heard. */
+void verify_drop_forgotten(struct known *k, const struct known *forget);
+struct known_cache *verify_cache(struct worker *w);
+
+/* ---- for operators: verify_show.c ---- */
+
 /* A question of an operator. The asker's: he sets row, end and ctx. */
 struct verify_show {
 	struct worker *w;
@@ -72,6 +83,5 @@ struct verify_show {
 const char *verify_show_begin(struct worker *w, const char *what, struct verify_show *s, struct shared_query **ret_query);
 /* Forgets it, on all nodes as soon as they look at Redis again. NULL, or what is wrong. */
 const char *verify_forget(struct worker *w, const char *what);
-struct known_cache *verify_cache(struct worker *w);
 
 #endif
