@@ -33,7 +33,7 @@ static int usage(FILE *f)
 	      "  queue retry|hold|release|delete ID|--all [--domain D] [--sender A] [--state S]\n"
 	      "  ledger [--hour YYYY-MM-DDTHH | --since T [--until T]] [--spool DIR]   that every recipient has its outcome\n"
 	      "  trace ID|ADDRESS [--since T] [--log FILE] [--spool DIR]   what happened to a message\n"
-	      "  rate explain client/ADDRESS|user/NAME|auth-client/ADDRESS|auth-user/NAME\n"
+	      "  rate explain client/ADDRESS|user/NAME|auth-client/ADDRESS|auth-user/NAME|bad/ADDRESS\n"
 	      "                                           limit, where it comes from, rate now\n"
 	      "  config check FILE | show | explain [KEY] | reload\n"
 	      "  tables show | check | diff [A [B]] | compile | rollback [N]   the compiled alias tables\n"

@@ -211,6 +211,40 @@ class Tarpit:
             c.close()
 
 
+class Tap:
+    """Stands before a server and counts: connections, and what was said to it."""
+
+    def __init__(self, to):
+        self.port, self.to, self.connections, self.said = free_port(), to, 0, bytearray()
+        self.s = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                c, _ = self.s.accept()
+                s = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self.copy, args=(c, s, self.said), daemon=True).start()
+            threading.Thread(target=self.copy, args=(s, c, None), daemon=True).start()
+
+    @staticmethod
+    def copy(a, b, said):
+        try:
+            while data := a.recv(65536):
+                if said is not None:
+                    said += data
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def stop(self):
+        self.s.close()
+
+
 @pytest.fixture
 def tarpit():
     t = Tarpit()
@@ -249,8 +283,16 @@ def test_a5_fragile_never_waits(make_node, tarpit):
     assert tarpit.connections == 0
 
 
-def test_b2_domain_takes_no_mail(make_node, make_sink):
-    """A destination that cannot be: the domain is refused for verify.domain_no, without asking."""
+def test_b2_claim_of_a_dead_node(world):
+    """Who has the claim may die: it ends by itself, and the next one asks."""
+    node, sink = world(extra="verify: {wait: 8s, probe_time: 10s}\n")
+    redis(node, "SET", "weir:{cam.example}:ask:bob", "somebody else", "PX", "1500")
+    assert rcpt(node, "bob@cam.example").startswith("250") and asked(sink) == ["bob@cam.example"]
+    assert node.counters()["verify_joined_total"] == 1
+
+
+def test_b2_dns_is_undecided(make_node):
+    """Nothing is learnt of a domain whose DNS does not answer."""
     node = make_node(routes='[{domain: cam.example, to: mx, recipients: verify}]', extra=OUTSIDE + 'dns: {servers: ["127.0.0.1:%d"], timeout: 300ms}\n' % free_port())
     assert rcpt(node, "bob@cam.example").startswith("451 4.4.3"), "DNS is undecided"
     assert domain_record(node) is None
