@@ -2,6 +2,7 @@
 #
 # V=release (default), V=asan or V=tsan choose how it is built; each has its own folder below build/.
 
+.DEFAULT_GOAL := all
 V ?= release
 B := build/$(V)
 CC := gcc

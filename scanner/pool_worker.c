@@ -250,20 +250,27 @@ static void on_alarm(int sig)
 	_exit(3);
 }
 
+void pool_worker_signals(sigset_t *ret)
+{
+	sigemptyset(ret);
+	sigaddset(ret, SIGTERM);
+	sigaddset(ret, SIGINT);
+	sigaddset(ret, SIGUSR1);
+}
+
 static void signals(void)
 {
 	struct sigaction sa = { .sa_handler = on_stop };
-	sigset_t relink;
+	sigset_t told;
 
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGUSR1, &sa, NULL);
-	sigemptyset(&relink);
-	sigaddset(&relink, SIGUSR1);
-	sigprocmask(SIG_UNBLOCK, &relink, NULL); /* blocked since before the fork */
 	sa.sa_handler = on_alarm;
 	sigaction(SIGALRM, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	pool_worker_signals(&told);
+	sigprocmask(SIG_UNBLOCK, &told, NULL);
 }
 
 int pool_worker_run(const struct pool_config *cfg)

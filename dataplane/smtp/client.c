@@ -24,6 +24,7 @@ void smtp_client_sent(struct smtp_client *c, size_t n)
 
 void smtp_client_done(struct smtp_client *c)
 {
+	wire_forget(&c->wire);
 	txn_lost(c);
 }
 

@@ -643,6 +643,7 @@ void smtp_server_init(struct smtp_server *s, const struct smtp_server_config *cf
 void smtp_server_done(struct smtp_server *s)
 {
 	server_auth_forget(s);
+	wire_forget(&s->wire);
 	pool_reset(&s->pool);
 }
 

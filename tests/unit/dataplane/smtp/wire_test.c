@@ -110,7 +110,13 @@ static void lines(void **state)
 	memcpy(big + sizeof(big) - 2, "\r\n", 2);
 	assert_int_equal(wire_next(&w, span_of(big, sizeof(big)), &used), WIRE_LINE_LONG);
 	assert_int_equal(used, sizeof(big));
+	assert_int_equal(wire_next(&w, SPAN("four\r\n"), &used), WIRE_LINE);
+	assert_null(w.line_buf); /* an idle connection has none */
+	assert_int_equal(wire_next(&w, SPAN("half"), &used), WIRE_MORE);
+	assert_int_equal(wire_next(&w, span_of(big, sizeof(big)), &used), WIRE_LINE_LONG);
 	assert_int_equal(wire_next(&w, SPAN("a\nb\r\n"), &used), WIRE_BAD_LINE_END);
+	wire_forget(&w);
+	assert_null(w.line_buf);
 }
 
 static void chunks_end_exactly(void **state)
