@@ -484,8 +484,8 @@ void verify_timer(struct worker *w, struct timer *t)
 		probe_give_up(p);
 		reply_set(&r, 451, "4.4.1", "The destination did not answer in time");
 		learn_failure(j, &r, false);
-	} else if (j->joined && LIST_EMPTY(&j->queries)) {
-		job_free(j); /* whoever asks will leave the answer where the next one finds it */
+	} else if (LIST_EMPTY(&j->queries)) {
+		job_free(j); /* nobody wants to know any more, and it is not us who ask */
 	} else {
 		look(j);
 	}
