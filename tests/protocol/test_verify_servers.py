@@ -1,15 +1,16 @@
-"""Rule B2 against real servers and real DNS: Postfix, Dovecot's LMTP, nsd."""
+"""Rule B2 against real servers and real DNS: Postfix, Exim, Dovecot's LMTP, nsd."""
 import os
 import pathlib
 import pwd
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import textwrap
 
 import pytest
-from node import Sink, free_port, have, wait_for
+from node import ROOT, Sink, free_port, have, wait_for
 from test_routes import nsd  # noqa: F401 (a fixture)
 from test_verify import OUTSIDE, Tap, domain_record, rcpt, record, routes
 
@@ -92,10 +93,71 @@ def dovecot(home):
     p.wait(20)
 
 
-@pytest.fixture(params=["smtp", "lmtp"])
+@pytest.fixture
+def exim(home):
+    """Debian's package, unpacked beside Postfix, with which it conflicts; its user is there in a mount namespace only."""
+    unpacked, port, user = ROOT / "build" / "counterparts", free_port(), 64201
+    p = subprocess.run([ROOT / "tests" / "support" / "counterparts", unpacked, "exim4-daemon-light"], capture_output=True, text=True, timeout=120)
+    if p.returncode:
+        pytest.skip(f"Exim cannot be fetched: {p.stderr[-300:]}")
+    for name, line in (("passwd", f"Debian-exim:x:{user}:{user}::/nonexistent:/usr/sbin/nologin\n"), ("group", f"Debian-exim:x:{user}:\n")):
+        (home / name).write_text("".join(x for x in open(f"/etc/{name}") if not x.startswith("Debian-exim:")) + line)
+    for name in ("spool", "logs"):
+        (home / name).mkdir()
+        os.chown(home / name, user, user)
+    (home / "exim.conf").write_text(textwrap.dedent(f"""\
+        spool_directory = {home}/spool
+        log_file_path = {home}/logs/%s
+        pid_file_path = {home}/spool/exim.pid
+        primary_hostname = exim.test
+        local_interfaces = 127.0.0.1
+        daemon_smtp_ports = {port}
+        host_lookup =
+        rfc1413_query_timeout = 0s
+        keep_environment =
+        tls_advertise_hosts =
+        acl_smtp_rcpt = rcpt
+        begin acl
+        rcpt:
+          require verify = recipient
+          accept domains = cam.example
+          deny message = relay not permitted
+        begin routers
+        users:
+          driver = accept
+          domains = cam.example
+          local_parts = bob
+          transport = nowhere
+          cannot_route_message = Unknown user
+        begin transports
+        nowhere:
+          driver = appendfile
+          file = /dev/null
+        """))
+    bind = 'mount --bind "$1/passwd" /etc/passwd && mount --bind "$1/group" /etc/group || exit 100; shift; exec "$@"'
+    with open(home / "out", "wb") as out:
+        p = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-c", bind, "sh", home, unpacked / "exim4-daemon-light/usr/sbin/exim4",
+                              "-C", home / "exim.conf", "-bdf"], stdout=out, stderr=out)
+    if wait_for(lambda: p.poll() is not None or listens(port), 20) and p.poll() == 100:
+        pytest.skip("no mount namespaces here")
+    assert p.poll() is None, (home / "out").read_text()
+    yield port
+    p.terminate()
+    p.wait(20)
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+@pytest.fixture(params=["postfix", "exim", "dovecot"])
 def server(request):
-    """Postfix by SMTP, Dovecot by LMTP: only bob is there."""
-    return request.param, request.getfixturevalue("postfix" if request.param == "smtp" else "dovecot")
+    """Only bob is there."""
+    return "lmtp" if request.param == "dovecot" else "smtp", request.getfixturevalue(request.param)
 
 
 @needs_root
@@ -107,9 +169,9 @@ def test_b2_real_servers(server, make_node):
     for _ in range(5):
         assert rcpt(node, "bob@cam.example").startswith("250")
         no = rcpt(node, "nobody@cam.example")
-        assert no.startswith("550 5.1.1") and re.search("(?i)user (unknown|doesn't exist)", no), no
+        assert no.startswith("550 5.1.1") and re.search("(?i)user (unknown|doesn't exist)|unknown user|unrouteable address", no), no
     assert record(node, "bob@cam.example").startswith("W1 yes ") and domain_record(node).startswith("W1 yes ")
-    assert record(node, "nobody@cam.example").startswith("W1 no ") and " 550 5.1.1 " in record(node, "nobody@cam.example")
+    assert record(node, "nobody@cam.example").startswith("W1 no ") and " 550 " in record(node, "nobody@cam.example")
     said = bytes(tap.said)
     assert said.count(b"RCPT TO:") == 3 and said.count(b"MAIL FROM:<>") == 2 and b"DATA" not in said
     assert tap.connections <= 2
