@@ -90,11 +90,10 @@ bool dictionary_refuses(struct session *s)
 	return s->cfg->set->bad_refuse > 0 && is_looked_at(s) && memcmp(p->ip, ip, 16) == 0 && p->until_ns > s->w->now_ns;
 }
 
-void dictionary_refusal(const struct session *s, struct decision *d)
+void dictionary_refusal(const struct session *s, struct reply *r)
 {
 	counter_add(C_BAD_REFUSED, 1);
-	*d = (struct decision){ .accept = false, .rule = "B3" };
-	reply_set(&d->reply, 421, "4.7.0", "%s: your host has tried too many unknown recipients, come back later", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
+	reply_set(r, 421, "4.7.0", "%s: your host has tried too many unknown recipients, come back later", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
 }
 
 static void on_refused(void *ctx, const struct span *values)
@@ -137,7 +136,8 @@ static void refuse(struct session *s)
 	log_span(&l, "client", span_skip(key, 4));
 	log_u64(&l, "refused_s", life / NS_PER_S);
 	log_emit(&l);
-	dictionary_refusal(s, &s->check->d);
+	s->check->d.rule = "B3";
+	dictionary_refusal(s, &s->check->d.reply);
 }
 
 /* True: the reply waits. */

@@ -14,7 +14,7 @@ void dictionary_free(struct dictionary *d);
 /* Whether this worker knows that the client is refused. */
 bool dictionary_refuses(struct session *s);
 /* The reply for a client that is. */
-void dictionary_refusal(const struct session *s, struct decision *d);
+void dictionary_refusal(const struct session *s, struct reply *r);
 /* Before the first recipient of a session: asks all nodes' memory whether the client is refused. False: nothing is waited for; else recipient_go_on is called. */
 bool dictionary_look(struct session *s);
 /* The recipient of s->check is unknown: counts it. False: the decision stands as it is, or became a 421; else it waits, and recipient_go_on is called when the reply is due. */

@@ -175,7 +175,6 @@ static bool session_refusal(struct session *s, struct reply *r)
 {
 	const struct snap_settings *set = s->cfg->set;
 	const char *host = snap_cstr(&s->cfg->snap, set->hostname);
-	struct decision d;
 
 	if (!worker_store(s->w))
 		reply_set(r, 421, "4.3.0", "%s: the spool of this node is out of order, try another one", host);
@@ -188,7 +187,7 @@ static bool session_refusal(struct session *s, struct reply *r)
 	else if (network_count(s->w->inbound, s->facts.client_ip, 0) > set->conns_per_network)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your network", host);
 	else if (dictionary_refuses(s))
-		dictionary_refusal(s, &d), *r = d.reply;
+		dictionary_refusal(s, r);
 	else
 		return false;
 	return true;

@@ -214,7 +214,8 @@ static bool decide(struct session *s, struct decision *ret)
 	if (dictionary_look(s))
 		return false;
 	if (c->refused) {
-		dictionary_refusal(s, ret);
+		*ret = (struct decision){ .accept = false, .rule = "B3" };
+		dictionary_refusal(s, &ret->reply);
 		return true;
 	}
 	if (!c->decided && !judge(s, &c->d))

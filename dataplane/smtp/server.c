@@ -173,6 +173,16 @@ static enum server_action out_of_room(struct smtp_server *s)
 	return SRV_STEP;
 }
 
+/* The decision may take its time, and the line does not stay. */
+static void address_stays(struct address *a, struct span copy)
+{
+	if (a->domain.n)
+		a->domain.p = copy.p + (a->domain.p - a->full.p);
+	if (a->local.n)
+		a->local.p = copy.p + (a->local.p - a->full.p);
+	a->full = copy;
+}
+
 static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 {
 	struct reply r;
@@ -207,6 +217,7 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 		transaction_reset(s);
 		return out_of_room(s);
 	}
+	address_stays(&s->sender, s->env.sender);
 	s->state.waiting = FOR_MAIL;
 	s->state.mails++;
 	return SRV_MAIL;
@@ -261,6 +272,7 @@ static enum server_action cmd_rcpt(struct smtp_server *s, struct span arg)
 	if (!rcpt.addr.p || !rcpt_room(s, 1))
 		return out_of_room(s);
 	s->env.rcpt[s->env.nrcpt++] = rcpt;
+	address_stays(&s->rcpt, rcpt.addr);
 	s->state.waiting = FOR_RCPT;
 	return SRV_RCPT;
 }
