@@ -12,7 +12,7 @@ import textwrap
 import pytest
 from node import ROOT, Sink, free_port, have, wait_for
 from test_routes import nsd  # noqa: F401 (a fixture)
-from test_verify import OUTSIDE, Tap, domain_record, rcpt, record, routes
+from test_verify import OUTSIDE, PATIENT, Tap, domain_record, rcpt, record, routes
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -164,7 +164,7 @@ def server(request):
 def test_b2_real_servers(server, make_node):
     kind, port = server
     tap = Tap(port)
-    node = make_node(routes=routes(tap.port, kind), extra=OUTSIDE)
+    node = make_node(routes=routes(tap.port, kind), extra=OUTSIDE + PATIENT)
     assert wait_for(lambda: rcpt(node, "bob@cam.example").startswith("250"))
     for _ in range(5):
         assert rcpt(node, "bob@cam.example").startswith("250")
@@ -188,7 +188,7 @@ def test_b2_by_mx(nsd, make_node, domain, answer, kept):  # noqa: F811
     """The exchangers are those of deliveries: null MX and no such domain are known for the whole domain (verify.domain_no); a dead first exchanger is passed over."""
     sink = Sink(decide=lambda k, t: "550 5.1.1 no" if k == "rcpt" and "bob" not in t else None)
     node = make_node(routes=f"[{{domain: {domain}, to: mx, recipients: verify}}]",
-                     extra=OUTSIDE + f'dns: {{servers: ["127.0.0.1:{nsd}"]}}\ndelivery: {{port: {sink.port}, connect_timeout: 2s}}\n')
+                     extra=OUTSIDE + PATIENT + f'dns: {{servers: ["127.0.0.1:{nsd}"]}}\ndelivery: {{port: {sink.port}, connect_timeout: 2s}}\n')
     node.config.write_text(node.config.read_text().replace("local_domains: [cam.example]", f"local_domains: [cam.example, {domain}]"))
     assert node.ctl_text("config", "reload").returncode == 0
     assert wait_for(lambda: rcpt(node, f"bob@{domain}").startswith(answer)), rcpt(node, f"bob@{domain}")
