@@ -784,6 +784,7 @@ static void check_together(struct model *m)
 		complain(m, NULL, "listen: at least one address is needed");
 	listeners_together(m);
 	check_auth(m);
+	verify_together(m);
 	if (s->spill_bytes > s->segment_bytes / 4)
 		complain(m, NULL, "spool.spill must be at most a quarter of spool.segment");
 	if (s->retry_first_ns > s->retry_max_ns)

@@ -63,4 +63,9 @@ void mail_domains_together(struct model *m);
 void row_certificate(struct reader *r, const yaml_node_t *item, void *row);
 void tls_together(struct model *m);
 
+/* model_verify.c: "recipients" of a row of routes or mail_domains, enum snap_recipients. */
+uint32_t verify_recipients(struct reader *r, const yaml_node_t *item, const char *what);
+/* What settings of verify and dictionary say about each other. */
+void verify_together(struct model *m);
+
 #endif

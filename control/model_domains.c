@@ -120,7 +120,7 @@ static void take_value(struct reader *r, const yaml_node_t *item, struct snap_ma
 void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row)
 {
 	static const char *const known[] = { "domain", "aliases", "forwarding", "unlisted", "retired", "long_form_of", "to", "tls", "final",
-		"backup_mx", "forward", NULL };
+		"backup_mx", "forward", "recipients", NULL };
 	struct snap_mail_domain *d = row;
 
 	d->line = (uint32_t)item->start_mark.line + 1;
@@ -131,10 +131,13 @@ void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row)
 	}
 	only_members(r, item, known, what);
 	domain_key(r, item, what, scalar(member(r, item, "domain")), &d->name);
+	d->recipients = verify_recipients(r, item, what);
 	if (find_kind(r, item, &d->kind))
 		take_value(r, item, d);
 	if (d->kind != DOMAIN_ALIASES && (member(r, item, "forwarding") || member(r, item, "unlisted")))
 		complain(r->m, item, "%s: forwarding and unlisted go with aliases", what);
+	if (d->recipients == RECIPIENTS_VERIFY && !d->deliver_unlisted && d->kind != DOMAIN_ROUTED && d->kind != DOMAIN_BACKUP_MX)
+		complain(r->m, item, "%s: recipients: verify goes with to, backup_mx or unlisted: deliver; of other domains all addresses are known", what);
 	if (d->kind != DOMAIN_ROUTED && (member(r, item, "tls") || member(r, item, "final")))
 		complain(r->m, item, "%s: tls and final go with to", what);
 }

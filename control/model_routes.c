@@ -65,7 +65,8 @@ void row_route(struct reader *r, const yaml_node_t *item, void *row)
 		t->name = model_add_str(r->m, SPAN(""));
 		return;
 	}
-	only_members(r, item, (const char *const[]){ "domain", "to", "tls", "final", NULL }, "routes");
+	only_members(r, item, (const char *const[]){ "domain", "to", "tls", "final", "recipients", NULL }, "routes");
 	domain_key(r, item, "routes", scalar(member(r, item, "domain")), &t->name);
+	t->recipients = verify_recipients(r, item, "routes");
 	route_next_hops(r, item, t);
 }

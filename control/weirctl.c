@@ -15,6 +15,7 @@
 #include "control/spooltool.h"
 #include "control/tables.h"
 #include "control/tablesctl.h"
+#include "control/verifyctl.h"
 #include "spool/base/clock.h"
 #include "spool/base/log.h"
 
@@ -32,12 +33,13 @@ static int usage(FILE *f)
 	      "  queue retry|hold|release|delete ID|--all [--domain D] [--sender A] [--state S]\n"
 	      "  ledger [--hour YYYY-MM-DDTHH | --since T [--until T]] [--spool DIR]   that every recipient has its outcome\n"
 	      "  trace ID|ADDRESS [--since T] [--log FILE] [--spool DIR]   what happened to a message\n"
-	      "  rate explain client/ADDRESS|user/NAME|auth-client/ADDRESS|auth-user/NAME\n"
+	      "  rate explain client/ADDRESS|user/NAME|auth-client/ADDRESS|auth-user/NAME|bad/ADDRESS\n"
 	      "                                           limit, where it comes from, rate now\n"
 	      "  config check FILE | show | explain [KEY] | reload\n"
 	      "  tables show | check | diff [A [B]] | compile | rollback [N]   the compiled alias tables\n"
 	      "  alias ADDR                               what it stands for, and which aliases lead to it\n"
 	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
+	      "  verify show|forget ADDR|DOMAIN           what is known of recipients; ask anew\n"
 	      "  auth hash [--no-scram] USER              a line for the password file; the password is read from standard input\n"
 	      "  auth check FILE                          lines of a password file that would be left out\n"
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
@@ -201,7 +203,7 @@ static void print_degraded(const struct totals *t)
 		any = true;                                                                                                        \
 	}
 	DEGRADED(!t->control_beat_ns, "control does not run: the node relays on with its last configuration")
-	DEGRADED(!t->v[C_REDIS_UP], "redis does not answer: rates are counted locally")
+	DEGRADED(!t->v[C_REDIS_UP], "redis does not answer: rates are counted, and verified recipients remembered, by each worker for itself")
 	DEGRADED(!t->v[C_SCANNERS], "no scanner is linked: mail is answered 451, or held, as configured")
 	DEGRADED(t->v[C_AUTH_DOWN], "logins: the password file cannot be read, or Dovecot's socket is away")
 	DEGRADED(t->v[C_AUTH_BAD_LINES], "lines of the password file are left out: weirctl auth check tells which")
@@ -592,6 +594,8 @@ int main(int argc, char **argv)
 		return alias_command(run_dir, as_json, argv[1]);
 	if (strcmp(argv[0], "route") == 0)
 		return cmd_route(argc, argv);
+	if (strcmp(argv[0], "verify") == 0)
+		return verify_command(run_dir, as_json, argc, argv);
 	if (strcmp(argv[0], "auth") == 0) {
 		int code = auth_tool(argc, argv);
 

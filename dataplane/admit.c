@@ -1,5 +1,6 @@
 #include "dataplane/admit.h"
 
+#include "dataplane/dictionary.h"
 #include "dataplane/inbound.h"
 #include "spool/base/counters.h"
 
@@ -72,6 +73,8 @@ bool admit_refusal(struct session *s, struct reply *r)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your host", host);
 	else if (count(s->w->inbound->per_network, net, 0) > set->conns_per_network)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your network", host);
+	else if (dictionary_refuses(s))
+		dictionary_refusal(s, r);
 	else
 		return false;
 	return true;

@@ -14,6 +14,7 @@
 #include "dataplane/outbound.h"
 #include "dataplane/policy/policy.h"
 #include "dataplane/scan.h"
+#include "dataplane/verify.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/store/command.h"
@@ -37,6 +38,7 @@ struct asker {
 	char *answer;
 	size_t len, cap, sent, packet;
 	struct shared_query *query;
+	struct verify_show show;
 	struct rate_rule {
 		double limit;
 		uint64_t period_ns;
@@ -672,6 +674,12 @@ static bool rate_rule(const struct config *cfg, const char *key, struct rate_rul
 		ret->limit = set->auth_user_limit;
 		ret->source = "auth.failures_per_user";
 		auth_user_key(what, o);
+	} else if (span_eq(kind, SPAN("bad")) && ip) {
+		ret->limit = set->bad_refuse;
+		ret->period_ns = set->bad_period_ns;
+		ret->source = "dictionary.refuse_after";
+		ret->mode = "reject";
+		out_str(o, key);
 	} else if ((span_eq(kind, SPAN("client")) && ip) || (span_eq(kind, SPAN("user")) && what.n)) {
 		f.auth_user = span_eq(kind, SPAN("user")) ? what : SPAN_NONE;
 		message_rule(cfg, &f, ret);
@@ -690,7 +698,7 @@ static const char *cmd_rate_explain(struct command *c, struct asker *a)
 	struct rate_answer ra;
 
 	if (!key || !rate_rule(c->w->cfg, key, &a->rule, &o))
-		return "key is client/ADDRESS, user/NAME, auth-client/ADDRESS or auth-user/NAME";
+		return "key is client/ADDRESS, user/NAME, auth-client/ADDRESS, auth-user/NAME or bad/ADDRESS";
 	if (shared_rate(c->w->shared, out_span(&o), 0, a->rule.limit, a->rule.period_ns, false, on_rate, a, &ra, &a->query) == ST_OK)
 		rate_row(a, &ra);
 	else
@@ -701,6 +709,25 @@ static const char *cmd_rate_explain(struct command *c, struct asker *a)
 static void on_explained(void *ctx, struct logline *row)
 {
 	answer_row(ctx, row);
+}
+
+static void on_shown(void *ctx)
+{
+	struct asker *a = ctx;
+
+	a->query = NULL;
+	answer_end(a, NULL);
+	asker_send(a->command, a);
+}
+
+static const char *cmd_verify_show(struct command *c, struct asker *a)
+{
+	const char *error;
+
+	a->show = (struct verify_show){ .row = on_explained, .end = on_shown, .ctx = a };
+	error = verify_show_begin(c->w, arg(a, "what"), &a->show, &a->query);
+	a->waits = !error;
+	return error;
 }
 
 static const char *dispatch(struct command *c, struct asker *a)
@@ -722,6 +749,10 @@ static const char *dispatch(struct command *c, struct asker *a)
 			return arg(a, "id") || arg(a, "all") ? walk_begin(a, *act) : "id or all is missing";
 	if (strcmp(cmd, "rate.explain") == 0)
 		return cmd_rate_explain(c, a);
+	if (strcmp(cmd, "verify.show") == 0)
+		return cmd_verify_show(c, a);
+	if (strcmp(cmd, "verify.forget") == 0)
+		return verify_forget(c->w, arg(a, "what"));
 	if (strcmp(cmd, "route") == 0)
 		return explain_route(c->w, arg(a, "addr"), arg(a, "client"), on_explained, a);
 	return "no such command";

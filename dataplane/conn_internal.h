@@ -1,4 +1,4 @@
-/* What the parts of a delivery connection share: conns.c (its life and its session), conn_hosts.c (whom to connect to), conn_send.c (the content). For nobody else. */
+/* What the parts of a delivery connection share: conns.c (its life and its session), conn_hosts.c (whom to connect to), conn_send.c (the content), conn_probe.c (questions). For nobody else. */
 #ifndef WEIR_DATAPLANE_CONN_INTERNAL_H
 #define WEIR_DATAPLANE_CONN_INTERNAL_H
 
@@ -25,6 +25,7 @@ struct out_conn {
 	bool body_waits;    /* the content is due, but what was written before is not out yet */
 	bool have_failure;  /* of a host tried */
 	bool no_requiretls; /* the sender demands it, and this host does not offer it */
+	bool for_probe;     /* it was opened for one, and has not got that far yet */
 	bool went_on;       /* the time limit begins again, whatever the server says */
 	struct worker *w;
 	struct config *cfg;
@@ -46,6 +47,7 @@ struct out_conn {
 	struct smtp_client_config client_cfg;
 	struct smtp_client client;
 	struct delivery *dl;
+	struct probe *probe; /* in place of a delivery */
 	struct smtp_txn txn;
 	struct reply *result;
 	uint32_t result_cap;
@@ -64,6 +66,8 @@ void conn_free(struct out_conn *c);
 void conn_talk(struct out_conn *c, struct net_event *ev);
 /* Something went on: the time limit of the phase begins again. */
 void conn_progress(struct out_conn *c);
+/* Why there is no answer: what the server said last, or that it is gone. */
+void conn_lost_reply(const struct out_conn *c, struct reply *ret);
 uint64_t conn_cookie(const struct out_conn *c);
 
 /* ---- conn_hosts.c ---- */
@@ -77,6 +81,14 @@ void conn_host_failed(struct out_conn *c, const struct reply *why);
 void conn_release_answers(struct out_conn *c);
 /* peer_fn: what was waited for about the host is there. */
 void conn_on_peer(void *ctx);
+
+/* ---- conn_probe.c ---- */
+
+/* The connection works, or ends: whoever waits for a probe does not wait for it any more. */
+void conn_probe_opened(struct out_conn *c);
+bool conn_take_probe(struct out_conn *c);
+/* What was asked about is answered, or will not be. */
+void conn_probe_end(struct out_conn *c);
 
 /* ---- conn_send.c ---- */
 

@@ -27,7 +27,7 @@ static void conn_unproved(struct out_conn *c, bool yes)
 	c->dest->nconnecting += yes ? 1 : -1u;
 }
 
-void conn_open(struct dest *d)
+void conn_open(struct dest *d, bool for_probe)
 {
 	struct out_conn *c = calloc(1, sizeof(*c));
 	struct reply r;
@@ -43,6 +43,8 @@ void conn_open(struct dest *d)
 	c->dest = d;
 	c->timer.kind = TIMER_CONN;
 	conn_unproved(c, true);
+	c->for_probe = for_probe;
+	d->nprobe_opening += for_probe;
 	outbound_count_conn(d, 1);
 	peer_init(&c->peer, c->w, c->cfg, d, conn_on_peer, c);
 	reply_set(&c->failure, 451, "4.4.1", "No host of %s answers", d->key);
@@ -53,6 +55,7 @@ void conn_free(struct out_conn *c)
 {
 	struct dest *d = c->dest;
 
+	conn_probe_opened(c);
 	conn_release_answers(c);
 	peer_done(&c->peer);
 	if (c->mx)
@@ -69,6 +72,18 @@ void conn_free(struct out_conn *c)
 }
 
 /* ---- talking ---- */
+
+void conn_lost_reply(const struct out_conn *c, struct reply *ret)
+{
+	const struct reply *said = &c->client.failure;
+
+	if (said->code >= 400 && said->code < 500)
+		*ret = *said;
+	else if (said->code)
+		reply_set(ret, 451, "4.4.2", "%s ended the session: %.*s", c->host, SPAN_FMT(reply_text(said)));
+	else
+		reply_set(ret, 451, "4.4.2", "Connection to %s was lost", c->host);
+}
 
 /* Hands the delivery's end to outbound. */
 static void delivery_end(struct out_conn *c)
@@ -99,12 +114,7 @@ static void delivery_end(struct out_conn *c)
 		outbound_unpick(dl);
 		return;
 	}
-	if (c->client.failure.code >= 400 && c->client.failure.code < 500)
-		lost = c->client.failure;
-	else if (c->client.failure.code)
-		reply_set(&lost, 451, "4.4.2", "%s ended the session: %.*s", c->host, SPAN_FMT(reply_text(&c->client.failure)));
-	else
-		reply_set(&lost, 451, "4.4.2", "Connection to %s was lost", c->host);
+	conn_lost_reply(c, &lost);
 	outbound_result(dl, c->result, &lost, remote);
 }
 
@@ -166,13 +176,27 @@ static bool take_delivery(struct out_conn *c)
 	return true;
 }
 
+/* Somebody waits at RCPT for a probe: it comes first. */
+static bool take_work(struct out_conn *c)
+{
+	return conn_take_probe(c) || take_delivery(c);
+}
+
+static void work_end(struct out_conn *c)
+{
+	if (c->probe)
+		conn_probe_end(c);
+	else
+		delivery_end(c);
+}
+
 /* Without work: waits a little for more, or says goodbye. True when there is something to step for. */
 static bool conn_ready(struct out_conn *c)
 {
 	const struct snap_settings *set = c->cfg->set;
 	uint32_t theirs = c->client.ehlo.mail_max, max = theirs && theirs < set->conn_msgs_max ? theirs : set->conn_msgs_max;
 
-	if (c->client.transactions < max && !c->w->stopping && take_delivery(c))
+	if (c->client.transactions < max && !c->w->stopping && take_work(c))
 		return true;
 	if (c->client.transactions >= max || c->w->stopping || !set->idle_reuse_ns) {
 		smtp_client_quit(&c->client);
@@ -264,6 +288,7 @@ static bool conn_act(struct out_conn *c, enum client_action act)
 			conn_close(c);
 			return false;
 		}
+		conn_probe_opened(c);
 		return conn_ready(c);
 	case CLI_BODY:
 		c->body_waits = !conn_flush(c);
@@ -271,11 +296,11 @@ static bool conn_act(struct out_conn *c, enum client_action act)
 			conn_send_begin(c);
 		return false;
 	case CLI_RESULT:
-		delivery_end(c);
+		work_end(c);
 		return true;
 	case CLI_CLOSE:
-		if (c->dl && !in_content(c)) /* else at NET_CLOSED: until then the slices must stay */
-			delivery_end(c);
+		if (c->probe || (c->dl && !in_content(c))) /* else at NET_CLOSED: until then the slices must stay */
+			work_end(c);
 		conn_close(c);
 		return false;
 	}
@@ -311,7 +336,7 @@ void conn_go(struct out_conn *c)
 	TAILQ_REMOVE(&c->dest->idle, c, entry);
 	c->phase = CONN_TALKING;
 	c->went_on = true;
-	if (!take_delivery(c))
+	if (!take_work(c))
 		smtp_client_quit(&c->client);
 	conn_talk(c, NULL);
 }
@@ -391,8 +416,8 @@ static void on_closed(struct out_conn *c, const struct net_event *ev)
 	}
 	useful = c->client.transactions > 0;
 	smtp_client_done(&c->client);
-	if (c->dl)
-		delivery_end(c);
+	if (c->dl || c->probe)
+		work_end(c);
 	if (!useful && (c->phase == CONN_TALKING || c->client.failure.code || c->no_requiretls)) {
 		struct reply r;
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "dataplane/admit.h"
 #include "dataplane/auth.h"
+#include "dataplane/dictionary.h"
 #include "dataplane/handshakes.h"
 #include "dataplane/recipient.h"
 #include "dataplane/session.h"
@@ -253,6 +254,7 @@ static void session_free(struct session *s)
 		shared_cancel(s->rate_query);
 	auth_cancel(s);
 	body_end(s);
+	recipient_cancel(s);
 	recipient_reset(s);
 	wheel_cancel(w->wheel, &s->timer);
 	admit_count(s, -1);
@@ -429,19 +431,34 @@ static void decide_mail(struct session *s)
 		rate_decide(s, &a);
 }
 
-static void decide_rcpt(struct session *s)
+static void answer_rcpt(struct session *s, const struct decision *d)
 {
-	struct decision d = recipient_decide(s);
 	struct reply r;
 
-	if (d.accept) {
+	if (d->accept) {
 		reply_set(&r, 250, "2.1.5", "Ok");
 		answer(s, &r);
 		return;
 	}
 	counter_add(C_RCPT_REFUSED, 1);
-	refuse_log(s, &d, s->smtp.rcpt.full);
-	answer(s, &d.reply);
+	refuse_log(s, d, s->smtp.rcpt.full);
+	answer(s, &d->reply);
+}
+
+static void decide_rcpt(struct session *s)
+{
+	struct decision d;
+
+	if (recipient_decide(s, &d))
+		answer_rcpt(s, &d);
+	else
+		s->waits = WAITS_RCPT;
+}
+
+void inbound_rcpt(struct session *s, const struct decision *d)
+{
+	answer_rcpt(s, d);
+	session_run(s, NULL);
 }
 
 static void decide_data(struct session *s)
@@ -705,7 +722,7 @@ static void on_data(struct session *s, struct net_event *ev)
 static void on_eof(struct session *s)
 {
 	s->eof = true;
-	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
+	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_RCPT || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
 		return;
 	body_end(s);
 	if (s->waits == WAITS_PROXY)

@@ -4,6 +4,7 @@
 #include "dataplane/conns.h"
 #include "dataplane/outcome.h"
 #include "dataplane/recipient.h"
+#include "dataplane/verify.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
@@ -89,6 +90,7 @@ static struct dest *dest_get(struct outbound *o, const struct next_hop *hop)
 		TAILQ_INIT(&d->queue);
 		pace_init(&d->pace, o->w->cfg->set->dest_conns_start);
 		TAILQ_INIT(&d->idle);
+		TAILQ_INIT(&d->probes);
 		d->tag = key_tag(hop->key);
 		if (map_set(o->by_tag, tag_key(&d->tag), d) != ST_OK || map_set(o->by_key, hop->key, d) != ST_OK) {
 			map_del(o->by_tag, tag_key(&d->tag));
@@ -108,6 +110,11 @@ static struct dest *dest_get(struct outbound *o, const struct next_hop *hop)
 		d->domain = hop->domain.n ? span_of(d->key + (hop->domain.p - hop->key.p), hop->domain.n) : SPAN_NONE;
 	}
 	return d;
+}
+
+struct dest *outbound_dest(struct worker *w, const struct next_hop *hop)
+{
+	return dest_get(w->outbound, hop);
 }
 
 void outbound_wake(struct dest *d)
@@ -225,6 +232,8 @@ void outbound_result(struct delivery *dl, const struct reply *result, const stru
 
 		delivered = delivered || reply_is_ok(r);
 		slow = slow || r->code == 421 || r->code == 451;
+		if (r != failure)
+			verify_delivered(mail->w, mail->m->env.rcpt[dl->rcpt[k]].addr, r);
 		outcome_add(&oc, mail, dl->rcpt[k], r, remote);
 	}
 	if (remote.host.n) /* else nobody was asked */
@@ -257,6 +266,7 @@ void outbound_dest_failed(struct dest *d, const struct reply *why)
 	}
 	while ((dl = outbound_pick(d)))
 		outbound_result(dl, NULL, why, REMOTE_NONE);
+	probe_dest_failed(d, why);
 }
 
 /* ---- putting and picking ---- */
@@ -448,11 +458,15 @@ static void pump(struct dest *d)
 	const struct snap_settings *set = o->w->cfg->set;
 	struct out_conn *c;
 
-	while (d->nqueue && !o->stopping) {
+	while ((d->nqueue || probe_wanted(d)) && !o->stopping) {
 		if ((c = TAILQ_FIRST(&d->idle)))
 			conn_go(c);
-		else if (d->nconns < pace_limit(&d->pace, set->dest_conns_max) && o->nconns < set->outbound_conns_max && d->nqueue > d->nconnecting)
-			conn_open(d);
+		else if (o->nconns >= set->outbound_conns_max)
+			break;
+		else if (d->nconns < pace_limit(&d->pace, set->dest_conns_max) && d->nqueue > d->nconnecting)
+			conn_open(d, false);
+		else if (d->nconns < set->dest_conns_max && probe_wanted(d) > d->nprobe_opening)
+			conn_open(d, true); /* RCPT waits for it: not for what a busy connection has to do first */
 		else
 			break;
 	}
@@ -501,7 +515,7 @@ void outbound_tick(struct worker *w)
 
 	for (d = TAILQ_FIRST(&o->dests); d; d = next) {
 		next = TAILQ_NEXT(d, entry);
-		if (d->nqueue)
+		if (d->nqueue || d->nprobes)
 			outbound_wake(d); /* the limit on all connections may have kept it waiting */
 		else if (!d->nconns && d->down_until_ns <= w->now_ns && d->no_bdat_until_ns <= w->now_ns && pace_is_stale(&d->pace, w->now_ns))
 			dest_free(o, d);

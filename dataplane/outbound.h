@@ -8,6 +8,7 @@
 #include <sys/queue.h>
 #include "dataplane/mail.h"
 #include "dataplane/pace.h"
+#include "dataplane/probe.h"
 #include "dataplane/route.h"
 
 enum { DELIVERY_RCPT_MAX = 100 };
@@ -39,6 +40,8 @@ struct dest {
 	struct delivery_queue queue;
 	uint32_t nqueue, nconns, nconnecting;
 	TAILQ_HEAD(, out_conn) idle;
+	struct probe_queue probes; /* recipients that it is to be asked about (B2) */
+	uint32_t nprobes, nprobing, nprobe_opening; /* waiting; being asked about over connections; connections that are being made for them */
 	TAILQ_ENTRY(dest) entry; /* among the destinations */
 	TAILQ_ENTRY(dest) dirty_entry;
 	struct pace pace;         /* how many connections */
@@ -66,6 +69,9 @@ void outbound_tick(struct worker *w);
 void outbound_timer(struct worker *w, struct timer *t);
 /* Attempts all deferred recipients of this message now. */
 void outbound_retry(struct mail *mail);
+
+/* The destination of a hop; NULL: no memory. It stays while something waits for it. */
+struct dest *outbound_dest(struct worker *w, const struct next_hop *hop);
 
 /* ---- for conns.c ---- */
 

@@ -1,6 +1,11 @@
 #include "dataplane/recipient.h"
 
+#include <stdlib.h>
+#include "dataplane/dictionary.h"
+#include "dataplane/inbound.h"
 #include "dataplane/policy/alias.h"
+#include "dataplane/rcpt_check.h"
+#include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
 /* The form in which recipients are compared: the local part as it is (P5), the domain in look-up form. */
@@ -84,30 +89,173 @@ static bool is_for_later(struct session *s, const struct decision *d)
 	return !d->accept && reply_is_permanent(&d->reply) && policy_class(&s->facts) == CLASS_FRAGILE;
 }
 
-struct decision recipient_decide(struct session *s)
+/* ---- the destination's word (B2) ---- */
+
+/* Whether the destination is to be asked: only where one address comes out, as with several the relay answers for all of them itself. Who must not be told anyway (A5), and postmaster (B4), are not kept waiting. */
+static bool is_to_verify(const struct session *s, const struct alias_expansion *e, struct span *ret)
+{
+	*ret = e->in_tables && e->nrcpt ? e->rcpt[0] : s->smtp.rcpt.full;
+	return e->d.accept && (!e->in_tables || e->nrcpt == 1) && policy_class(&s->facts) != CLASS_FRAGILE && !address_is_postmaster(&s->smtp.rcpt) &&
+		verify_wanted(s->w, *ret);
+}
+
+static void on_verified(void *ctx, const struct verify_answer *a)
+{
+	struct session *s = ctx;
+
+	s->check->verify = NULL;
+	s->check->verified = true;
+	s->check->answer = *a;
+	recipient_go_on(s);
+}
+
+/* The remote's own text follows ours, on one line. */
+static void decide_by(const struct session *s, const struct verify_answer *a, struct decision *d)
+{
+	const uint8_t *e = a->reply.enhanced;
+	bool of_domain = e[1] == 1 && (e[2] == 2 || e[2] == 10), no = a->result == VERIFY_NO;
+	char text[REPLY_TEXT_MAX + 32], status[16] = "4.4.1";
+	struct out o = out_of(text, sizeof(text));
+
+	*d = (struct decision){ .accept = a->result == VERIFY_YES, .rule = "B2" };
+	if (d->accept)
+		return;
+	reply_line(&a->reply, &o);
+	if (!no && e[0] == 4)
+		reply_status(&a->reply, status);
+	else if (no)
+		reply_status(&(struct reply){ .enhanced = { 5, 1, of_domain ? e[2] : 1 } }, status);
+	reply_set(&d->reply, no ? 550 : 451, status, "%.*s: %s (%.*s)", SPAN_FMT(s->smtp.rcpt.full), no ? "there is no such address" : "cannot be verified now",
+		SPAN_FMT(out_span(&o)));
+}
+
+/* False: the answer is waited for. */
+static bool verify(struct session *s, struct span addr, struct decision *d)
+{
+	struct rcpt_check *c = s->check;
+	struct out o = out_of(c->addr, sizeof(c->addr));
+	enum status st;
+
+	if (c->verified && span_eq(span_of(c->addr, c->addr_len), addr)) {
+		decide_by(s, &c->answer, d);
+		return true;
+	}
+	out_add(&o, addr);
+	c->addr_len = o.n;
+	st = verify_address(s->w, addr, s->cfg->set->verify_wait_ns, on_verified, s, &c->answer, &c->verify);
+	if (st == ST_OK)
+		decide_by(s, &c->answer, d);
+	else if (st == ST_NOMEM)
+		out_of_room(s, d);
+	return st != ST_AGAIN;
+}
+
+/* ---- the decision ---- */
+
+/* What the tables and the destination say; an accepted recipient is in the envelope then. False: the destination is waited for. */
+static bool judge(struct session *s, struct decision *d)
 {
 	struct alias_expansion e;
 	struct pool work;
-	struct decision d;
+	struct span addr;
+	bool done = true;
 
-	d = policy_relay(&s->facts, &s->smtp.rcpt);
-	if (!d.accept) {
+	*d = policy_relay(&s->facts, &s->smtp.rcpt);
+	if (!d->accept) {
 		counter_add(C_RELAY_DENIED, 1);
-		return d;
+		return true;
 	}
 	pool_init(&work, s->cfg->set->transaction_max);
 	policy_alias(&s->facts, &s->smtp.rcpt, false, &work, &e);
-	d = e.d;
-	if (is_for_later(s, &d))
-		d.accept = true;
-	else if (!d.accept)
-		counter_add(C_RCPT_UNKNOWN, reply_is_permanent(&d.reply));
+	*d = e.d;
+	if (is_to_verify(s, &e, &addr))
+		done = verify(s, addr, d);
+	if (!done)
+		;
+	else if (is_for_later(s, d))
+		d->accept = true;
+	else if (!d->accept)
+		counter_add(C_RCPT_UNKNOWN, reply_is_permanent(&d->reply));
 	else if (e.in_tables && !put_expanded(s, &e))
-		out_of_room(s, &d);
+		out_of_room(s, d);
 	else if (!e.in_tables && !is_new(s, s->smtp.rcpt.full))
 		(void)smtp_server_rcpt_replace(&s->smtp, NULL, 0);
 	pool_reset(&work);
-	return d;
+	return done;
+}
+
+static bool is_unknown(const struct decision *d)
+{
+	const uint8_t *e = d->reply.enhanced;
+
+	return !d->accept && reply_is_permanent(&d->reply) && e[1] == 1 && e[2] == 1;
+}
+
+static void check_free(struct session *s)
+{
+	struct rcpt_check *c = s->check;
+
+	if (!c)
+		return;
+	if (c->query)
+		shared_cancel(c->query);
+	if (c->verify)
+		verify_cancel(c->verify);
+	wheel_cancel(s->w->wheel, &c->timer);
+	free(c);
+	s->check = NULL;
+}
+
+/* Goes on as far as it can; each step is made once. False: it waits. */
+static bool decide(struct session *s, struct decision *ret)
+{
+	struct rcpt_check *c = s->check;
+
+	if (dictionary_look(s))
+		return false;
+	if (c->refused) {
+		*ret = (struct decision){ .accept = false, .rule = "B3" };
+		dictionary_refusal(s, &ret->reply);
+		return true;
+	}
+	if (!c->decided && !judge(s, &c->d))
+		return false;
+	c->decided = true;
+	if (is_unknown(&c->d) && dictionary_count(s))
+		return false;
+	*ret = c->d;
+	return true;
+}
+
+bool recipient_decide(struct session *s, struct decision *ret)
+{
+	bool done;
+
+	s->check = calloc(1, sizeof(*s->check));
+	if (!s->check) {
+		out_of_room(s, ret);
+		return true;
+	}
+	s->check->s = s;
+	done = decide(s, ret);
+	if (done)
+		check_free(s);
+	return done;
+}
+
+void recipient_go_on(struct session *s)
+{
+	struct decision d;
+
+	if (s->waits != WAITS_RCPT || !decide(s, &d))
+		return;
+	check_free(s);
+	inbound_rcpt(s, &d);
+}
+
+void recipient_cancel(struct session *s)
+{
+	check_free(s);
 }
 
 void recipient_reset(struct session *s)

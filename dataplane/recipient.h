@@ -7,8 +7,10 @@
 
 #include "dataplane/session.h"
 
-/* Decides on the session's last recipient; when it is accepted the envelope is complete with it. */
-struct decision recipient_decide(struct session *s);
+/* Decides on the session's last recipient; when it is accepted the envelope is complete with it. False: it waits, for the destination's word (B2) for example, and inbound_rcpt gets the decision. */
+bool recipient_decide(struct session *s, struct decision *ret);
+/* The session ends while it waits. */
+void recipient_cancel(struct session *s);
 /* A new transaction, or the end of the session. */
 void recipient_reset(struct session *s);
 /* The recipients of a message of our own that is for this address: what it stands for, or itself when the tables do not say. The array is in the pool. ST_NOMEM. */

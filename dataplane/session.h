@@ -10,6 +10,7 @@
 enum session_waits {
 	WAITS_NOTHING,
 	WAITS_RATE,    /* for the rate counter, at MAIL */
+	WAITS_RCPT,    /* for what is known of a recipient, its destination, or until a reply may go (B2, B3) */
 	WAITS_AUTH,    /* for counters and for whoever knows the password */
 	WAITS_ANSWER,  /* for inbound_answer, at the end of data */
 	WAITS_ROOM,    /* for room in the arena, in the body */
@@ -43,6 +44,8 @@ struct session {
 	struct body *body;    /* of the transaction that comes in */
 	struct mail *mail;    /* whose answer it waits for */
 	struct shared_query *rate_query;
+	struct rcpt_check *check; /* the RCPT that waits (recipient.c) */
+	bool rcpt_looked;     /* whether the client is refused (B3) was asked in this session */
 	struct map *rcpts;    /* those of the transaction, when some of them were expanded (recipient.c) */
 	/* AUTH: at most one of these is asked at a time; a request to Dovecot outlives the client's turn */
 	struct shared_query *auth_query;

@@ -9,6 +9,7 @@
 #include "dataplane/bounce.h"
 #include "dataplane/command.h"
 #include "dataplane/conns.h"
+#include "dataplane/dictionary.h"
 #include "dataplane/gate.h"
 #include "dataplane/generation.h"
 #include "dataplane/handshakes.h"
@@ -18,6 +19,7 @@
 #include "dataplane/report_limits.h"
 #include "dataplane/scan.h"
 #include "dataplane/tls_report.h"
+#include "dataplane/verify.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
@@ -184,6 +186,9 @@ static timer_fn *const on_timer[TIMER_NKIND] = {
 	[TIMER_SCAN] = scan_timer,
 	[TIMER_MAIL] = outbound_timer,
 	[TIMER_CONN] = conn_timer,
+	[TIMER_VERIFY] = verify_timer,
+	[TIMER_VERIFY_WAIT] = verify_wait_timer,
+	[TIMER_RCPT] = dictionary_timer,
 };
 
 static uint64_t timers(struct worker *w)
@@ -374,6 +379,8 @@ static enum status open_parts(struct worker *w)
 		return st;
 	if ((st = inbound_new(w, &w->inbound)) != ST_OK || (st = outbound_new(w, &w->outbound)) != ST_OK)
 		return st;
+	if ((st = verify_new(w)) != ST_OK || (st = dictionary_new(&w->dictionary)) != ST_OK)
+		return st;
 	if ((st = scan_new(w, &w->scan)) != ST_OK || (st = command_new(w, &w->command)) != ST_OK)
 		return st;
 	return net_new(&w->uring, &(struct net_config){ .transport = w->cfg->set->transport,
@@ -441,6 +448,8 @@ void worker_done(struct worker *w)
 	command_free(w->command);
 	report_limits_free(w->report_limits);
 	scan_free(w->scan);
+	verify_free(w->verify);
+	dictionary_free(w->dictionary);
 	passwords_free(w->passwords);
 	dovecot_free(w->dovecot);
 	shared_free(w->shared);

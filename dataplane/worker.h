@@ -32,6 +32,8 @@ struct report_limits;
 struct command;
 struct generation;
 struct handshakes;
+struct verify;
+struct dictionary;
 
 enum { WORKER_PARTITIONS_MAX = 64, WORKER_LISTENERS_MAX = 64 };
 
@@ -58,6 +60,9 @@ enum timer_kind {
 	TIMER_SCAN,    /* struct scan_slot */
 	TIMER_MAIL,    /* struct mail: its next delivery attempt */
 	TIMER_CONN,    /* struct out_conn */
+	TIMER_VERIFY,  /* struct verify_job */
+	TIMER_VERIFY_WAIT, /* struct verify_query */
+	TIMER_RCPT,    /* struct rcpt_check: a reply that is delayed */
 	TIMER_NKIND,
 };
 
@@ -90,6 +95,8 @@ struct worker {
 	struct scan *scan;
 	struct outbound *outbound;
 	struct report_limits *report_limits;
+	struct verify *verify;
+	struct dictionary *dictionary;
 	struct command *command;
 	struct timer tick;
 	uint64_t ticks;

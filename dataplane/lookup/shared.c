@@ -1,54 +1,14 @@
-#include "dataplane/lookup/shared.h"
+#include "dataplane/lookup/shared_internal.h"
 
-#include <hiredis/async.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 #include "dataplane/lookup/rate_lua.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
-#include "spool/base/map.h"
 
-enum { KEY_MAX = 320 };
 #define RECONNECT_NS (1 * NS_PER_S)
-
-struct shared_query {
-	TAILQ_ENTRY(shared_query) entry; /* among those that wait, oldest first */
-	struct shared *s;
-	rate_fn *rate;
-	value_fn *value;
-	void *ctx;
-	uint64_t deadline_ns;
-	bool waiting;     /* in the list: neither answered nor cancelled */
-	bool leaky;
-	double weight, limit;
-	uint64_t period_ns;
-	size_t key_len;
-	char key[KEY_MAX];
-};
-
-struct local {
-	TAILQ_ENTRY(local) entry; /* least recently used first */
-	struct rate_state state;
-	size_t key_len;
-	char key[];
-};
-
-struct shared {
-	struct uring *uring;
-	struct shared_config cfg;
-	char *where;
-	redisAsyncContext *redis;
-	bool up, connecting, polling_in, polling_out, want_read, want_write;
-	uint32_t gen;       /* of the connection: late polls of an old one die by it */
-	uint64_t retry_at_ns;
-	char sha[41];
-	TAILQ_HEAD(, shared_query) waiting;
-	struct map *local;
-	TAILQ_HEAD(, local) lru;
-};
 
 enum { OP_IN, OP_OUT };
 
@@ -253,12 +213,18 @@ enum status shared_new(struct uring *u, const struct shared_config *cfg, struct 
 	return ST_OK;
 }
 
-static void unwait(struct shared_query *q)
+void shared_query_unwait(struct shared_query *q)
 {
 	if (!q->waiting)
 		return;
 	q->waiting = false;
 	TAILQ_REMOVE(&q->s->waiting, q, entry);
+}
+
+void shared_query_wait(struct shared_query *q)
+{
+	q->waiting = true;
+	TAILQ_INSERT_TAIL(&q->s->waiting, q, entry);
 }
 
 void shared_free(struct shared *s)
@@ -269,7 +235,7 @@ void shared_free(struct shared *s)
 	if (!s)
 		return;
 	while ((q = TAILQ_FIRST(&s->waiting)))
-		unwait(q); /* freed by hiredis's last callbacks */
+		shared_query_unwait(q); /* freed by hiredis's last callbacks */
 	if (s->redis) {
 		redisAsyncContext *c = s->redis;
 
@@ -287,7 +253,7 @@ void shared_free(struct shared *s)
 
 /* ---- queries ---- */
 
-static struct shared_query *query_new(struct shared *s, struct span key, void *ctx)
+struct shared_query *shared_query_new(struct shared *s, struct span key, void *ctx)
 {
 	struct shared_query *q = calloc(1, sizeof(*q));
 
@@ -295,7 +261,7 @@ static struct shared_query *query_new(struct shared *s, struct span key, void *c
 		return NULL;
 	q->s = s;
 	q->ctx = ctx;
-	q->key_len = key.n < KEY_MAX ? key.n : KEY_MAX;
+	q->key_len = key.n < SHARED_KEY_MAX ? key.n : SHARED_KEY_MAX;
 	memcpy(q->key, key.p, q->key_len);
 	q->deadline_ns = clock_mono_ns() + s->cfg.budget_ns;
 	return q;
@@ -305,13 +271,15 @@ static void answer_locally(struct shared_query *q)
 {
 	struct rate_answer a;
 
-	unwait(q);
+	shared_query_unwait(q);
 	counter_add(C_REDIS_FALLBACKS, 1);
 	if (q->rate) {
 		local_rate(q->s, q, &a);
 		q->rate(q->ctx, &a);
+	} else if (q->value) {
+		q->value(q->ctx, NULL);
 	} else {
-		q->value(q->ctx, SPAN_NONE);
+		q->claim(q->ctx, SHARED_CLAIM_NOBODY);
 	}
 }
 
@@ -325,7 +293,7 @@ static void on_rate_reply(redisAsyncContext *c, void *reply, void *priv)
 	if (q->waiting) {
 		if (r && r->type == REDIS_REPLY_ARRAY && r->elements == 2 && r->element[0]->type == REDIS_REPLY_STRING &&
 			r->element[1]->type == REDIS_REPLY_INTEGER) {
-			unwait(q);
+			shared_query_unwait(q);
 			a.rate = strtod(r->element[0]->str, NULL);
 			a.over = r->element[1]->integer != 0;
 			q->rate(q->ctx, &a);
@@ -341,7 +309,7 @@ static void on_rate_reply(redisAsyncContext *c, void *reply, void *priv)
 /* Runs the script for q; false when it cannot be said to Redis. */
 static bool send_rate(struct shared *s, const struct shared_query *q, redisCallbackFn *fn, void *priv)
 {
-	char name[KEY_MAX + 32], now[32], c[32], p[32], m[32];
+	char name[SHARED_KEY_MAX + 32], now[32], c[32], p[32], m[32];
 	struct out o = out_of(name, sizeof(name));
 
 	out_str(&o, "weir:rate:{");
@@ -357,7 +325,7 @@ static bool send_rate(struct shared *s, const struct shared_query *q, redisCallb
 
 void shared_rate_undo(struct shared *s, struct span key, double weight, uint64_t period_ns)
 {
-	struct shared_query q = { .weight = -weight, .period_ns = period_ns, .key_len = key.n < KEY_MAX ? key.n : KEY_MAX };
+	struct shared_query q = { .weight = -weight, .period_ns = period_ns, .key_len = key.n < SHARED_KEY_MAX ? key.n : SHARED_KEY_MAX };
 	struct rate_answer a;
 
 	memcpy(q.key, key.p, q.key_len);
@@ -369,7 +337,7 @@ void shared_rate_undo(struct shared *s, struct span key, double weight, uint64_t
 enum status shared_rate(struct shared *s, struct span key, double weight, double limit, uint64_t period_ns, bool leaky, rate_fn *fn,
 	void *ctx, struct rate_answer *ret, struct shared_query **ret_query)
 {
-	struct shared_query *q = query_new(s, key, ctx);
+	struct shared_query *q = shared_query_new(s, key, ctx);
 
 	*ret_query = NULL;
 	if (!q) {
@@ -384,8 +352,7 @@ enum status shared_rate(struct shared *s, struct span key, double weight, double
 	if (!s->up || !send_rate(s, q, on_rate_reply, q))
 		goto local;
 	counter_add(C_REDIS_CALLS, 1);
-	q->waiting = true;
-	TAILQ_INSERT_TAIL(&s->waiting, q, entry);
+	shared_query_wait(q);
 	*ret_query = q;
 	return ST_AGAIN;
 local:
@@ -398,45 +365,7 @@ local:
 
 void shared_cancel(struct shared_query *q)
 {
-	unwait(q); /* the reply, or the end of the connection, frees it */
-}
-
-static void on_value_reply(redisAsyncContext *c, void *reply, void *priv)
-{
-	struct shared_query *q = priv;
-	redisReply *r = reply;
-
-	(void)c;
-	if (q->waiting) {
-		unwait(q);
-		q->value(q->ctx, r && r->type == REDIS_REPLY_STRING ? span_of(r->str, r->len) : SPAN_NONE);
-	}
-	free(q);
-}
-
-enum status shared_get(struct shared *s, struct span key, value_fn *fn, void *ctx, struct shared_query **ret_query)
-{
-	struct shared_query *q = s->up ? query_new(s, key, ctx) : NULL;
-
-	*ret_query = NULL;
-	if (!q)
-		return ST_NOT_FOUND;
-	q->value = fn;
-	if (redisAsyncCommand(s->redis, on_value_reply, q, "GET weir:verify:{%b}", q->key, q->key_len) != REDIS_OK) {
-		free(q);
-		return ST_NOT_FOUND;
-	}
-	q->waiting = true;
-	TAILQ_INSERT_TAIL(&s->waiting, q, entry);
-	*ret_query = q;
-	return ST_AGAIN;
-}
-
-void shared_put(struct shared *s, struct span key, struct span value, uint64_t life_ns)
-{
-	if (s->up)
-		redisAsyncCommand(s->redis, NULL, NULL, "SET weir:verify:{%b} %b PX %llu", key.p, key.n, value.p, value.n,
-			(unsigned long long)(life_ns / NS_PER_MS));
+	shared_query_unwait(q); /* the reply, or the end of the connection, frees it */
 }
 
 bool shared_is_up(const struct shared *s)

@@ -30,6 +30,8 @@ struct smtp_txn {
 	const uint32_t *rcpt;       /* indices into env->rcpt */
 	struct reply *result;       /* one per entry of rcpt; code 0 until answered */
 	uint32_t nrcpt;
+	bool probe;                 /* only asks whether the recipients would be taken: ends after the last RCPT, results are the answers to RCPT */
+	bool mail_refused;          /* set: MAIL was refused, and the results say how */
 	uint64_t size;              /* bytes of content that will be sent, for SIZE= and BDAT: exactly */
 };
 

@@ -82,8 +82,8 @@ static void write_commands(struct smtp_client *c)
 	for (skip(c, &c->state.next_out); c->state.next_out <= last && !c->state.refused; skip(c, &c->state.next_out)) {
 		if (c->state.out.cap - c->state.out.n < OUT_RESERVE || (!pipelining(c) && c->state.next_out != c->state.next_in))
 			return;
-		if (c->state.next_out == last && (c->use_bdat || (c->state.next_in == last && !c->accepted_any)))
-			return; /* BDAT is written with its chunks; and without a recipient nothing need be said */
+		if (c->state.next_out == last && (c->txn->probe || c->use_bdat || (c->state.next_in == last && !c->accepted_any)))
+			return; /* a probe has no content; BDAT is written with its chunks; and without a recipient nothing need be said */
 		write_step(c, c->state.next_out++);
 	}
 }
@@ -215,6 +215,7 @@ static enum client_action on_mail_reply(struct smtp_client *c, const struct repl
 	if (r->code >= 300 && r->code < 400)
 		return out_of_step(c);
 	if (!reply_is_ok(r)) {
+		c->txn->mail_refused = true;
 		settle(c, r, false);
 		c->state.refused = true;
 	}
@@ -229,7 +230,7 @@ static enum client_action on_rcpt_reply(struct smtp_client *c, uint32_t step, co
 		return out_of_step(c);
 	if (result->code)
 		return CLI_MORE; /* MAIL was refused: this only follows from it */
-	if (reply_is_ok(r)) {
+	if (reply_is_ok(r) && !c->txn->probe) {
 		result->code = ACCEPTED;
 		c->accepted_any = true;
 	} else {
@@ -412,7 +413,7 @@ void smtp_client_begin(struct smtp_client *c, struct smtp_txn *t)
 	CHECK(s->phase == PHASE_READY);
 	c->txn = t;
 	c->accepted_any = false;
-	c->use_bdat = c->cfg->chunking && (c->ext & EXT_CHUNKING);
+	c->use_bdat = !t->probe && c->cfg->chunking && (c->ext & EXT_CHUNKING);
 	c->transactions++;
 	s->next_lmtp = s->chunks_in = s->chunks_out = 0;
 	s->content_left = t->size;

@@ -67,8 +67,8 @@ struct smtp_server {
 	struct wire wire;
 	struct pool pool;          /* lives as long as the transaction: env and its spans */
 	struct envelope env;       /* sender, rcpt[], body, ret, envid, flags: filled by the session. The rest is the host's. */
-	struct address sender;     /* SRV_MAIL */
-	struct address rcpt;       /* SRV_RCPT */
+	struct address sender;     /* SRV_MAIL; stays until the next MAIL */
+	struct address rcpt;       /* SRV_RCPT; stays until the next RCPT */
 	uint64_t size_declared;    /* SIZE= of MAIL; 0 when not given */
 	struct span body;          /* SRV_BODY */
 	uint64_t body_len;         /* bytes of content so far */

@@ -20,6 +20,16 @@ static bool lacks_utf8(const struct smtp_server *s, const struct address *a)
 	return a->is_utf8 && !(s->env.flags & ENV_SMTPUTF8);
 }
 
+/* The decision may take its time, and the line does not stay. */
+static void address_stays(struct address *a, struct span copy)
+{
+	if (a->domain.n)
+		a->domain.p = copy.p + (a->domain.p - a->full.p);
+	if (a->local.n)
+		a->local.p = copy.p + (a->local.p - a->full.p);
+	a->full = copy;
+}
+
 enum server_action server_mail(struct smtp_server *s, struct span arg)
 {
 	struct reply r;
@@ -54,6 +64,7 @@ enum server_action server_mail(struct smtp_server *s, struct span arg)
 		server_transaction_reset(s);
 		return server_out_of_room(s);
 	}
+	address_stays(&s->sender, s->env.sender);
 	s->state.waiting = FOR_MAIL;
 	s->state.mails++;
 	return SRV_MAIL;
@@ -108,6 +119,7 @@ enum server_action server_rcpt(struct smtp_server *s, struct span arg)
 	if (!rcpt.addr.p || !rcpt_room(s, 1))
 		return server_out_of_room(s);
 	s->env.rcpt[s->env.nrcpt++] = rcpt;
+	address_stays(&s->rcpt, rcpt.addr);
 	s->state.waiting = FOR_RCPT;
 	return SRV_RCPT;
 }

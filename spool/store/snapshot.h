@@ -26,6 +26,8 @@ enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
 enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST, SNAP_TLS_VERIFY };
+/* Whether the recipients of a domain are verified with its destination (B2). */
+enum snap_recipients { RECIPIENTS_UNSAID, RECIPIENTS_ANY, RECIPIENTS_VERIFY };
 enum snap_role { ROLE_MX, ROLE_SUBMISSION, ROLE_SUBMISSIONS, ROLE_LMTP, ROLE_NROLE };
 /* A submission service: AUTH, and mail only after it. */
 static inline bool snap_role_is_submission(uint32_t role)
@@ -84,7 +86,8 @@ struct snap_mail_domain {
 	struct snap_str forwarding; /* DOMAIN_ALIASES: file of per-user forwarding; or empty */
 	uint32_t kind;              /* enum snap_domain_kind */
 	uint32_t deliver_unlisted;  /* DOMAIN_ALIASES: a local part that is not listed goes along the domain's route; 0: it is refused */
-	uint32_t line, pad;
+	uint32_t line;
+	uint32_t recipients;        /* enum snap_recipients */
 };
 /* Where a domain goes. Sorted like domains; name "*" is the default route (a smart host); a name that starts with "." is for all sub-domains. */
 struct snap_route {
@@ -94,6 +97,7 @@ struct snap_route {
 	uint32_t tls;           /* enum snap_tls */
 	uint32_t line;
 	uint32_t final_;        /* 0 or 1: what its hosts take is delivered */
+	uint32_t recipients;    /* enum snap_recipients */
 };
 struct snap_host {
 	struct snap_str name; /* host name (A/AAAA are looked up) or address text */
@@ -160,6 +164,12 @@ struct snap_settings {
 	uint32_t mail_max;        /* messages of an inbound session; 0: no limit */
 	uint32_t reports_per_sender, reports_per_host, reports_total, reports_double; /* in reports_period_ns, of one worker; 0: no limit */
 	uint64_t reports_period_ns;
+	/* B2: how long what is known of recipients lasts, how long RCPT waits, how often destinations are asked; B3 */
+	uint64_t verify_address_yes_ns, verify_address_no_ns, verify_domain_yes_ns, verify_domain_no_ns, verify_wait_ns, verify_probe_ns, verify_retry_ns;
+	double verify_probe_rate; /* a minute and destination; 0: no limit */
+	uint32_t verify_probes, verify_cache;
+	double bad_slow, bad_refuse; /* bad recipients in bad_period_ns; 0: no limit */
+	uint64_t bad_period_ns, bad_delay_ns, bad_refuse_ns;
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
 	struct snap_list balancers, xclient_clients; /* of struct snap_range */
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;

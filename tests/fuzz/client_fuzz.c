@@ -1,7 +1,7 @@
 /* Whatever a server says, in whatever pieces: a recipient counts as delivered only when the whole content was sent after the server had asked for it; no more content is announced than there
- * is; results are final and printable; nothing is said after the end.
+ * is; results are final and printable; nothing is said after the end; a probe never comes to content.
  *
- * Input: a byte of options (8, 16, 32, see run), then the server's words; a byte 0xff begins a new read, so that what is before it is answered first. All kinds of sessions are tried with it. */
+ * Input: a byte of options (8, 16, 32, 64, see run), then the server's words; a byte 0xff begins a new read, so that what is before it is answered first. All kinds of sessions are tried with it. */
 #include <stdlib.h>
 #include "dataplane/smtp/client.h"
 #include "spool/base/status.h"
@@ -16,6 +16,7 @@ struct host {
 	struct env_rcpt rcpt[NRCPT];
 	struct reply result[NRCPT];
 	struct smtp_txn txn;
+	bool probe; /* every second transaction */
 	bool sent; /* the content of this transaction, all of it */
 	bool begun, closed;
 };
@@ -35,6 +36,7 @@ static void content(struct host *h)
 	uint64_t left = SIZE;
 	struct span head;
 
+	CHECK(!h->txn.probe);
 	while (left && h->c.use_bdat) {
 		uint64_t n = left > 300 ? 300 : left;
 
@@ -52,7 +54,7 @@ static void result(const struct host *h)
 	for (uint32_t i = 0; h->begun && i < NRCPT; i++) {
 		const struct reply *r = &h->result[i];
 
-		CHECK(!reply_is_ok(r) || h->sent);
+		CHECK(!reply_is_ok(r) || h->sent || h->txn.probe);
 		CHECK(r->code == 0 || (r->code >= 200 && r->code < 600));
 		CHECK(r->code == 0 || r->text_len <= REPLY_TEXT_MAX);
 		for (uint16_t k = 0; r->code && k < r->text_len; k++)
@@ -66,7 +68,8 @@ static void begin(struct host *h)
 
 	for (uint32_t i = 0; i < NRCPT; i++)
 		h->result[i].code = 0;
-	h->txn = (struct smtp_txn){ .env = &h->env, .rcpt = index, .result = h->result, .nrcpt = NRCPT, .size = SIZE };
+	h->txn = (struct smtp_txn){ .env = &h->env, .rcpt = index, .result = h->result, .nrcpt = NRCPT, .size = SIZE,
+		.probe = h->probe && !(h->c.transactions & 1) };
 	h->sent = false;
 	h->begun = true;
 	smtp_client_begin(&h->c, &h->txn);
@@ -105,6 +108,7 @@ static void run(uint8_t options, struct span words, size_t cut, const struct smt
 	size_t used;
 
 	memset(&h, 0, sizeof(h));
+	h.probe = options & 64;
 	h.env = (struct envelope){ .sender = SPAN("s@x.example"), .nrcpt = NRCPT, .rcpt = h.rcpt, .body = options & 16 ? BODY_8BITMIME : BODY_7BIT };
 	for (uint32_t i = 0; i < NRCPT; i++)
 		h.rcpt[i] = (struct env_rcpt){ .addr = i == 1 && options & 32 ? SPAN("\xc3\xbc@x.example") : SPAN("a@x.example"), .notify = NOTIFY_SUCCESS,

@@ -188,6 +188,8 @@ class Node:
             + ("" if "scan:" in extra else f"scan: {{processes: 2, engine: {engine}}}\n")
             + ("" if "relay_clients:" in extra else "relay_clients: [{network: 127.0.0.0/8, rate: none}]\n")
             + ("" if "delivery:" in extra else "delivery: {retry_first: 1s, retry_max: 2s, idle: 500ms}\n")
+            # most tests ask for unknown recipients again and again
+            + ("" if "dictionary:" in extra else "dictionary: {slow_after: none, refuse_after: none}\n")
             + f"routes: {routes}\n" + extra)
         self.log_path = self.dir / "log"
         self.proc = None

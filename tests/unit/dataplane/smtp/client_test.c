@@ -153,6 +153,13 @@ static const struct row row[] = {
 	{ "BDAT, one by one: one chunk", "250-x\r\n250 CHUNKING\r\n", 1, { "250 m\r\n", "250 r\r\n", "250 ok\r\n" }, { 250, 0 }, false, "BDAT 14 LAST\r\n" CONTENT, "DATA" },
 
 	{ "LMTP, an answer each", "250-x\r\n250 PIPELINING\r\n", 2, { "250 m\r\n250 r\r\n250 r\r\n354 d\r\n", "250 a\r\n452 b\r\n" }, { 250, 452 }, false, "LHLO", NULL },
+	/* B2: content is never announced */
+	{ "probe, pipelined", EHLO_BDAT, 2, { "250 m\r\n250 2.1.5 r\r\n550 r\r\n", "250 rset\r\n" }, { 250, 550 }, false, "RSET\r\n", "BDAT" },
+	{ "probe, both are taken", EHLO_PIPE, 2, { "250 m\r\n250 r\r\n250 r\r\n", "250 rset\r\n" }, { 250, 250 }, false, "RSET\r\n", "DATA" },
+	{ "probe, one by one", EHLO_PLAIN, 2, { "250 m\r\n", "550 r\r\n", "250 r\r\n" }, { 550, 250 }, false, "RCPT TO:<b@x.example>", "DATA" },
+	{ "probe, MAIL refused", EHLO_PIPE, 2, { "550 5.7.1 m\r\n503 r\r\n503 r\r\n", "250 rset\r\n" }, { 550, 550 }, false, "RSET\r\n", "DATA" },
+	{ "probe, a refusal too many", EHLO_PIPE, 2, { "250 m\r\n550 x\r\n250 r\r\n550 r\r\n", "250 rset\r\n" }, { 0, 0 }, true, NULL, "DATA" },
+	{ "probe, cut short", EHLO_PIPE, 2, { "250 m\r\n250 r\r\n421 4.3.2 bye\r\n" }, { 250, 0 }, true, NULL, "DATA" },
 	{ "LMTP by BDAT", EHLO_BDAT, 2, { "250 m\r\n250 r\r\n250 r\r\n", "250 a\r\n550 b\r\n" }, { 250, 550 }, false, "BDAT 14 LAST\r\n" CONTENT, "QUIT" },
 };
 
@@ -162,6 +169,7 @@ static void play_row(const struct row *r, bool by_bytes)
 	struct play p;
 
 	begin(&p, &cfg, r->nrcpt);
+	p.txn.probe = strncmp(r->name, "probe", 5) == 0;
 	feed(&p, SPAN(HELLO));
 	feed(&p, span_str(r->ehlo));
 	for (unsigned i = 0; i < TURNS && r->in[i] && p.end != CLI_CLOSE; i++)

@@ -1,0 +1,188 @@
+#include "dataplane/dictionary.h"
+
+#include <stdlib.h>
+#include "dataplane/rcpt_check.h"
+#include "spool/base/clock.h"
+#include "spool/base/counters.h"
+
+/* Clients that this worker knows to be refused, by a hash of their address: who falls on another's place takes it, and the other one is looked up in Redis again. */
+enum { PLACES = 4096 };
+/* So long what Redis said is believed. */
+#define BELIEVE_NS (60 * NS_PER_S)
+
+struct place {
+	uint8_t ip[16];
+	uint64_t until_ns; /* monotonic */
+};
+
+struct dictionary {
+	struct place place[PLACES];
+};
+
+enum status dictionary_new(struct dictionary **ret)
+{
+	*ret = calloc(1, sizeof(**ret));
+	return *ret ? ST_OK : ST_NOMEM;
+}
+
+void dictionary_free(struct dictionary *d)
+{
+	free(d);
+}
+
+/* ---- who ---- */
+
+/* An IPv6 host has a whole /64 to choose its address from. */
+static void client_of(const struct session *s, uint8_t ip[16])
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	memcpy(ip, s->facts.client_ip, 16);
+	if (memcmp(ip, mapped, sizeof(mapped)) != 0)
+		memset(ip + 8, 0, 8);
+}
+
+static struct span key_of(const struct session *s, char *buf, size_t cap)
+{
+	struct out o = out_of(buf, cap);
+	uint8_t ip[16];
+
+	client_of(s, ip);
+	out_str(&o, "bad/");
+	ip_write(ip, &o);
+	return out_span(&o);
+}
+
+static struct place *place_of(struct dictionary *d, const uint8_t ip[16])
+{
+	uint64_t a, b;
+
+	memcpy(&a, ip, 8);
+	memcpy(&b, ip + 8, 8);
+	return &d->place[((a ^ b) * 0x9e3779b97f4a7c15ull >> 32) % PLACES];
+}
+
+static void refuse_until(struct session *s, uint64_t until_ns)
+{
+	uint8_t ip[16];
+	struct place *p;
+
+	client_of(s, ip);
+	p = place_of(s->w->dictionary, ip);
+	memcpy(p->ip, ip, 16);
+	p->until_ns = until_ns;
+}
+
+/* ---- refusing ---- */
+
+static bool is_looked_at(const struct session *s)
+{
+	return policy_class(&s->facts) == CLASS_MX && (s->cfg->set->bad_refuse > 0 || s->cfg->set->bad_slow > 0);
+}
+
+bool dictionary_refuses(struct session *s)
+{
+	uint8_t ip[16];
+	const struct place *p;
+
+	client_of(s, ip);
+	p = place_of(s->w->dictionary, ip);
+	return s->cfg->set->bad_refuse > 0 && is_looked_at(s) && memcmp(p->ip, ip, 16) == 0 && p->until_ns > s->w->now_ns;
+}
+
+void dictionary_refusal(const struct session *s, struct reply *r)
+{
+	counter_add(C_BAD_REFUSED, 1);
+	reply_set(r, 421, "4.7.0", "%s: your host has tried too many unknown recipients, come back later", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
+}
+
+static void on_refused(void *ctx, const struct span *values)
+{
+	struct session *s = ctx;
+
+	s->check->query = NULL;
+	if (values && values[0].p) {
+		s->check->refused = true;
+		refuse_until(s, s->w->now_ns + BELIEVE_NS);
+	}
+	recipient_go_on(s);
+}
+
+bool dictionary_look(struct session *s)
+{
+	struct span name = SPAN(":refused");
+	char buf[64];
+
+	if (s->check->looked || s->rcpt_looked || !is_looked_at(s) || s->cfg->set->bad_refuse <= 0)
+		return false;
+	s->check->looked = s->rcpt_looked = true;
+	s->check->refused = dictionary_refuses(s);
+	return !s->check->refused && shared_get(s->w->shared, key_of(s, buf, sizeof(buf)), &name, 1, on_refused, s, &s->check->query) == ST_AGAIN;
+}
+
+/* ---- counting ---- */
+
+static void refuse(struct session *s)
+{
+	uint64_t life = s->cfg->set->bad_refuse_ns;
+	char buf[64];
+	struct logline l;
+	struct span key = key_of(s, buf, sizeof(buf));
+
+	refuse_until(s, s->w->now_ns + life);
+	shared_put(s->w->shared, key, SPAN(":refused"), SPAN("1"), life);
+	log_begin(&l, LOG_LVL_WARN, "dictionary-attack");
+	log_str(&l, "rule", "B3");
+	log_span(&l, "client", span_skip(key, 4));
+	log_u64(&l, "refused_s", life / NS_PER_S);
+	log_emit(&l);
+	s->check->d.rule = "B3";
+	dictionary_refusal(s, &s->check->d.reply);
+}
+
+/* True: the reply waits. */
+static bool take_count(struct session *s, const struct rate_answer *a)
+{
+	const struct snap_settings *set = s->cfg->set;
+
+	if (set->bad_refuse > 0 && a->rate >= set->bad_refuse) {
+		refuse(s);
+		return false;
+	}
+	if (set->bad_slow <= 0 || a->rate < set->bad_slow || !set->bad_delay_ns)
+		return false;
+	counter_add(C_BAD_SLOWED, 1);
+	s->check->timer.kind = TIMER_RCPT;
+	wheel_set(s->w->wheel, &s->check->timer, s->w->now_ns + set->bad_delay_ns);
+	return true;
+}
+
+static void on_counted(void *ctx, const struct rate_answer *a)
+{
+	struct session *s = ctx;
+
+	s->check->query = NULL;
+	if (!take_count(s, a))
+		recipient_go_on(s);
+}
+
+bool dictionary_count(struct session *s)
+{
+	const struct snap_settings *set = s->cfg->set;
+	struct rate_answer a;
+	char buf[64];
+
+	if (s->check->counted || !is_looked_at(s))
+		return false;
+	s->check->counted = true;
+	if (shared_rate(s->w->shared, key_of(s, buf, sizeof(buf)), 1, set->bad_refuse > 0 ? set->bad_refuse : set->bad_slow, set->bad_period_ns, false,
+		on_counted, s, &a, &s->check->query) == ST_OK)
+		return take_count(s, &a);
+	return true;
+}
+
+void dictionary_timer(struct worker *w, struct timer *t)
+{
+	(void)w;
+	recipient_go_on(container_of(t, struct rcpt_check, timer)->s);
+}
