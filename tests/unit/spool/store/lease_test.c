@@ -147,6 +147,39 @@ static void one_lease_at_a_time(void **state)
 	until_idle();
 }
 
+/* Free is only what is too small for a list in one extent: a complete message has its scan list all the same. */
+static void a_list_in_pieces(void **state)
+{
+	enum { ALL = (4 << 20) / EXTENT_MIN, PIECES = 2 * SCAN_PAGE_PIECES + 10 };
+	static struct extent taken[ALL];
+	const struct scan_page *page = NULL;
+	struct scan_piece copy[PIECES];
+	struct store_msg *m;
+	uint64_t off;
+	uint32_t n;
+
+	for (int i = 0; i < ALL; i++)
+		assert_ok(extent_alloc(arena, EXTENT_MIN, &taken[i]));
+	for (int i = 0; i < ALL; i += 2)
+		extent_release(arena, taken[i]);
+	m = put('p', PIECES * EXTENT_MIN - 100);
+	assert_ok(store_scan_begin(m, &off, &n));
+	assert_int_equal(n, PIECES);
+	for (uint32_t i = 0; i < n; i++) {
+		page = arena_at(arena, off);
+		copy[i] = page->piece[i % SCAN_PAGE_PIECES];
+		if (i % SCAN_PAGE_PIECES == SCAN_PAGE_PIECES - 1)
+			off = page->next_off;
+	}
+	assert_int_equal(page->next_off, 0);
+	assert_true(intact(copy, n, 'p'));
+	store_scan_done(m);
+	forget(m);
+	until_idle();
+	for (int i = 1; i < ALL; i += 2)
+		extent_release(arena, taken[i]);
+}
+
 static int begin(void **state)
 {
 	strcpy(dir, access("/dev/shm", W_OK) == 0 ? "/dev/shm/weir-lease-XXXXXX" : "/var/tmp/weir-lease-XXXXXX");
@@ -170,7 +203,8 @@ static int end(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(in_the_arena), cmocka_unit_test(in_the_log), cmocka_unit_test(one_lease_at_a_time) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(in_the_arena), cmocka_unit_test(in_the_log), cmocka_unit_test(one_lease_at_a_time),
+		cmocka_unit_test(a_list_in_pieces) };
 
 	return cmocka_run_group_tests(tests, begin, end);
 }
