@@ -82,8 +82,10 @@ programs: $(PROGRAMS:%=$(B)/%) $(B)/signatures/weir-test.ndb $(MAN)
 # What Debian 12 must have; asked of apt only when something is missing, and only as root.
 DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ares-dev libclamav-dev libjemalloc-dev libyaml-dev \
 	libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libseccomp-dev libidn2-dev libxxhash-dev libcrypt-dev scdoc redis-server procps
+# Exim, OpenSMTPD and nodemailer are unpacked by the tests (tests/support/counterparts), as MTAs cannot be installed together; the libraries that they need can.
+LIBS_COUNTERPARTS := libdb5.3 libgnutls-dane0 libidn12 libnsl2 libevent-2.1-7
 DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc unbound ldnsutils \
-	nginx openssl sslscan haproxy
+	nginx openssl sslscan haproxy curl nodejs $(LIBS_COUNTERPARTS)
 # For the DPDK transport, which everything else goes on without.
 DEPS_DPDK := libdpdk-dev dpkg-dev iproute2 ethtool
 TRANSPORT ?= io_uring
@@ -216,4 +218,4 @@ $(B)/tests/fuzz/%_fuzz: $(B)/tests/fuzz/%_fuzz.o $(B)/tests/fuzz/replay_main.o $
 clean:
 	rm -rf build
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -path build/counterparts -prune -o -name '*.d' -type f -print 2>/dev/null)

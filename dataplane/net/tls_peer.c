@@ -76,7 +76,8 @@ bool tls_peer_apply(SSL *ssl, const struct tls_peer *peer)
 
 enum tls_fault tls_peer_fault(const SSL *ssl, bool handshake_done, const char **ret_text)
 {
-	long v = SSL_get_verify_result(ssl);
+	/* OpenSSL looks at the certificate of whoever answers; where nothing was asked of it, it is not why a handshake failed */
+	long v = !handshake_done && SSL_get_verify_mode(ssl) == SSL_VERIFY_NONE ? X509_V_OK : SSL_get_verify_result(ssl);
 
 	*ret_text = X509_verify_cert_error_string(v);
 	switch (v) {

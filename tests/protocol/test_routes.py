@@ -1,12 +1,10 @@
-"""Routing against real servers: nsd for MX and addresses, Dovecot's LMTP."""
-import os
-import pwd
+"""Routing against a real server: nsd for MX and addresses."""
 import subprocess
 import textwrap
 import time
 
 import pytest
-from node import Smtp, free_port, have, wait_for, without_trace
+from node import Smtp, free_port, have, wait_for
 
 HEAD = b"From: a@cam.example\r\nSubject: test\r\n\r\n"
 
@@ -117,63 +115,3 @@ def test_a_backup_exchanger_delivers_only_to_better_ones(nsd, make_node, make_si
     assert wait_for(lambda: [m["to"] for m in sink.messages] == [["u@backed.example"]])
     assert c.message("s@both.example", ["u@ours.example"], HEAD).startswith("250")
     assert wait_for(lambda: any(not m["from"] and b"5.4.6" in m["data"] for m in sink.messages))
-
-
-@pytest.mark.skipif(not have("dovecot") or not os.path.exists("/usr/lib/dovecot/lmtp"), reason="Dovecot's LMTP server is not installed")
-@pytest.mark.skipif(os.geteuid() != 0, reason="Dovecot's LMTP test needs root")
-def test_dovecot_lmtp_byte_for_byte(tmp_path_factory, make_node):
-    import tempfile
-    home = tempfile.mkdtemp(prefix="weir-dovecot-")
-    os.chmod(home, 0o755)
-    nobody = pwd.getpwnam("nobody")
-    mail = os.path.join(home, "mail")
-    os.mkdir(mail)
-    os.chown(mail, nobody.pw_uid, nobody.pw_gid)
-    port = free_port()
-    conf = os.path.join(home, "dovecot.conf")
-    with open(conf, "w") as f:
-        f.write(textwrap.dedent(f"""\
-            base_dir = {home}/base
-            state_dir = {home}/base
-            log_path = {home}/log
-            protocols = lmtp
-            ssl = no
-            mail_location = maildir:{mail}/%n
-            first_valid_uid = 1
-            auth_mechanisms = plain
-            default_internal_user = dovecot
-            userdb {{
-              driver = static
-              args = uid={nobody.pw_uid} gid={nobody.pw_gid} home={mail}/%n allow_all_users=yes
-            }}
-            passdb {{
-              driver = static
-              args = nopassword=y
-            }}
-            service lmtp {{
-              inet_listener lmtp {{
-                address = 127.0.0.1
-                port = {port}
-              }}
-            }}
-            """))
-    p = subprocess.Popen(["dovecot", "-F", "-c", conf])
-    try:
-        node = make_node(routes=f'[{{domain: cam.example, to: "lmtp:[127.0.0.1]:{port}"}}]')
-        body = HEAD + b"".join(b"line %d with 8-bit \xe4\r\n.\r\n" % i for i in range(2000))
-        c = Smtp(node.port)
-        c.cmd("EHLO client.test")
-        assert c.message("a@cam.example", ["one@cam.example", "two@cam.example"], body).startswith("250")
-
-        def files(user):
-            new = os.path.join(mail, user, "new")
-            return [os.path.join(new, x) for x in os.listdir(new)] if os.path.isdir(new) else []
-
-        assert wait_for(lambda: files("one") and files("two"), 20), open(f"{home}/log").read()[-2000:]
-        for user in ("one", "two"):
-            data = open(files(user)[0], "rb").read().replace(b"\r\n", b"\n")
-            assert data.endswith(body.replace(b"\r\n", b"\n"))
-    finally:
-        p.terminate()
-        p.wait(20)
-        subprocess.run(["rm", "-rf", home])

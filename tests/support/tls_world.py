@@ -29,13 +29,14 @@ class Authority:
         sh("openssl", "req", "-x509", "-new", "-key", self.key, "-subj", "/CN=Test Authority", "-days", "30", "-out", self.cert,
            "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 
-    def _key(self, path):
-        sh("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", path)
+    def _key(self, path, rsa=False):
+        kind = ("RSA", "-pkeyopt", "rsa_keygen_bits:2048") if rsa else ("EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+        sh("openssl", "genpkey", "-algorithm", *kind, "-out", path)
 
-    def issue(self, *names, chain=False, days=30):
+    def issue(self, *names, chain=False, days=30, rsa=False):
         base = self.dir / names[0]
         key, req, cert, ext = (base.with_name(base.name + x) for x in (".key", ".csr", ".pem", ".ext"))
-        self._key(key)
+        self._key(key, rsa)
         sh("openssl", "req", "-new", "-key", key, "-subj", f"/CN={names[0][:60]}", "-out", req)
         ext.write_text("subjectAltName=" + ",".join("DNS:" + n for n in names) + "\nbasicConstraints=CA:FALSE\n")
         sh("openssl", "x509", "-req", "-in", req, "-CA", self.cert, "-CAkey", self.key, "-CAcreateserial", "-days", days, "-extfile", ext, "-out", cert)

@@ -175,6 +175,43 @@ static void what_cannot_be_checked_is_not_begun(void **state)
 	assert_null(tls_session_new(client, &peer));
 }
 
+/* The server's certificate is seen, and then the server's last octets never come. */
+static enum tls_fault shake_cut(const struct made *m, const struct tls_peer *peer)
+{
+	struct tls_context *st = server_of(m, false);
+	struct tls_session *c = tls_session_new(client, peer), *s = tls_session_new(st, NULL);
+	enum tls_fault fault;
+	const char *text;
+	char buf[16384];
+	size_t n;
+
+	assert_non_null(s);
+	assert_non_null(c);
+	assert_int_equal(tls_session_read(c, buf, sizeof(buf), &n), TLS_MORE);
+	carry(c, s);
+	assert_int_equal(tls_session_read(s, buf, sizeof(buf), &n), TLS_MORE);
+	n = tls_session_take(s, buf, sizeof(buf));
+	assert_true(n > 500 && n < sizeof(buf));
+	assert_true(tls_session_feed(c, span_of(buf, n - 20)));
+	tls_session_read(c, buf, sizeof(buf), &n);
+	fault = tls_session_fault(c, &text);
+	tls_session_free(c);
+	tls_session_free(s);
+	tls_context_free(st);
+	return fault;
+}
+
+static void a_certificate_that_nobody_asked_about_is_not_why_a_handshake_fails(void **state)
+{
+	struct made self = make("server", "DNS:mx.cam.example", NULL, -DAY, DAY);
+	struct tls_peer peer = { .check = TLS_CHECK_NONE, .name = SPAN("mx.cam.example") };
+
+	assert_int_equal(shake_cut(&self, &peer), TLS_FAULT_HANDSHAKE);
+	peer.check = TLS_CHECK_NAME;
+	assert_int_equal(shake_cut(&self, &peer), TLS_FAULT_NOT_TRUSTED);
+	unmake(&self);
+}
+
 static int begin(void **state)
 {
 	char path[128];
@@ -211,7 +248,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(names), cmocka_unit_test(dates_and_authorities),
 		cmocka_unit_test(dane_ee_wants_the_key_and_nothing_else), cmocka_unit_test(dane_ta_wants_chain_name_and_dates),
-		cmocka_unit_test(what_cannot_be_checked_is_not_begun) };
+		cmocka_unit_test(what_cannot_be_checked_is_not_begun),
+		cmocka_unit_test(a_certificate_that_nobody_asked_about_is_not_why_a_handshake_fails) };
 
 	return cmocka_run_group_tests(tests, begin, end);
 }
