@@ -1,6 +1,7 @@
-/* weir-control: checks and publishes the configuration, compiles tables, serves metrics, fetches MTA-STS policies, makes TLS reports. See weir-control(8). */
+/* weir-control: checks and publishes the configuration, compiles tables, fetches managed mail domains, serves metrics, fetches MTA-STS policies, makes TLS reports. See weir-control(8). */
 #include <errno.h>
 #include <getopt.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,12 +9,18 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "control/checks.h"
 #include "control/generations.h"
+#include "control/managed.h"
+#include "control/managed_orders.h"
 #include "control/metrics.h"
+#include "control/nodes.h"
 #include "control/schema.h"
+#include "control/sources.h"
 #include "control/sts_server.h"
 #include "control/tls_keys.h"
 #include "control/tls_reports.h"
+#include "control/web.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/base/daemon.h"
@@ -47,8 +54,8 @@ static uint64_t published_generation(const char *run_dir)
 	return g;
 }
 
-/* Compiles the tables that a configuration speaks of. */
-static bool publish_tables(const struct snapshot *s, const char *run_dir, enum publish_tables how, FILE *errors)
+/* Compiles the tables that a configuration speaks of; by: who had it done. */
+static bool publish_tables(const struct snapshot *s, const char *run_dir, enum publish_tables how, const char *by, FILE *errors)
 {
 	uint64_t generation;
 	bool ok = tables_publish(s, run_dir, how, errors, &generation);
@@ -57,6 +64,8 @@ static bool publish_tables(const struct snapshot *s, const char *run_dir, enum p
 	counter_add(C_TABLES_FAILED, !ok);
 	counter_set(C_TABLES_STALE, !ok);
 	if (ok)
+		counter_add(C_DOMAIN_CHANGES, sources_note_files(s, by));
+	if (ok)
 		log_msg(LOG_LVL_INFO, "tables", "generation %llu%s", (unsigned long long)generation,
 			generations_pinned(run_dir) ? ", pinned by a rollback" : "");
 	return ok;
@@ -64,7 +73,7 @@ static bool publish_tables(const struct snapshot *s, const char *run_dir, enum p
 
 /* Reads, checks and publishes. A bad file changes nothing; its errors go to `errors`. Only at the start does the configuration go out beside bad alias
  * files: the node must come up, with the tables it had. */
-static bool publish(const char *config, const char *run_dir, bool at_start, FILE *errors)
+static bool publish(const char *config, const char *run_dir, bool at_start, const char *by, FILE *errors)
 {
 	struct model m;
 	struct snapshot s;
@@ -72,7 +81,7 @@ static bool publish(const char *config, const char *run_dir, bool at_start, FILE
 	bool ok = model_read(&m, config, run_dir, generation, errors);
 
 	s = (struct snapshot){ .h = (const struct snap_header *)(const void *)m.bytes, .bytes = m.n };
-	if (ok && !publish_tables(&s, run_dir, TABLES_AT_START, errors) && !at_start)
+	if (ok && !publish_tables(&s, run_dir, TABLES_AT_START, by, errors) && !at_start)
 		ok = false;
 	ok = ok && tls_keys_publish(&s, run_dir, errors);
 	if (ok && model_publish(&m, run_dir) != ST_OK) {
@@ -92,27 +101,52 @@ static bool publish(const char *config, const char *run_dir, bool at_start, FILE
 struct request {
 	const char *config, *run_dir;
 	uint64_t number; /* behind the command's words; 0 when there is none */
+	const char *by;  /* who orders it */
 	FILE *out;       /* the answer; its last line is "ok" when all is well */
 };
 
-static bool do_reload(const struct request *r)
+static void domains_configured(void)
 {
-	return publish(r->config, r->run_dir, false, r->out);
+	managed_configured();
+	checks_configured();
 }
 
-static bool do_compile(const struct request *r)
+static bool do_reload(const struct request *r)
+{
+	if (!publish(r->config, r->run_dir, false, r->by, r->out))
+		return false;
+	domains_configured();
+	return true;
+}
+
+/* Of the configuration that is published. */
+static bool compile_published(const char *run_dir, enum publish_tables how, const char *by, FILE *errors)
 {
 	char path[4096];
 	struct snapshot s;
 	bool ok;
 
-	snprintf(path, sizeof(path), "%s/snapshot", r->run_dir);
+	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
 	if (snapshot_open(path, &s) != ST_OK) {
-		fprintf(r->out, "%s\n", trail_text());
+		fprintf(errors, "%s\n", trail_text());
 		return false;
 	}
-	ok = publish_tables(&s, r->run_dir, TABLES_BY_COMMAND, r->out);
+	ok = publish_tables(&s, run_dir, how, by, errors);
 	snapshot_close(&s);
+	return ok;
+}
+
+static const char *run_of_domains; /* for the call from managed.c, which knows no more */
+
+static bool compile_domains(FILE *errors)
+{
+	return compile_published(run_of_domains, TABLES_AT_START, "weir-control", errors);
+}
+
+static bool do_compile(const struct request *r)
+{
+	bool ok = compile_published(r->run_dir, TABLES_BY_COMMAND, r->by, r->out);
+
 	if (ok)
 		fprintf(r->out, "generation %llu\n", (unsigned long long)tables_current(r->run_dir));
 	return ok;
@@ -143,7 +177,6 @@ static const struct {
 
 static void carry_out(struct request *r, char *line)
 {
-	line[strcspn(line, "\n")] = '\0';
 	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
 		size_t n = strlen(requests[i].words);
 
@@ -158,20 +191,41 @@ static void carry_out(struct request *r, char *line)
 	fprintf(r->out, "unknown command\n");
 }
 
-/* Who ordered what (C9). */
-static void log_command(int fd, const char *line)
+/* Who is at the other end (C9). */
+static void who_orders(int fd, char *by, size_t cap)
 {
 	struct ucred who = { 0 };
 	socklen_t n = sizeof(who);
+	const struct passwd *pw = NULL;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0)
-		log_msg(LOG_LVL_INFO, "command", "%.*s by uid %u, pid %d", (int)strcspn(line, "\n"), line, who.uid, who.pid);
+		pw = getpwuid(who.uid);
+	snprintf(by, cap, "%.40s (uid %u)", pw ? pw->pw_name : "unknown", who.uid);
 }
 
-/* One command a connection, "reload" or one about tables. The answer ends with "ok\n", or is the errors. */
+/* One command a connection. The answer ends with "ok\n", or is the errors. True: the connection was taken, somebody else answers and closes it. */
+static bool answer_on(int fd, const char *config, const char *run_dir, char *line, FILE *f)
+{
+	static const char domain[] = "domain ";
+	char by[80];
+
+	who_orders(fd, by, sizeof(by));
+	line[strcspn(line, "\n")] = '\0';
+	log_msg(LOG_LVL_INFO, "command", "%.400s by %s", line, by);
+	if (strncmp(line, domain, sizeof(domain) - 1) == 0) {
+		enum order_result done = managed_order(span_str(line + sizeof(domain) - 1), by, fd, f);
+
+		if (done == ORDER_DONE)
+			fprintf(f, "ok\n");
+		return done == ORDER_LATER;
+	}
+	carry_out(&(struct request){ .config = config, .run_dir = run_dir, .by = by, .out = f }, line);
+	return false;
+}
+
 static void answer(int listener, const char *config, const char *run_dir)
 {
-	char line[64] = "", *text = NULL;
+	char line[16384] = "", *text = NULL;
 	size_t len = 0;
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	struct timeval limit = { .tv_sec = 2 };
@@ -183,8 +237,10 @@ static void answer(int listener, const char *config, const char *run_dir)
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	if (recv(fd, line, sizeof(line) - 1, 0) <= 0)
 		goto out;
-	log_command(fd, line);
-	carry_out(&(struct request){ .config = config, .run_dir = run_dir, .out = f }, line);
+	if (answer_on(fd, config, run_dir, line, f)) {
+		fd = -1;
+		goto out;
+	}
 	fflush(f);
 	if (send(fd, text, len, MSG_NOSIGNAL) < 0)
 		log_msg(LOG_LVL_WARN, "control-socket", "%s", strerror(errno));
@@ -240,15 +296,20 @@ static void serve(const char *config, const char *run_dir, int listener)
 		atomic_store(&counters_self->beat_ns, clock_mono_ns());
 		tls_keys_turn(run_dir);
 		tls_reports_turn(run_dir);
+		managed_turn();
+		checks_turn(run_dir);
+		nodes_turn(run_dir, managed_snapshot());
 		if (reload) {
 			char *text = NULL;
 			size_t len = 0;
 			FILE *f = open_memstream(&text, &len);
 
 			reload = 0;
-			if (f && !publish(config, run_dir, false, f)) {
+			if (f && !publish(config, run_dir, false, "SIGHUP", f)) {
 				fflush(f);
 				log_errors(text);
+			} else {
+				domains_configured();
 			}
 			if (f)
 				fclose(f);
@@ -289,20 +350,26 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	/* before workers may begin: a question that comes early waits in the socket */
-	if (sts_server_start(run_dir) != ST_OK) {
+	if (web_init() != ST_OK || sts_server_start(run_dir) != ST_OK) {
 		log_msg(LOG_LVL_ERROR, "start-failed", "%s", trail_text());
 		log_flush();
 		return 1;
 	}
-	if (!publish(config, run_dir, true, stderr) && !published_generation(run_dir)) {
+	if (!publish(config, run_dir, true, "start", stderr) && !published_generation(run_dir)) {
 		log_flush();
 		return 1;
 	}
 	start_metrics(run_dir, stats);
+	run_of_domains = run_dir;
+	managed_start(run_dir, compile_domains);
+	checks_configured();
 	log_flush();
 	serve(config, run_dir, listener);
 	metrics_stop();
+	checks_stop();
+	managed_stop();
 	sts_server_stop();
+	web_done();
 	counters_close();
 	log_msg(LOG_LVL_INFO, "stopped", "in order");
 	log_flush();

@@ -722,6 +722,8 @@ static void derive(struct model *m, const char *run_dir)
 	default_str(m, offsetof(struct snap_settings, node), "%.*s", (int)strcspn(m->bytes + s->hostname.off, "."), m->bytes + s->hostname.off);
 	default_str(m, offsetof(struct snap_settings, run_dir), "%s", run_dir);
 	default_str(m, offsetof(struct snap_settings, spool_dir), "%s/spool", run_dir);
+	default_str(m, offsetof(struct snap_settings, managed_dir), "%s/domains", run_dir);
+	default_str(m, offsetof(struct snap_settings, managed_exchangers), "%s", m->bytes + model_settings(m)->hostname.off);
 	default_str(m, offsetof(struct snap_settings, auth_secret), "%s/auth-secret", run_dir);
 	default_str(m, offsetof(struct snap_settings, redis), "unix:%s/redis.sock", run_dir);
 	default_str(m, offsetof(struct snap_settings, signatures), "%s/signatures", exe);

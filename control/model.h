@@ -54,6 +54,10 @@ void listeners_together(struct model *m);
 
 /* model_domains.c: one row of mail_domains. */
 void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row);
+/* The name of a file as a row has it; what it is relative to is beside the configuration. */
+struct snap_str mail_domain_path(struct reader *r, const yaml_node_t *at, const char *path);
+/* model_sources.c: where a row's aliases come from, and whose domain it is. */
+void mail_domain_source(struct reader *r, const yaml_node_t *item, struct snap_mail_domain *d);
 /* Keeps the route of a mail domain for mail_domains_together. */
 void model_add_route(struct model *m, const struct snap_route *route);
 /* What rows say about each other; and the routes of those that have one. Once, after the whole file. */

@@ -26,13 +26,17 @@ static bool find_kind(struct reader *r, const yaml_node_t *item, uint32_t *ret)
 			*ret = k;
 			found++;
 		}
+	if (member(r, item, "source")) {
+		*ret = DOMAIN_ALIASES;
+		found++;
+	}
 	if (found != 1)
-		complain(r->m, item, "%s: a domain has one of aliases, retired, long_form_of, forward, to or backup_mx; this one has %u", what, found);
+		complain(r->m, item, "%s: a domain has one of aliases, source, retired, long_form_of, forward, to or backup_mx; this one has %u", what, found);
 	return found == 1;
 }
 
 /* A file that is named without a directory to start from is beside the configuration. */
-static struct snap_str add_path(struct reader *r, const yaml_node_t *at, const char *path)
+struct snap_str mail_domain_path(struct reader *r, const yaml_node_t *at, const char *path)
 {
 	const char *slash = r->m->file ? strrchr(r->m->file, '/') : NULL;
 	char full[4096];
@@ -57,9 +61,10 @@ static void take_aliases(struct reader *r, const yaml_node_t *item, const yaml_n
 	const char *unlisted = scalar(member(r, item, "unlisted"));
 	int w = unlisted ? find_word(words, unlisted) : 0;
 
-	d->value = add_path(r, value, scalar(value));
+	if (value)
+		d->value = mail_domain_path(r, value, scalar(value));
 	if (forwarding)
-		d->forwarding = add_path(r, forwarding, scalar(forwarding));
+		d->forwarding = mail_domain_path(r, forwarding, scalar(forwarding));
 	if (w < 0)
 		complain(r->m, item, "%s: unlisted \"%s\" is not possible; write refuse or deliver", what, unlisted);
 	d->deliver_unlisted = w > 0;
@@ -120,11 +125,11 @@ static void take_value(struct reader *r, const yaml_node_t *item, struct snap_ma
 void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row)
 {
 	static const char *const known[] = { "domain", "aliases", "forwarding", "unlisted", "retired", "long_form_of", "to", "tls", "final",
-		"backup_mx", "forward", "recipients", NULL };
+		"backup_mx", "forward", "recipients", "source", "ca", "secrets", "owner", "contact", NULL };
 	struct snap_mail_domain *d = row;
 
 	d->line = (uint32_t)item->start_mark.line + 1;
-	d->name = d->value = d->forwarding = model_add_str(r->m, SPAN(""));
+	d->name = d->value = d->forwarding = d->owner = d->contact = d->ca = d->secrets = model_add_str(r->m, SPAN(""));
 	if (item->type != YAML_MAPPING_NODE) {
 		complain(r->m, item, "%s: an entry is {domain: NAME, ...}", what);
 		return;
@@ -134,6 +139,7 @@ void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row)
 	d->recipients = verify_recipients(r, item, what);
 	if (find_kind(r, item, &d->kind))
 		take_value(r, item, d);
+	mail_domain_source(r, item, d);
 	if (d->kind != DOMAIN_ALIASES && (member(r, item, "forwarding") || member(r, item, "unlisted")))
 		complain(r->m, item, "%s: forwarding and unlisted go with aliases", what);
 	if (d->recipients == RECIPIENTS_VERIFY && !d->deliver_unlisted && d->kind != DOMAIN_ROUTED && d->kind != DOMAIN_BACKUP_MX)

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum { FETCHES_MAX = 32, TIMEOUT_S = 60, CONNECT_TIMEOUT_S = 20 };
+enum { FETCHES_MAX = 32, TIMEOUT_S = 60 };
 
 struct fetch {
-	CURL *easy;
+	struct web_transfer web;
 	struct curl_slist *connect_to;
 	sts_fetched_fn *fn;
 	void *ctx;
@@ -17,28 +17,12 @@ struct fetch {
 	char text[MTA_STS_TEXT_MAX];
 };
 
-static CURLM *multi;
 static unsigned running;
-
-enum status sts_fetch_init(void)
-{
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(multi = curl_multi_init()))
-		return trail(ST_NOMEM, "libcurl cannot start");
-	return ST_OK;
-}
-
-void sts_fetch_done(void)
-{
-	if (multi)
-		curl_multi_cleanup(multi);
-	multi = NULL;
-	curl_global_cleanup();
-}
 
 static void fetch_free(struct fetch *f)
 {
-	if (f->easy)
-		curl_easy_cleanup(f->easy);
+	if (f->web.easy)
+		curl_easy_cleanup(f->web.easy);
 	curl_slist_free_all(f->connect_to);
 	free(f);
 }
@@ -65,40 +49,12 @@ static bool set_up(struct fetch *f, const struct sts_fetch_order *o)
 	snprintf(url, sizeof(url), "https://mta-sts.%s/.well-known/mta-sts.txt", o->domain);
 	snprintf(to, sizeof(to), "mta-sts.%s:443:%s%.*s%s:%u", o->domain, v6 ? "[" : "", SPAN_FMT(o->address), v6 ? "]" : "", o->port);
 	f->connect_to = curl_slist_append(NULL, to);
-	ok = f->connect_to && curl_easy_setopt(f->easy, CURLOPT_CONNECT_TO, f->connect_to) == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_URL, url) == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_PROTOCOLS_STR, "https") == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_PROXY, "") == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_TIMEOUT, (long)TIMEOUT_S) == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S) == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_USERAGENT, "weir") == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_ERRORBUFFER, f->error) == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_WRITEDATA, f) == CURLE_OK;
-	ok = ok && curl_easy_setopt(f->easy, CURLOPT_PRIVATE, f) == CURLE_OK;
-	if (ok && *o->ca_file)
-		ok = curl_easy_setopt(f->easy, CURLOPT_CAINFO, o->ca_file) == CURLE_OK && curl_easy_setopt(f->easy, CURLOPT_CAPATH, NULL) == CURLE_OK;
+	ok = f->connect_to && curl_easy_setopt(f->web.easy, CURLOPT_CONNECT_TO, f->connect_to) == CURLE_OK;
+	ok = ok && web_set_up(f->web.easy, url, o->ca_file, TIMEOUT_S);
+	ok = ok && curl_easy_setopt(f->web.easy, CURLOPT_ERRORBUFFER, f->error) == CURLE_OK;
+	ok = ok && curl_easy_setopt(f->web.easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK;
+	ok = ok && curl_easy_setopt(f->web.easy, CURLOPT_WRITEDATA, f) == CURLE_OK;
 	return ok;
-}
-
-enum status sts_fetch(const struct sts_fetch_order *o, sts_fetched_fn *fn, void *ctx)
-{
-	struct fetch *f;
-
-	if (running >= FETCHES_MAX)
-		return trail(ST_FULL, "%u policies are being fetched already", running);
-	f = calloc(1, sizeof(*f));
-	if (!f || !(f->easy = curl_easy_init()) || !set_up(f, o) || curl_multi_add_handle(multi, f->easy) != CURLM_OK) {
-		if (f)
-			fetch_free(f);
-		return trail(ST_NOMEM, "no memory for a fetch");
-	}
-	f->fn = fn;
-	f->ctx = ctx;
-	running++;
-	return ST_OK;
 }
 
 /* RFC 8461 3.2: text/plain, with or without parameters. */
@@ -114,8 +70,8 @@ static void finish(struct fetch *f, CURLcode result)
 	long code = 0;
 	char detail[96];
 
-	curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &code);
-	curl_easy_getinfo(f->easy, CURLINFO_CONTENT_TYPE, &type);
+	curl_easy_getinfo(f->web.easy, CURLINFO_RESPONSE_CODE, &code);
+	curl_easy_getinfo(f->web.easy, CURLINFO_CONTENT_TYPE, &type);
 	if (f->too_long) {
 		f->fn(f->ctx, NULL, "invalid", "the policy is too long");
 	} else if (result != CURLE_OK) {
@@ -133,31 +89,29 @@ static void finish(struct fetch *f, CURLcode result)
 	}
 }
 
-static void take_finished(void)
+static void on_done(void *ctx, CURLcode result)
 {
-	CURLMsg *m;
-	int left;
-
-	while ((m = curl_multi_info_read(multi, &left))) {
-		struct fetch *f;
-		CURLcode result = m->data.result;
-
-		if (m->msg != CURLMSG_DONE || curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &f) != CURLE_OK)
-			continue;
-		curl_multi_remove_handle(multi, f->easy); /* m is gone after this */
-		running--;
-		finish(f, result);
-		fetch_free(f);
-	}
+	running--;
+	finish(ctx, result);
+	fetch_free(ctx);
 }
 
-void sts_fetch_wait(struct curl_waitfd *fds, unsigned n, int timeout_ms)
+enum status sts_fetch(const struct sts_fetch_order *o, sts_fetched_fn *fn, void *ctx)
 {
-	int still;
+	struct fetch *f;
 
-	curl_multi_perform(multi, &still);
-	take_finished();
-	curl_multi_poll(multi, fds, n, timeout_ms, NULL);
-	curl_multi_perform(multi, &still);
-	take_finished();
+	if (running >= FETCHES_MAX)
+		return trail(ST_FULL, "%u policies are being fetched already", running);
+	f = calloc(1, sizeof(*f));
+	if (f)
+		f->web = (struct web_transfer){ .easy = curl_easy_init(), .fn = on_done, .ctx = f };
+	if (!f || !f->web.easy || !set_up(f, o) || web_add(&f->web) != ST_OK) {
+		if (f)
+			fetch_free(f);
+		return trail(ST_NOMEM, "no memory for a fetch");
+	}
+	f->fn = fn;
+	f->ctx = ctx;
+	running++;
+	return ST_OK;
 }

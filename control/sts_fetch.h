@@ -1,4 +1,4 @@
-/* Fetches MTA-STS policies by https (RFC 8461 3.3), many at a time, without waiting (libcurl's multi interface).
+/* Fetches MTA-STS policies by https (RFC 8461 3.3), many at a time, without waiting (control/web.h).
  *
  * The policy host must have a certificate for its name from an authority that we trust; nothing is redirected, cached or authenticated; answers are bounded.
  *
@@ -6,7 +6,7 @@
 #ifndef WEIR_CONTROL_STS_FETCH_H
 #define WEIR_CONTROL_STS_FETCH_H
 
-#include <curl/curl.h>
+#include "control/web.h"
 #include "spool/mail/mta_sts.h"
 
 struct sts_fetch_order {
@@ -19,11 +19,7 @@ struct sts_fetch_order {
 /* fault: NULL, or "fetch", "invalid" (then detail says more), "webpki" as in spool/store/sts_ask.h. policy is NULL with a fault. */
 typedef void sts_fetched_fn(void *ctx, const struct mta_sts_policy *policy, const char *fault, const char *detail);
 
-enum status sts_fetch_init(void);
-void sts_fetch_done(void);
-/* ST_OK: fn is called once, from sts_fetch_wait. ST_FULL: too many are under way. */
+/* ST_OK: fn is called once, from web_wait. ST_FULL: too many are under way. */
 enum status sts_fetch(const struct sts_fetch_order *o, sts_fetched_fn *fn, void *ctx);
-/* Works on them, and waits for them and for fds, at most so long. */
-void sts_fetch_wait(struct curl_waitfd *fds, unsigned n, int timeout_ms);
 
 #endif

@@ -252,7 +252,7 @@ bool sts_server_wait(int fd, int timeout_ms)
 			who[n] = i;
 			w[n++] = (struct curl_waitfd){ .fd = asker[i].fd, .events = CURL_WAIT_POLLIN };
 		}
-	sts_fetch_wait(w, n, timeout_ms);
+	web_wait(w, n, timeout_ms);
 	for (unsigned k = 2; k < n; k++)
 		if (w[k].revents)
 			serve_asker(who[k]);
@@ -276,9 +276,7 @@ enum status sts_server_start(const char *run_dir)
 	if (listener < 0 || n >= (int)sizeof(a.sun_path) || bind(listener, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(listener, 64) < 0)
 		st = trail_errno(errno, "%s", a.sun_path);
 	umask(old);
-	if (st == ST_OK)
-		st = sts_cache_open(run_dir);
-	return st == ST_OK ? sts_fetch_init() : st;
+	return st == ST_OK ? sts_cache_open(run_dir) : st;
 }
 
 void sts_server_stop(void)
@@ -289,5 +287,4 @@ void sts_server_stop(void)
 	if (listener >= 0)
 		close(listener);
 	listener = -1;
-	sts_fetch_done();
 }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <xxhash.h>
 #include "control/aliasfile.h"
+#include "control/history.h"
+#include "control/sources.h"
 #include "spool/base/file.h"
 #include "spool/mail/address.h"
 
@@ -185,12 +187,36 @@ static void add_alias(struct compiler *c, uint32_t d, uint32_t source, bool is_f
 
 /* ---- files ---- */
 
-static void compile_file(struct compiler *c, uint32_t d, const char *path, bool is_forwarding)
+static void compile_text(struct compiler *c, uint32_t d, const char *name, struct span text, bool is_forwarding)
 {
 	uint32_t source = (uint32_t)c->sources.n;
+	struct snap_str path = add_string(c, span_str(name));
 	enum aliasfile_event ev;
 	struct aliasfile f;
-	struct snap_str name;
+
+	((struct tables_source *)rows_add(&c->sources, 1))->path = path;
+	f = aliasfile_of(text);
+	while ((ev = aliasfile_next(&f)) != ALIASFILE_END)
+		if (ev == ALIASFILE_WRONG)
+			wrong(c, name, f.line, "%s", f.wrong);
+		else
+			add_alias(c, d, source, is_forwarding, &f);
+}
+
+static void compile_source(struct compiler *c, uint32_t d, const struct snap_mail_domain *m)
+{
+	struct source_text t;
+
+	if (source_read(c->s, m, &t) != ST_OK) {
+		wrong(c, t.name, 0, "%s", trail_text());
+		return;
+	}
+	compile_text(c, d, t.name, span_of(t.bytes, t.n), false);
+	free(t.bytes);
+}
+
+static void compile_forwarding(struct compiler *c, uint32_t d, const char *path)
+{
 	char *bytes;
 	size_t n;
 
@@ -198,14 +224,7 @@ static void compile_file(struct compiler *c, uint32_t d, const char *path, bool 
 		wrong(c, path, 0, "%s", trail_text());
 		return;
 	}
-	name = add_string(c, span_str(path));
-	((struct tables_source *)rows_add(&c->sources, 1))->path = name;
-	f = aliasfile_of(span_of(bytes, n));
-	while ((ev = aliasfile_next(&f)) != ALIASFILE_END)
-		if (ev == ALIASFILE_WRONG)
-			wrong(c, path, f.line, "%s", f.wrong);
-		else
-			add_alias(c, d, source, is_forwarding, &f);
+	compile_text(c, d, path, span_of(bytes, n), true);
 	free(bytes);
 }
 
@@ -249,6 +268,17 @@ static void add_domain(struct compiler *c, const struct snap_mail_domain *m)
 		.short_form = TABLES_NONE, .line = m->line };
 }
 
+/* One that was never fetched is left out, and so is its long form: workers see in the configuration that it ought to be there, and answer 451. */
+static bool is_there(const struct snapshot *s, const struct snap_mail_domain *m)
+{
+	struct history_row row;
+
+	if (m->kind == DOMAIN_LONG_FORM)
+		m = snap_find_mail_domain(s, snap_span(s, m->value));
+	return !m || m->kind != DOMAIN_ALIASES || m->source != SOURCE_HTTPS ||
+		history_last(snap_cstr(s, s->h->settings.managed_dir), snap_cstr(s, m->name), &row) != ST_NOT_FOUND;
+}
+
 static void fill_domain(struct compiler *c, uint32_t i, const struct snap_mail_domain *m)
 {
 	struct tables_domain d = *domain(c, i);
@@ -262,9 +292,9 @@ static void fill_domain(struct compiler *c, uint32_t i, const struct snap_mail_d
 		d.ntargets = 1;
 	}
 	if (m->kind == DOMAIN_ALIASES) {
-		compile_file(c, i, snap_cstr(c->s, m->value), false);
+		compile_source(c, i, m);
 		if (m->forwarding.len)
-			compile_file(c, i, snap_cstr(c->s, m->forwarding), true);
+			compile_forwarding(c, i, snap_cstr(c->s, m->forwarding));
 		d.naliases = (uint32_t)c->aliases.n - d.first_alias;
 		if (d.naliases)
 			sort_aliases(c, &d);
@@ -342,10 +372,12 @@ bool tables_compile(const struct snapshot *s, uint64_t seed, FILE *complain, str
 
 	c.nothing = add_string(&c, SPAN("")).off;
 	for (uint32_t i = 0; i < n; i++)
-		add_domain(&c, &m[i]);
+		if (is_there(s, &m[i]))
+			add_domain(&c, &m[i]);
 	hash_domains(&c); /* before the files: their addresses are looked up in it */
-	for (uint32_t i = 0; i < n; i++)
-		fill_domain(&c, i, &m[i]);
+	for (uint32_t i = 0, at = 0; i < n; i++)
+		if (at < c.domains.n && span_eq(string(&c, domain(&c, at)->name), snap_span(s, m[i].name)))
+			fill_domain(&c, at++, &m[i]);
 	hash_aliases(&c);
 	make_image(&c, ret);
 	ret->errors = c.errors;

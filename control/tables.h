@@ -1,6 +1,6 @@
 /* The table compiler: managed mail domains and their alias files become one generation (spool/store/tables.h).
  *
- * It reads the files that a configuration snapshot names and finds all their errors in one run, each with file and line. It writes nothing: generations.h does. */
+ * It reads the files that a configuration snapshot names, and the live copies of the domains that have no file (sources.h), and finds all their errors in one run, each with file and line. It writes nothing: generations.h does. */
 #ifndef WEIR_CONTROL_TABLES_H
 #define WEIR_CONTROL_TABLES_H
 

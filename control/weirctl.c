@@ -8,9 +8,11 @@
 #include <unistd.h>
 #include "control/ask.h"
 #include "control/authtool.h"
+#include "control/domainctl.h"
 #include "control/generations.h"
 #include "control/ledger.h"
 #include "control/metrics.h"
+#include "control/nodes_status.h"
 #include "control/schema.h"
 #include "control/spooltool.h"
 #include "control/tables.h"
@@ -38,6 +40,10 @@ static int usage(FILE *f)
 	      "  config check FILE | show | explain [KEY] | reload\n"
 	      "  tables show | check | diff [A [B]] | compile | rollback [N]   the compiled alias tables\n"
 	      "  alias ADDR                               what it stands for, and which aliases lead to it\n"
+	      "  domain list | show D | log D             managed mail domains: source, last fetch, every change\n"
+	      "  domain fetch D | accept D | revert D [N] fetch now; take what shrank; go back\n"
+	      "  domain alias set D LOCAL ADDR... | alias delete D LOCAL   of a domain whose source is command\n"
+	      "  domain check D [--dkim SELECTOR] | self-check   targets, loops, MX, SPF, DKIM, DMARC; every postmaster\n"
 	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
 	      "  verify show|forget ADDR|DOMAIN           what is known of recipients; ask anew\n"
 	      "  auth hash [--no-scram] USER              a line for the password file; the password is read from standard input\n"
@@ -45,6 +51,12 @@ static int usage(FILE *f)
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
 	      "  version\n", f);
 	return f == stdout ? 0 : 2;
+}
+
+/* The exit code of a command that is elsewhere; negative: it was not used as it should be. */
+static int or_usage(int rc)
+{
+	return rc < 0 ? usage(stderr) : rc;
 }
 
 static int failed(const char *what)
@@ -125,7 +137,7 @@ static int ask_all(struct logline *request, struct rows *r, bool first_found)
 struct totals {
 	uint64_t v[C_COUNT];
 	unsigned alive, dead;
-	uint64_t control_beat_ns, oldest_start_ns, tables_stale;
+	uint64_t control_beat_ns, oldest_start_ns, tables_stale, domains_failed, domains_findings, postmaster_findings;
 	json_t *processes;
 };
 
@@ -173,6 +185,9 @@ static void add_page(void *ctx, const char *role, int instance, const struct cou
 	if (strcmp(role, "control") == 0) {
 		t->control_beat_ns = up ? beat : 0;
 		t->tables_stale = atomic_load(&p->v[C_TABLES_STALE]);
+		t->domains_failed = atomic_load(&p->v[C_DOMAINS_FAILED]);
+		t->domains_findings = atomic_load(&p->v[C_DOMAINS_FINDINGS]);
+		t->postmaster_findings = atomic_load(&p->v[C_POSTMASTER_FINDINGS]);
 		for (int i = C_TLS_CERTS; i <= C_TLS_CERT_REFUSED; i++)
 			t->v[i] = atomic_load(&p->v[i]);
 	}
@@ -213,6 +228,9 @@ static void print_degraded(const struct totals *t)
 	DEGRADED(!t->v[C_ARENA_HUGE], "the arena is not on huge pages (slower; set vm.nr_hugepages)")
 	DEGRADED(t->v[C_TABLES_REFUSED], "the alias tables in tables/current are missing or damaged: a worker uses older ones, or answers 451; see weirctl tables show")
 	DEGRADED(t->tables_stale, "the alias files have errors: the tables are older than the configuration; see weirctl tables compile")
+	DEGRADED(t->domains_failed, "mail domains could not be fetched, or what they said was refused: their live copies are older; see weirctl domain list")
+	DEGRADED(t->domains_findings, "the last check of mail domains found something wrong; see weirctl domain check")
+	DEGRADED(t->postmaster_findings, "postmaster of a served domain leads nowhere; see weirctl domain self-check")
 	DEGRADED(generations_pinned(run_dir), "the alias tables are pinned by a rollback until weirctl tables compile")
 	DEGRADED(t->v[C_TLS_CERT_REFUSED], "the files of the server certificates have changed and cannot be used: the earlier ones stay; see weirctl config check")
 	DEGRADED(t->v[C_TLS_CERTS] && !t->v[C_TLS_CERT_LEFT_S], "a server certificate has expired")
@@ -280,7 +298,7 @@ static int cmd_status(void)
 		counters = json_object();
 		for (int i = 0; i < C_COUNT; i++)
 			json_object_set_new(counters, counter_desc[i].name, json_integer((json_int_t)t.v[i]));
-		o = json_pack("{s:o, s:o, s:s}", "processes", t.processes, "counters", counters, "no_dpdk", WEIR_NO_DPDK);
+		o = json_pack("{s:o, s:o, s:s, s:o}", "processes", t.processes, "counters", counters, "no_dpdk", WEIR_NO_DPDK, "nodes", nodes_json(run_dir));
 		dump_json(o);
 		return t.dead || t.v[C_SPOOL_FENCED] ? 1 : 0;
 	}
@@ -293,6 +311,7 @@ static int cmd_status(void)
 		(unsigned long long)t.v[C_SESSIONS_REFUSED], (unsigned long long)t.v[C_RATE_OVER], (unsigned long long)t.v[C_RATE_DEFERRED]);
 	print_transport(&t);
 	print_tls(&t);
+	nodes_print(run_dir);
 	printf("Degraded\n");
 	print_degraded(&t);
 	printf("Workers\n");
@@ -395,14 +414,7 @@ static int cmd_rate(int argc, char **argv)
 	return ask_all(&request, &r, true) ? 0 : failed(NULL);
 }
 
-/* ---- tables and routes ---- */
-
-static int cmd_tables(int argc, char **argv)
-{
-	int rc = tables_command(run_dir, as_json, argc, argv);
-
-	return rc < 0 ? usage(stderr) : rc;
-}
+/* ---- routes ---- */
 
 static void print_decision(struct span row, unsigned n)
 {
@@ -589,9 +601,11 @@ int main(int argc, char **argv)
 	if (strcmp(argv[0], "config") == 0)
 		return cmd_config(argc, argv);
 	if (strcmp(argv[0], "tables") == 0)
-		return cmd_tables(argc, argv);
+		return or_usage(tables_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "alias") == 0 && argc == 2)
 		return alias_command(run_dir, as_json, argv[1]);
+	if (strcmp(argv[0], "domain") == 0)
+		return or_usage(domain_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "route") == 0)
 		return cmd_route(argc, argv);
 	if (strcmp(argv[0], "verify") == 0)

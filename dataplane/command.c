@@ -8,9 +8,11 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "dataplane/ask_dns.h"
 #include "dataplane/auth.h"
 #include "dataplane/explain.h"
 #include "dataplane/inbound.h"
+#include "dataplane/notice.h"
 #include "dataplane/outbound.h"
 #include "dataplane/policy/policy.h"
 #include "dataplane/scan.h"
@@ -19,7 +21,7 @@
 #include "spool/base/counters.h"
 #include "spool/store/command.h"
 
-enum { ASKERS = 32, REQUEST_MAX = 2048, ROWS_MAX = 1000, ARGS_MAX = 16, WALK_AHEAD = 32, WANTED = 128, ROWS_A_TURN = 20000, INDEX_A_TURN = 5000 };
+enum { ASKERS = 32, ROWS_MAX = 1000, ARGS_MAX = 16, WALK_AHEAD = 32, WANTED = 128, ROWS_A_TURN = 20000, INDEX_A_TURN = 5000 };
 enum command_op { OP_ACCEPT, OP_REQUEST, OP_SENT };
 
 struct arg {
@@ -32,13 +34,15 @@ struct asker {
 	struct command *command;
 	int fd;
 	uint32_t gen;
-	char request[REQUEST_MAX];
+	char request[COMMAND_REQUEST];
+	size_t request_len;
 	struct arg arg[ARGS_MAX];
 	unsigned nargs;
 	char *answer;
 	size_t len, cap, sent, packet;
 	struct shared_query *query;
 	struct verify_show show;
+	struct dns_query *dns;
 	struct rate_rule {
 		double limit;
 		uint64_t period_ns;
@@ -108,10 +112,13 @@ static void asker_close(struct asker *a)
 {
 	if (a->query)
 		shared_cancel(a->query);
+	if (a->dns)
+		dns_cancel(a->dns);
 	close(a->fd);
 	free(a->answer);
 	a->answer = NULL;
 	a->query = NULL;
+	a->dns = NULL;
 	a->used = false;
 	a->gen++;
 }
@@ -720,6 +727,17 @@ static void on_shown(void *ctx)
 	asker_send(a->command, a);
 }
 
+static void on_dns(void *ctx, struct dns_answer *answer)
+{
+	struct asker *a = ctx;
+
+	a->dns = NULL;
+	ask_dns_rows(answer, on_explained, a);
+	dns_answer_release(answer);
+	answer_end(a, NULL);
+	asker_send(a->command, a);
+}
+
 static const char *cmd_verify_show(struct command *c, struct asker *a)
 {
 	const char *error;
@@ -728,6 +746,31 @@ static const char *cmd_verify_show(struct command *c, struct asker *a)
 	error = verify_show_begin(c->w, arg(a, "what"), &a->show, &a->query);
 	a->waits = !error;
 	return error;
+}
+
+static const char *cmd_dns(struct command *c, struct asker *a)
+{
+	struct dns_answer *answer = NULL;
+	const char *error = ask_dns(c->w->dns, arg(a, "type"), arg(a, "name"), on_dns, a, &answer, &a->dns);
+
+	if (error)
+		return error;
+	if (!answer) {
+		a->waits = true;
+		return NULL;
+	}
+	ask_dns_rows(answer, on_explained, a);
+	dns_answer_release(answer);
+	return NULL;
+}
+
+/* What is behind the row of the request is the text. */
+static const char *cmd_notice(struct command *c, struct asker *a)
+{
+	struct span text = span_of(a->request, a->request_len);
+
+	span_cut(&text, '\n');
+	return notice_send(c->w, arg(a, "to"), arg(a, "subject"), text);
 }
 
 static const char *dispatch(struct command *c, struct asker *a)
@@ -753,6 +796,10 @@ static const char *dispatch(struct command *c, struct asker *a)
 		return cmd_verify_show(c, a);
 	if (strcmp(cmd, "verify.forget") == 0)
 		return verify_forget(c->w, arg(a, "what"));
+	if (strcmp(cmd, "dns") == 0)
+		return cmd_dns(c, a);
+	if (strcmp(cmd, "notice") == 0)
+		return cmd_notice(c, a);
 	if (strcmp(cmd, "route") == 0)
 		return explain_route(c->w, arg(a, "addr"), arg(a, "client"), on_explained, a);
 	return "no such command";
@@ -789,13 +836,15 @@ static void asker_new(struct command *c, int fd)
 
 static void on_request(struct command *c, struct asker *a, int n)
 {
+	struct span text = span_of(a->request, n > 0 ? (size_t)n : 0);
 	const char *error;
 
 	if (n <= 0) {
 		asker_close(a);
 		return;
 	}
-	error = parse_request(a, span_of(a->request, (size_t)n)) ? dispatch(c, a) : "the request is not a row of key=value";
+	a->request_len = (size_t)n;
+	error = parse_request(a, span_cut(&text, '\n')) ? dispatch(c, a) : "the request is not a row of key=value";
 	if (a->waits)
 		return;
 	answer_end(a, error);

@@ -13,11 +13,14 @@
  *   cmd=queue.retry|hold|release|delete id=ID|all=1 [domain=D] [by=NAME]     rows: id= done=..., or an error
  *   cmd=rate.explain key=K                         rows: key= limit= period_s= source= line= rate= next_allowed_s= backend=redis|local
  *   cmd=route addr=A [client=IP]                   one row a decision: rule= what= from= to= more= file= line= config_line=
+ *   cmd=dns type=mx|addr|txt name=N                result=found|nxdomain|nodata|null-mx|tempfail text=, then mx= preference=, addr= or txt= (an MX that
+ *                                                  is the name itself, with preference 0: there is no MX record)
+ *   cmd=notice to=A subject=S, then "\n" and text  a mail of the node's own
  *   cmd=log level=debug|info|warn|error
  */
 #ifndef WEIR_SPOOL_STORE_COMMAND_H
 #define WEIR_SPOOL_STORE_COMMAND_H
 
-enum { COMMAND_PACKET = 32 * 1024 };
+enum { COMMAND_PACKET = 32 * 1024, COMMAND_REQUEST = 16 * 1024 };
 
 #endif

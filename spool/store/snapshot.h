@@ -11,7 +11,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 
-enum { SNAPSHOT_VERSION = 7 };
+enum { SNAPSHOT_VERSION = 8 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -47,6 +47,8 @@ enum snap_domain_kind {
 	DOMAIN_FORWARDED, /* all mail goes to one address */
 	DOMAIN_NKIND,
 };
+/* Where the aliases of a domain come from: one source of truth each (C9). */
+enum snap_source { SOURCE_FILE, SOURCE_HTTPS, SOURCE_COMMAND };
 
 struct snap_listener {
 	uint8_t ip[16];
@@ -82,12 +84,15 @@ struct snap_domain {
 /* A managed mail domain as configured: what weir-control compiles into the tables (tables.h), which decide. Workers only see from it that a domain ought to be there. Sorted like domains. */
 struct snap_mail_domain {
 	struct snap_str name;
-	struct snap_str value;      /* by kind: alias file, refusal text, short domain, -, -, address */
+	struct snap_str value;      /* by kind: alias file or https address, refusal text, short domain, -, -, address */
 	struct snap_str forwarding; /* DOMAIN_ALIASES: file of per-user forwarding; or empty */
 	uint32_t kind;              /* enum snap_domain_kind */
 	uint32_t deliver_unlisted;  /* DOMAIN_ALIASES: a local part that is not listed goes along the domain's route; 0: it is refused */
 	uint32_t line;
 	uint32_t recipients;        /* enum snap_recipients */
+	uint32_t source;            /* DOMAIN_ALIASES: enum snap_source */
+	struct snap_str owner, contact; /* for people; or empty */
+	struct snap_str ca, secrets;    /* SOURCE_HTTPS: PEM file of authorities, file of passwords; or empty */
 };
 /* Where a domain goes. Sorted like domains; name "*" is the default route (a smart host); a name that starts with "." is for all sub-domains. */
 struct snap_route {
@@ -160,6 +165,10 @@ struct snap_settings {
 	uint64_t tls_ticket_life_ns, tls_watch_ns; /* ticket life 0: no tickets */
 	uint32_t tls_sessions;    /* of peers, kept to be resumed; per worker */
 	uint32_t tables_keep; /* generations kept for rollback */
+	struct snap_str managed_dir, managed_exchangers; /* history of managed domains; exchangers that their MX may name */
+	uint64_t managed_fetch_every_ns, managed_fetch_timeout_ns, managed_fetch_max, managed_check_every_ns, managed_self_check_ns;
+	uint32_t managed_shrink; /* per cent of its entries that a domain may lose at once (C4) */
+	uint32_t managed_keep;   /* copies of each domain's aliases */
 	uint32_t chunking, requiretls; /* 0 or 1 */
 	uint32_t mail_max;        /* messages of an inbound session; 0: no limit */
 	uint32_t reports_per_sender, reports_per_host, reports_total, reports_double; /* in reports_period_ns, of one worker; 0: no limit */
