@@ -52,7 +52,9 @@ def test_who_reads_late_gets_every_reply(suite, way):
     test_suite.test_who_reads_late_gets_every_reply(suite, way)
 
 
-@pytest.mark.parametrize("way", STUCK)
+@pytest.mark.long
+@pytest.mark.skipif(not ALL, reason="only in make check-crash")
+@pytest.mark.parametrize("way", ["starttls", "implicit"])
 def test_a_stuck_handshake_ends(suite, way):
     test_suite.test_a_stuck_handshake_ends(suite, way)
 
