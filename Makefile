@@ -84,7 +84,7 @@ programs: $(PROGRAMS:%=$(B)/%) $(B)/signatures/weir-test.ndb $(MAN)
 DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ares-dev libclamav-dev libjemalloc-dev libyaml-dev \
 	libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libseccomp-dev libidn2-dev libxxhash-dev libcrypt-dev scdoc redis-server procps
 DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc unbound ldnsutils \
-	nginx openssl sslscan
+	nginx openssl sslscan haproxy
 # For the DPDK transport, which everything else goes on without.
 DEPS_DPDK := libdpdk-dev dpkg-dev iproute2 ethtool
 TRANSPORT ?= io_uring

@@ -83,10 +83,11 @@ static void run(struct sink *k, struct taker *t, struct net_event *ev)
 			smtp_server_reply(&t->smtp, &r);
 		} else if (a == SRV_BODY_END) {
 			remember(k, t);
-			for (uint32_t i = t->smtp.cfg->lmtp ? t->smtp.env.nrcpt : 1; i; i--) {
-				reply_set(&r, 250, "2.0.0", "Ok");
-				smtp_server_reply(&t->smtp, &r);
-			}
+			reply_set(&r, 250, "2.0.0", "Ok");
+			smtp_server_reply(&t->smtp, &r);
+		} else if (a == SRV_XCLIENT) {
+			reply_set(&r, 550, "5.7.0", "Not here");
+			smtp_server_reply(&t->smtp, &r);
 		} else if (a == SRV_MAIL || a == SRV_RCPT) {
 			reply_set(&r, 250, a == SRV_MAIL ? "2.1.0" : "2.1.5", "Ok");
 			smtp_server_reply(&t->smtp, &r);

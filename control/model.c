@@ -165,7 +165,7 @@ static bool parse_size(const char *text, uint64_t *ret)
 	return true;
 }
 
-static bool parse_duration(const char *text, uint64_t *ret)
+bool parse_duration(const char *text, uint64_t *ret)
 {
 	static const char *const unit[] = { "ms", "s", "m", "h", "d" };
 	static const double factor[] = { 1e6, 1e9, 60e9, 3600e9, 86400e9 };
@@ -346,40 +346,6 @@ bool split_port(const char *text, struct span *host, uint64_t *port)
 
 typedef void item_fn(struct reader *r, const yaml_node_t *item, void *row);
 
-static void row_listener(struct reader *r, const yaml_node_t *item, void *row)
-{
-	struct snap_listener *l = row;
-	const yaml_node_t *at = item;
-	static const char *const role_words[] = { "mx", "submission", "submissions", NULL };
-	const char *text = scalar(item), *tls = NULL, *role = NULL;
-	struct span host;
-	uint64_t port;
-	int w;
-
-	if (item->type == YAML_MAPPING_NODE) {
-		only_members(r, item, (const char *const[]){ "address", "role", "tls", NULL }, "listen");
-		role = scalar(member(r, item, "role"));
-		at = member(r, item, "address");
-		text = scalar(at);
-		tls = scalar(member(r, item, "tls"));
-	}
-	if (!text || !split_port(text, &host, &port) || ip_parse(host, l->ip) != ST_OK) {
-		complain(r->m, at ? at : item, "listen: \"%s\" is not an address with a port; write for example \"0.0.0.0:25\" or \"[::]:25\"",
-			text ? text : "");
-		return;
-	}
-	if (tls && strcmp(tls, "implicit") != 0)
-		complain(r->m, item, "listen: tls is \"%s\"; write implicit, or leave it out for STARTTLS", tls);
-	if (role && (w = find_word(role_words, role)) >= 0)
-		l->role = (uint32_t)w;
-	else if (role)
-		complain(r->m, item, "listen: role \"%s\" is not possible; write mx, submission or submissions", role);
-	if (tls && l->role == ROLE_SUBMISSION)
-		complain(r->m, item, "listen: submission begins TLS with STARTTLS; with tls: implicit the role is submissions");
-	l->port = (uint16_t)port;
-	l->tls_implicit = tls != NULL || l->role == ROLE_SUBMISSIONS;
-}
-
 static void row_net(struct reader *r, const yaml_node_t *item, void *row)
 {
 	static const char *const class_words[] = { "mx", "robust", "fragile", "submission", NULL };
@@ -530,6 +496,8 @@ static const struct table {
 	{ offsetof(struct snap_settings, routes), sizeof(struct snap_route), row_route },
 	{ offsetof(struct snap_settings, dns_servers), sizeof(struct snap_host), row_host },
 	{ offsetof(struct snap_settings, mail_domains), sizeof(struct snap_mail_domain), row_mail_domain },
+	{ offsetof(struct snap_settings, balancers), sizeof(struct snap_range), row_balancer },
+	{ offsetof(struct snap_settings, xclient_clients), sizeof(struct snap_range), row_xclient_client },
 	{ offsetof(struct snap_settings, auth_mechs), sizeof(uint32_t), row_mechanism },
 	{ offsetof(struct snap_settings, auth_senders), sizeof(struct snap_senders), row_senders },
 	{ offsetof(struct snap_settings, tls_certs), sizeof(struct snap_cert), row_certificate },
@@ -776,7 +744,7 @@ static void check_auth(struct model *m)
 	bool submission = false;
 
 	for (uint32_t i = 0; i < s->listeners.n; i++)
-		submission = submission || l[i].role != ROLE_MX;
+		submission = submission || snap_role_is_submission(l[i].role);
 	if (s->auth_file.len && s->auth_dovecot.len)
 		complain(m, NULL, "auth.password_file and auth.dovecot cannot both be there");
 	if (submission && !s->auth_file.len && !s->auth_dovecot.len)
@@ -814,6 +782,7 @@ static void check_together(struct model *m)
 		complain(m, NULL, "tls.ca_file: %s: %s", m->bytes + s->ca_file.off, strerror(errno));
 	if (!s->listeners.n)
 		complain(m, NULL, "listen: at least one address is needed");
+	listeners_together(m);
 	check_auth(m);
 	if (s->spill_bytes > s->segment_bytes / 4)
 		complain(m, NULL, "spool.spill must be at most a quarter of spool.segment");

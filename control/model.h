@@ -1,5 +1,5 @@
-/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_routes.c and model_domains.c (managed mail
- * domains). */
+/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_listen.c (listeners), model_routes.c and
+ * model_domains.c (managed mail domains). */
 #ifndef WEIR_CONTROL_MODEL_H
 #define WEIR_CONTROL_MODEL_H
 
@@ -30,6 +30,10 @@ const yaml_node_t *member(struct reader *r, const yaml_node_t *map, const char *
 void only_members(struct reader *r, const yaml_node_t *map, const char *const *known, const char *what);
 /* Place of text among words, or -1. */
 int find_word(const char *const *words, const char *text);
+/* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
+bool split_port(const char *text, struct span *host, uint64_t *port);
+/* "30s", "5m": in ns. */
+bool parse_duration(const char *text, uint64_t *ret);
 /* A domain's look-up form; what is the table that it stands in. False: complained. */
 bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret);
 /* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
@@ -40,6 +44,13 @@ void sort_by_name(struct model *m, void *rows, size_t n, size_t size);
 /* model_routes.c: one row of routes; and the next hops of any row that has them, from its "to", "tls" and "final". */
 void row_route(struct reader *r, const yaml_node_t *item, void *row);
 void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t);
+/* model_listen.c: one row of listen; and what rows say about other keys, after the whole file. */
+void row_listener(struct reader *r, const yaml_node_t *item, void *row);
+/* One of balancers. */
+void row_balancer(struct reader *r, const yaml_node_t *item, void *row);
+/* One of xclient_clients. */
+void row_xclient_client(struct reader *r, const yaml_node_t *item, void *row);
+void listeners_together(struct model *m);
 
 /* model_domains.c: one row of mail_domains. */
 void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row);

@@ -35,8 +35,12 @@ const struct schema_row schema[] = {
 	{ "log_level", T_ENUM, AT(log_level), "info", 0, 0, level_words, RELOAD_LIVE, "Least level of what is logged." },
 	{ "metrics", T_STRING, AT(metrics), "127.0.0.1:9925", 0, 0, NULL, RELOAD_RESTART, "ADDRESS:PORT for Prometheus (/metrics), or none." },
 	{ "listen", T_TABLE, AT(listeners), "[\"127.0.0.1:2525\"]", 0, 64, NULL, RELOAD_RESTART,
-		"Addresses to take SMTP on: \"ADDRESS:PORT\", or {address: \"ADDRESS:PORT\", role: mx|submission|submissions, tls: implicit}. "
-		"submission (port 587) needs AUTH, which it takes only after STARTTLS; submissions (port 465) is the same with TLS from the first byte; mx has no AUTH." },
+		"Addresses to take SMTP on: \"ADDRESS:PORT\", or {address: \"ADDRESS:PORT\", role: mx|submission|submissions|lmtp, tls: implicit, bare_lf: refuse|normalise, banner_delay: DURATION, proxy: yes}. "
+		"submission (port 587) needs AUTH, which it takes only after STARTTLS; submissions (port 465) is the same with TLS from the first byte; mx has no AUTH; lmtp (RFC 2033) answers the data once for each recipient, with the same rules as mx. bare_lf: normalise makes line ends of old devices good, and still only CRLF.CRLF ends a message; banner_delay makes clients outside relay_clients wait for the greeting, and who talks before it is refused. proxy: yes: for balancers alone, which say first who their client is." },
+	{ "balancers", T_TABLE, AT(balancers), "[]", 0, 1000, NULL, RELOAD_LIVE,
+		"Networks of the balancers that may connect to listeners with proxy: yes, with the PROXY protocol, version 1 or 2. Their word for the client's address is taken." },
+	{ "xclient_clients", T_TABLE, AT(xclient_clients), "[]", 0, 1000, NULL, RELOAD_LIVE,
+		"Networks of clients that may say of themselves whatever they want, by XCLIENT: address, name, even the user who is logged in. For tests of the rules only." },
 	{ "relay_clients", T_TABLE, AT(nets), "[127.0.0.0/8, \"::1\"]", 0, 100000, NULL, RELOAD_LIVE,
 		"Networks whose clients may send to anywhere: NETWORK, or {network: NETWORK, class: robust|fragile, rate: NUMBER|none, name: TEXT}. The most specific one counts." },
 	{ "local_domains", T_TABLE, AT(domains), "[]", 0, 1000000, NULL, RELOAD_LIVE, "Domains to which everybody may send." },

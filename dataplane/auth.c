@@ -23,7 +23,7 @@ enum status auth_open(struct worker *w)
 	const struct snap_listener *l = snap_listeners(&w->cfg->snap, &n);
 
 	for (uint32_t i = 0; i < n; i++)
-		submission = submission || l[i].role != ROLE_MX;
+		submission = submission || snap_role_is_submission(l[i].role);
 	if (!submission)
 		return ST_OK;
 	if (*socket)
@@ -303,7 +303,8 @@ static void ask_dovecot(struct session *s)
 		out_add(&o, a->message);
 	}
 	f.initial = out_span(&o);
-	net_peer(s->conn, f.client_ip, &f.client_port);
+	memcpy(f.client_ip, s->facts.client_ip, sizeof(f.client_ip));
+	f.client_port = s->client_port;
 	net_local(s->conn, f.local_ip, &f.local_port);
 	if (dovecot_auth(s->w->dovecot, &f, on_dovecot, s, &s->auth_request) == ST_OK) {
 		counter_add(C_AUTH_CHECKS, 1);

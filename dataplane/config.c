@@ -12,7 +12,7 @@ static void config_fill(struct config *c)
 	for (unsigned role = 0; role < ROLE_NROLE; role++)
 		c->smtp[role] = (struct smtp_server_config){
 			.hostname = snap_span(&c->snap, set->hostname),
-			.banner = SPAN("ESMTP Weir"),
+			.banner = role == ROLE_LMTP ? SPAN("LMTP Weir") : SPAN("ESMTP Weir"),
 			.size_max = set->size_max,
 			.rcpt_max = set->rcpt_max,
 			.mail_max = set->mail_max,
@@ -21,7 +21,8 @@ static void config_fill(struct config *c)
 			.transaction_max = set->transaction_max,
 			.starttls = c->tls_server != NULL,
 			.requiretls = set->requiretls,
-			.auth = role != ROLE_MX,
+			.auth = snap_role_is_submission(role),
+			.lmtp = role == ROLE_LMTP,
 		};
 }
 

@@ -1,6 +1,7 @@
 #include "dataplane/inbound.h"
 
 #include <stdlib.h>
+#include "dataplane/admit.h"
 #include "dataplane/auth.h"
 #include "dataplane/handshakes.h"
 #include "dataplane/recipient.h"
@@ -9,15 +10,8 @@
 #include "spool/base/counters.h"
 #include "spool/mail/header.h"
 
-#define HANDSHAKE_NS (10 * NS_PER_S) /* P23 */
+#define HANDSHAKE_NS (10 * NS_PER_S) /* P23; and what a balancer has to say first */
 #define ROOM_WAIT_NS (20 * NS_PER_S)
-
-struct inbound {
-	TAILQ_HEAD(, session) sessions;
-	uint32_t nsessions;
-	uint32_t nroom;        /* sessions that wait for room */
-	struct map *per_client, *per_network; /* client address, or its network -> number of sessions */
-};
 
 static void session_run(struct session *s, struct net_event *ev);
 
@@ -63,6 +57,13 @@ static void deadline_set(struct session *s, uint64_t after_ns)
 		session_arm(s, s->deadline_ns);
 }
 
+static uint64_t command_time(const struct session *s)
+{
+	if (s->waits == WAITS_TLS || s->waits == WAITS_PROXY)
+		return HANDSHAKE_NS;
+	return s->waits == WAITS_BANNER ? s->banner_delay_ns : s->cfg->set->timeout_command_ns;
+}
+
 /* A limit begins with what it is for, and single bytes do not move it (P16): a command has timeouts.command from the end of the one before to its own, and a message may
  * only go on beyond timeouts.data when so much of it came meanwhile as limits.data_rate asks. done: a command came to its end. bytes: that came. */
 static void session_deadline(struct session *s, bool done, size_t bytes)
@@ -79,7 +80,7 @@ static void session_deadline(struct session *s, bool done, size_t bytes)
 		break;
 	case SRV_WAIT_COMMAND:
 		if (before != SRV_WAIT_COMMAND || done)
-			deadline_set(s, s->waits == WAITS_TLS ? HANDSHAKE_NS : set->timeout_command_ns);
+			deadline_set(s, command_time(s));
 		break;
 	case SRV_WAIT_DECISION:
 		s->deadline_ns = UINT64_MAX; /* it is us who are slow; the decision has its own limit */
@@ -100,7 +101,7 @@ static bool session_flush(struct session *s)
 	return true;
 }
 
-static void session_close(struct session *s)
+void inbound_close(struct session *s)
 {
 	s->waits = WAITS_CLOSE;
 	session_flush(s);
@@ -120,76 +121,22 @@ void inbound_timer(struct worker *w, struct timer *t)
 		session_arm(s, s->deadline_ns == UINT64_MAX ? w->now_ns + s->cfg->set->timeout_command_ns : s->deadline_ns);
 		return;
 	}
+	if (s->waits == WAITS_BANNER) {
+		admit_greet(s);
+		session_run(s, NULL);
+		return;
+	}
 	counter_add(C_SESSIONS_TIMEOUT, 1);
-	if (s->waits == WAITS_TLS || s->waits == WAITS_DRAIN) {
+	if (s->waits == WAITS_TLS || s->waits == WAITS_DRAIN || s->waits == WAITS_PROXY) {
 		net_abort(s->conn);
 		return;
 	}
 	reply_set(&r, 421, "4.4.2", "%s: time limit reached, closing", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
 	smtp_server_shutdown(&s->smtp, &r);
-	session_close(s);
+	inbound_close(s);
 }
 
 /* ---- begin and end ---- */
-
-static uintptr_t count(struct map *m, const uint8_t ip[16], int change)
-{
-	struct span key = span_of(ip, 16);
-	uintptr_t n = (uintptr_t)map_get(m, key);
-
-	if (!n && change < 0)
-		return 0;
-	n += (uintptr_t)change;
-	if (n == 0)
-		map_del(m, key);
-	else if (change && map_set(m, key, (void *)n) != ST_OK)
-		return 0; /* without memory the client is not counted: never refused for our own trouble */
-	return n;
-}
-
-/* The /24 of an IPv4 address, the /64 of an IPv6 one: about what one owner has. */
-static void network_of(const uint8_t ip[16], uint8_t ret[16])
-{
-	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-	size_t keep = memcmp(ip, mapped, sizeof(mapped)) == 0 ? 15 : 8;
-
-	memset(ret, 0, 16);
-	memcpy(ret, ip, keep);
-}
-
-static uintptr_t client_count(struct inbound *in, const uint8_t ip[16], int change)
-{
-	return count(in->per_client, ip, change);
-}
-
-static uintptr_t network_count(struct inbound *in, const uint8_t ip[16], int change)
-{
-	uint8_t net[16];
-
-	network_of(ip, net);
-	return count(in->per_network, net, change);
-}
-
-/* Reasons to refuse a connection before its first command; false when there is none. */
-static bool session_refusal(struct session *s, struct reply *r)
-{
-	const struct snap_settings *set = s->cfg->set;
-	const char *host = snap_cstr(&s->cfg->snap, set->hostname);
-
-	if (!worker_store(s->w))
-		reply_set(r, 421, "4.3.0", "%s: the spool of this node is out of order, try another one", host);
-	else if (s->w->stopping)
-		reply_set(r, 421, "4.3.2", "%s: shutting down, try another node", host);
-	else if (s->w->inbound->nsessions > set->conns_max || s->w->inbound->nsessions > s->w->gate.sessions_max)
-		reply_set(r, 421, "4.7.0", "%s: too many connections", host);
-	else if (client_count(s->w->inbound, s->facts.client_ip, 0) > set->conns_per_client)
-		reply_set(r, 421, "4.7.0", "%s: too many connections from your host", host);
-	else if (network_count(s->w->inbound, s->facts.client_ip, 0) > set->conns_per_network)
-		reply_set(r, 421, "4.7.0", "%s: too many connections from your network", host);
-	else
-		return false;
-	return true;
-}
 
 /* Under implicit TLS a refusal would cost a handshake first: the connection just ends. */
 static void session_refuse(struct session *s, const struct reply *r)
@@ -200,7 +147,7 @@ static void session_refuse(struct session *s, const struct reply *r)
 		return;
 	}
 	smtp_server_refuse(&s->smtp, r);
-	session_close(s);
+	inbound_close(s);
 }
 
 static bool tls_allowed(struct session *s)
@@ -221,11 +168,35 @@ static void begin_tls(struct session *s)
 		net_abort(s->conn); /* the certificate was taken out of the configuration since the start */
 }
 
+/* The client is known. */
+static void session_begin(struct session *s)
+{
+	struct reply r;
+
+	s->facts.net = snap_find_net(s->facts.snap, s->facts.client_ip);
+	s->smtp.xclient_allowed = snap_may_xclient(s->facts.snap, s->facts.client_ip);
+	admit_count(s, 1);
+	if (admit_refusal(s, &r)) {
+		counter_add(C_SESSIONS_REFUSED, 1);
+		session_refuse(s, &r);
+		return;
+	}
+	if (s->tls_implicit && !tls_allowed(s)) {
+		s->waits = WAITS_CLOSE;
+		net_abort(s->conn);
+		return;
+	}
+	if (s->tls_implicit)
+		begin_tls(s);
+	else if (!admit_waits(s))
+		session_flush(s);
+	session_deadline(s, true, 0);
+}
+
 static void session_accept(struct worker *w, struct net_event *ev)
 {
 	const struct snap_listener *l = &w->listener[ev->listener];
 	struct session *s = calloc(1, sizeof(*s));
-	struct reply r;
 
 	if (!s) {
 		net_abort(ev->conn);
@@ -241,30 +212,18 @@ static void session_accept(struct worker *w, struct net_event *ev)
 	net_peer(ev->conn, s->facts.client_ip, &s->client_port);
 	s->facts.snap = &s->cfg->snap;
 	s->facts.tables = &w->tables;
-	s->facts.net = snap_find_net(s->facts.snap, s->facts.client_ip);
 	TAILQ_INSERT_TAIL(&w->inbound->sessions, s, entry);
 	w->inbound->nsessions++;
-	client_count(w->inbound, s->facts.client_ip, 1);
-	network_count(w->inbound, s->facts.client_ip, 1);
 	counter_add(C_SESSIONS, 1);
 	counter_add(C_SESSIONS_OPEN, 1);
 	smtp_server_init(&s->smtp, &s->cfg->smtp[l->role]);
+	s->smtp.wire.normalise = l->bare_lf == BARE_LF_NORMALISE;
 	s->tls_implicit = l->tls_implicit;
-	if (session_refusal(s, &r)) {
-		counter_add(C_SESSIONS_REFUSED, 1);
-		session_refuse(s, &r);
-		return;
-	}
-	if (s->tls_implicit && !tls_allowed(s)) {
-		s->waits = WAITS_CLOSE;
-		net_abort(s->conn);
-		return;
-	}
-	if (s->tls_implicit)
-		begin_tls(s);
-	else
-		session_flush(s);
-	session_deadline(s, true, 0);
+	s->banner_delay_ns = l->banner_delay_ns;
+	if (!l->proxy)
+		session_begin(s);
+	else if (admit_balancer(s))
+		session_deadline(s, true, 0);
 }
 
 static void body_end(struct session *s)
@@ -296,8 +255,7 @@ static void session_free(struct session *s)
 	body_end(s);
 	recipient_reset(s);
 	wheel_cancel(w->wheel, &s->timer);
-	client_count(w->inbound, s->facts.client_ip, -1);
-	network_count(w->inbound, s->facts.client_ip, -1);
+	admit_count(s, -1);
 	TAILQ_REMOVE(&w->inbound->sessions, s, entry);
 	w->inbound->nsessions--;
 	counter_sub(C_SESSIONS_OPEN, 1);
@@ -526,6 +484,8 @@ static void complete_envelope(struct session *s, struct span head)
 		e->flags |= ENV_TLS;
 	if (s->smtp.esmtp)
 		e->flags |= ENV_ESMTP;
+	if (s->smtp.cfg->lmtp)
+		e->flags |= ENV_LMTP;
 	e->flags |= header_flags(head, e);
 }
 
@@ -546,6 +506,7 @@ static void decide_message(struct session *s)
 		answer(s, &d.reply);
 		return;
 	}
+	counter_add(C_MSG_NORMALISED, s->smtp.wire.normalised);
 	complete_envelope(s, body_head(b));
 	if (mail_seal(s->w, &s->smtp.env, b, s, &s->mail, &r) != ST_OK) {
 		s->mail = NULL;
@@ -618,13 +579,16 @@ static bool session_act(struct session *s, enum server_action act)
 	case SRV_AUTH:
 		auth_decide(s);
 		break;
+	case SRV_XCLIENT:
+		admit_xclient(s);
+		break;
 	case SRV_STARTTLS:
 		begin_tls(s);
 		break;
 	case SRV_CLOSE:
 		counter_add(C_BARE_LINE_ENDS, s->smtp.bad_line_end);
 		body_end(s);
-		session_close(s);
+		inbound_close(s);
 		break;
 	}
 	return s->waits == WAITS_NOTHING;
@@ -633,6 +597,8 @@ static bool session_act(struct session *s, enum server_action act)
 /* Room for the next piece of input is made sure before the engine sees it, so that a body piece can always be taken. */
 static bool session_has_room(struct session *s, size_t n)
 {
+	if (s->smtp.wire.normalise)
+		n *= 2; /* LF becomes CRLF */
 	if (!s->body || body_room(s->body, n) != ST_AGAIN) { /* full shows at body_append */
 		s->room_since_ns = 0;
 		return true;
@@ -647,11 +613,14 @@ static void session_go(struct session *s)
 {
 	struct reply r;
 
-	if (!s->w->stopping || s->waits != WAITS_NOTHING || smtp_server_wait(&s->smtp) != SRV_WAIT_COMMAND)
+	if (!s->w->stopping || (s->waits != WAITS_NOTHING && s->waits != WAITS_BANNER) || smtp_server_wait(&s->smtp) != SRV_WAIT_COMMAND)
 		return;
 	reply_set(&r, 421, "4.3.2", "%s: shutting down, try another node", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
-	smtp_server_shutdown(&s->smtp, &r);
-	session_close(s);
+	if (s->waits == WAITS_BANNER)
+		smtp_server_refuse(&s->smtp, &r); /* in the place of the greeting */
+	else
+		smtp_server_shutdown(&s->smtp, &r);
+	inbound_close(s);
 }
 
 /* Feeds the engine with what came (ev) or lets it go on after an answer (ev NULL). */
@@ -693,7 +662,7 @@ static void session_run(struct session *s, struct net_event *ev)
 	if (ev)
 		ev->used = s->waits == WAITS_CLOSE ? ev->data.n : used;
 	else if (s->waits == WAITS_NOTHING && s->eof)
-		session_close(s);
+		inbound_close(s);
 	else if (s->waits == WAITS_NOTHING)
 		net_resume(s->conn);
 }
@@ -706,7 +675,30 @@ static void on_tls(struct session *s)
 	smtp_server_tls_started(&s->smtp);
 	s->facts.auth_user = SPAN_NONE;
 	auth_offer(s);
-	session_run(s, NULL);
+	if (admit_waits(s)) {
+		session_deadline(s, true, 0);
+		net_resume(s->conn);
+	} else {
+		session_run(s, NULL);
+	}
+}
+
+static void on_data(struct session *s, struct net_event *ev)
+{
+	struct net_event rest = *ev;
+
+	if (s->waits == WAITS_BANNER) {
+		admit_early(s, ev);
+	} else if (s->waits != WAITS_PROXY) {
+		session_run(s, ev);
+	} else if (admit_proxy(s, ev)) {
+		session_begin(s);
+		rest.data = span_skip(ev->data, ev->used);
+		if (rest.data.n && s->waits != WAITS_TLS) {
+			on_data(s, &rest);
+			ev->used += rest.used;
+		}
+	}
 }
 
 /* The client will send no more: what it has not finished is nothing (P2); what it waits for it still gets. */
@@ -716,7 +708,10 @@ static void on_eof(struct session *s)
 	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
 		return;
 	body_end(s);
-	session_close(s);
+	if (s->waits == WAITS_PROXY)
+		net_abort(s->conn); /* it was nobody's */
+	else
+		inbound_close(s);
 }
 
 void inbound_net_event(struct worker *w, struct net_event *ev)
@@ -728,7 +723,7 @@ void inbound_net_event(struct worker *w, struct net_event *ev)
 		session_accept(w, ev);
 		break;
 	case NET_DATA:
-		session_run(s, ev);
+		on_data(s, ev);
 		break;
 	case NET_TLS_ON:
 		on_tls(s);
@@ -781,13 +776,13 @@ void inbound_shutdown(struct worker *w, bool hurry)
 		session_go(s);
 		if (!hurry || s->waits == WAITS_CLOSE || s->waits == WAITS_ANSWER)
 			continue; /* an answer that is due comes, or never will */
-		if (s->waits == WAITS_TLS || s->waits == WAITS_DRAIN) {
+		if (s->waits == WAITS_TLS || s->waits == WAITS_DRAIN || s->waits == WAITS_PROXY) {
 			net_abort(s->conn);
 			continue;
 		}
 		body_end(s);
 		smtp_server_shutdown(&s->smtp, &r);
-		session_close(s);
+		inbound_close(s);
 	}
 }
 

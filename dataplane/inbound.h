@@ -12,6 +12,8 @@ enum status inbound_new(struct worker *w, struct inbound **ret);
 void inbound_free(struct inbound *in);
 void inbound_net_event(struct worker *w, struct net_event *ev);
 void inbound_timer(struct worker *w, struct timer *t);
+/* Sends what the session has to say and closes it. */
+void inbound_close(struct session *s);
 /* The answer to a session's message: only mail_decide calls it. */
 void inbound_answer(struct session *s, const struct reply *r);
 /* What a session waited for came, and its engine was answered: it goes on, unless it waits for something else now. */

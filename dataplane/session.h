@@ -1,8 +1,9 @@
-/* struct session as inbound.c and its helpers see it. */
+/* struct session, and all of them, as inbound.c and its helpers see them. */
 #ifndef WEIR_DATAPLANE_SESSION_H
 #define WEIR_DATAPLANE_SESSION_H
 
 #include "dataplane/mail.h"
+#include "dataplane/net/proxy.h"
 #include "dataplane/policy/policy.h"
 #include <sys/queue.h>
 
@@ -14,6 +15,8 @@ enum session_waits {
 	WAITS_ROOM,    /* for room in the arena, in the body */
 	WAITS_DRAIN,   /* for the client to take our replies */
 	WAITS_TLS,     /* for the handshake */
+	WAITS_PROXY,   /* for what the balancer says of the client */
+	WAITS_BANNER,  /* for the end of the banner delay, in which the client must be silent */
 	WAITS_CLOSE,   /* for NET_CLOSED */
 };
 
@@ -26,6 +29,7 @@ struct session {
 	struct net_conn *conn;
 	TAILQ_ENTRY(session) entry;
 	struct timer timer;
+	uint64_t banner_delay_ns; /* until it is greeted; 0: it was, or is at once */
 	uint8_t wait;         /* enum server_wait that deadline_ns is of */
 	uint64_t deadline_ns; /* of what it waits for now; the timer is moved lazily, but never comes later */
 	uint64_t timer_ns;    /* when the timer comes */
@@ -34,6 +38,8 @@ struct session {
 	uint64_t end_ns;      /* of the whole session */
 	struct policy_facts facts;
 	uint16_t client_port;
+	bool counted;         /* among its client's connections */
+	struct proxy proxy;   /* WAITS_PROXY */
 	struct body *body;    /* of the transaction that comes in */
 	struct mail *mail;    /* whose answer it waits for */
 	struct shared_query *rate_query;
@@ -45,6 +51,13 @@ struct session {
 	bool tls_counted;     /* its handshake was allowed */
 	bool tls_implicit;    /* the greeting comes after the handshake */
 	struct smtp_server smtp;
+};
+
+struct inbound {
+	TAILQ_HEAD(, session) sessions;
+	uint32_t nsessions;
+	uint32_t nroom;        /* sessions that wait for room */
+	struct map *per_client, *per_network; /* client address, or its network -> number of sessions */
 };
 
 #endif

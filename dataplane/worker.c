@@ -359,7 +359,7 @@ static enum status listen_all(struct worker *w)
 	st = gate_open(w);
 	for (uint32_t i = 0; i < n && st == ST_OK; i++) {
 		w->listener[i] = l[i];
-		if ((l[i].tls_implicit || l[i].role != ROLE_MX) && !w->cfg->tls_server)
+		if ((l[i].tls_implicit || snap_role_is_submission(l[i].role)) && !w->cfg->tls_server)
 			return trail(ST_INVALID, "the listener on port %u needs TLS: set tls.certificate and tls.key", l[i].port);
 		st = listen_one(w, &l[i], i); /* sessions begin TLS with the certificate of their own configuration */
 	}

@@ -35,6 +35,7 @@ struct net_conn {
 	bool reading; /* the transport was asked to */
 	bool paused;  /* by net_pause, or because the handler left something */
 	bool delivering, resume_wanted;
+	bool preface; /* net_preface_taken, for the event that is being delivered */
 	bool fin_seen;           /* TCP's end of the stream */
 	bool eof_seen, eof_told; /* the end that the handler is told: TCP's, or TLS close_notify */
 	char *rest;              /* plaintext that the handler has not taken */

@@ -55,6 +55,18 @@ static void rest_take(struct net_conn *c, size_t n)
 	c->rest_off = c->rest_cap = 0;
 }
 
+/* Plaintext that the handler left when it began TLS. */
+static struct span behind_start_tls(struct net_conn *c, struct span s)
+{
+	if (!c->preface)
+		conn_fail(c, ST_DENIED, "data was sent behind STARTTLS");
+	else if (!tls_session_feed(c->tls, s))
+		conn_fail(c, ST_NOMEM, "out of memory");
+	else
+		return SPAN_NONE;
+	return s;
+}
+
 /* Offers plaintext to the handler; gives what it leaves. */
 static struct span offer(struct net_conn *c, struct span s)
 {
@@ -62,12 +74,13 @@ static struct span offer(struct net_conn *c, struct span s)
 	struct net_event ev = { .type = NET_DATA, .data = s };
 
 	c->delivering = true;
+	c->preface = false;
 	conn_emit(c, &ev);
 	c->delivering = false;
 	CHECK(ev.used <= s.n);
 	s = span_skip(s, ev.used);
 	if (s.n && !had_tls && c->tls)
-		conn_fail(c, ST_DENIED, "data was sent behind STARTTLS");
+		return behind_start_tls(c, s);
 	return s;
 }
 
@@ -223,6 +236,12 @@ void input_resume(struct net_conn *c)
 	if (listens(c) && !c->paused && !c->fin_seen)
 		input_read(c, true);
 	tell_eof(c);
+}
+
+void net_preface_taken(struct net_conn *c)
+{
+	CHECK(c->delivering && !c->tls);
+	c->preface = true;
 }
 
 void net_start_tls(struct net_conn *c, struct tls_context *t, const struct tls_peer *peer)

@@ -1,6 +1,7 @@
 #include "dataplane/smtp/params.h"
 
 #include <ctype.h>
+#include "dataplane/smtp/server_xclient.h"
 #include "spool/mail/address.h"
 
 enum { ENVID_MAX = 100, ORCPT_MAX = 500, AUTH_MAX = 500 };
@@ -101,6 +102,7 @@ void ext_write(const struct smtp_server *s, struct out *o)
 	out_str(o, "250-");
 	out_add(o, s->cfg->hostname);
 	auth_write(s, o);
+	server_xclient_offer(s, o);
 	for (size_t i = 0; i <= last; i++) {
 		if (!is_offered(s, ext[i].bit))
 			continue;

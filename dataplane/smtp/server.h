@@ -30,7 +30,7 @@ struct smtp_server_config {
 	size_t transaction_max; /* ceiling of the transaction pool, bytes; then 452 4.3.1 */
 	bool requiretls;        /* offer REQUIRETLS when TLS is on */
 	bool starttls;          /* a TLS context is there: offer STARTTLS until TLS is on */
-	bool lmtp;              /* LHLO, one reply a recipient after the data */
+	bool lmtp;              /* RFC 2033: LHLO, one reply a recipient after the data */
 	bool auth;              /* a submission service (RFC 6409): AUTH is offered under TLS, and MAIL needs it */
 };
 
@@ -41,13 +41,25 @@ enum server_action {
 	SRV_RCPT,     /* decide on s->rcpt, the last recipient: answer. It is in s->env.rcpt[] already and is taken out when the answer is not 2xx */
 	SRV_DATA,     /* DATA, or the first BDAT: make room; answer with a 2xx or 354 reply (text is ours) to begin, or with an error */
 	SRV_BODY,     /* s->body is the next piece of content, dot-unstuffed; valid until the next step. Take it all; or answer with smtp_server_abort_body */
-	SRV_BODY_END, /* the content is complete: decide; answer with smtp_server_reply (LMTP: once per accepted recipient, in order) */
+	SRV_BODY_END, /* the content is complete: decide; answer with smtp_server_reply. In LMTP it is said once for each RCPT that was accepted (RFC 2033 4.2): all recipients
+		       * share one message, so what becomes of it becomes of each of them */
 	SRV_RESET,    /* the transaction is over without a message (RSET, EHLO, QUIT, error in the body), or the client broke AUTH off: drop what was
 		       * collected and begun; step on */
 	SRV_AUTH,     /* s->auth_ask says what is to be decided about s->sasl: SASL_PASSWORD, SASL_VERIFIER, SASL_RELAY (see sasl.h), or SASL_DONE and
 		       * SASL_REFUSED for the last word. Answer with smtp_server_auth_ok, _verifier, _relay, or with smtp_server_reply to end it */
+	SRV_XCLIENT,  /* XCLIENT was said. s->xclient is what it says of the client, NULL when the client may not use it: answer with smtp_server_xclient_ok or smtp_server_reply */
 	SRV_STARTTLS, /* the 220 was taken, and all before it: do the handshake, then smtp_server_tls_started */
 	SRV_CLOSE,    /* send the output, then close. No further input is read. */
+};
+
+/* What XCLIENT says: the attributes that were given. One that the client does not know is empty, or 0. */
+enum { XCLIENT_NAME = 1, XCLIENT_ADDR = 2, XCLIENT_PORT = 4, XCLIENT_PROTO = 8, XCLIENT_HELO = 16, XCLIENT_LOGIN = 32, XCLIENT_DESTADDR = 64, XCLIENT_DESTPORT = 128 };
+struct smtp_xclient {
+	unsigned has;
+	uint8_t addr[16];
+	uint16_t port;
+	bool esmtp;
+	struct span helo, login;
 };
 
 struct smtp_server {
@@ -67,6 +79,8 @@ struct smtp_server {
 	enum sasl_action auth_ask; /* SRV_AUTH */
 	struct span auth_user;     /* who it is since a good AUTH; lives as long as the session, or until STARTTLS */
 	char auth_user_buf[PASSLINE_USER_MAX];
+	bool xclient_allowed; /* the host's to set: the client may say XCLIENT, and is told so */
+	const struct smtp_xclient *xclient; /* SRV_XCLIENT; in the pool */
 	bool esmtp, tls;
 	bool bad_line_end;         /* it was closed because of a bare CR or LF */
 	/* the rest is the state machine's own */
@@ -76,15 +90,15 @@ struct smtp_server {
 		bool by_bdat, bdat_active, bdat_last; /* the message comes in chunks; its first was taken; this is the last */
 		bool discard;     /* the content is thrown away, refusal is said at its end */
 		bool stray_chunk; /* of a BDAT that was out of order */
-		uint16_t refusal_len;
-		uint32_t refusals; /* still to be said at the end of a discarded body */
-		uint32_t errors, commands, mails, rcpt_cap, rcpt_answers;
+		uint16_t final_len;
+		uint32_t finals; /* how often the final reply is still to be said: as there is room for it */
+		uint32_t errors, commands, mails, rcpt_cap;
 		uint32_t rcpt_taken; /* RCPT commands that were accepted: not what they were expanded to */
 		uint64_t bdat_left;
 		size_t out_sent;
 		size_t before_220; /* STARTTLS: where its reply begins in out */
 		struct out out;
-		char refusal[512];
+		char final[512];
 		char out_buf[2048];
 	} state;
 };
@@ -98,7 +112,7 @@ bool smtp_server_starts_tls(const struct smtp_server *s);
 void smtp_server_starttls_refuse(struct smtp_server *s, const struct reply *r);
 /* Uses up to in.n bytes, *ret_used says how many. May be called with empty input to go on after an answer. */
 enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_t *ret_used);
-/* Answers SRV_MAIL, SRV_RCPT, SRV_DATA, SRV_BODY_END; and SRV_AUTH with a refusal: 535 counts as an error of the client's. */
+/* Answers SRV_MAIL, SRV_RCPT, SRV_DATA, SRV_BODY_END; SRV_XCLIENT with a refusal; and SRV_AUTH with a refusal: 535 counts as an error of the client's. */
 void smtp_server_reply(struct smtp_server *s, const struct reply *r);
 /* SRV_RCPT, just before a positive answer: puts these addresses (none: they are all in the envelope already) in the place of the last recipient. They keep its NOTIFY and its ORCPT, which
  * becomes the recipient as it was given when there is none (RFC 3461 5.2.7). False: no room, answer 452; the envelope is as it was. */
@@ -107,6 +121,8 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r);
 void smtp_server_auth_ok(struct smtp_server *s, struct span user);
 void smtp_server_auth_verifier(struct smtp_server *s, const struct scram_verifier *v, bool decoy, struct span nonce);
 [[nodiscard]] bool smtp_server_auth_relay(struct smtp_server *s, struct span challenge);
+/* Answers SRV_XCLIENT: everything from before is forgotten but TLS, the client is whom XCLIENT named, and greeted again. s->auth_user is the user that LOGIN named. */
+void smtp_server_xclient_ok(struct smtp_server *s);
 /* The host cannot take the content (spool full, too big for it): the rest is read and thrown away, then this reply is sent in place of
  * the decision at the end. */
 void smtp_server_abort_body(struct smtp_server *s, const struct reply *r);

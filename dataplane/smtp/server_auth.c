@@ -1,13 +1,7 @@
 #include "dataplane/smtp/server_auth.h"
 
+#include "dataplane/smtp/server_internal.h"
 #include "spool/base/base64.h"
-
-#define ERROR(s, code, enhanced, ...)                                                                                              \
-	({                                                                                                                         \
-		struct reply error_reply;                                                                                          \
-		reply_set(&error_reply, code, enhanced, __VA_ARGS__);                                                              \
-		server_error(s, &error_reply);                                                                                     \
-	})
 
 void server_auth_end(struct smtp_server *s)
 {

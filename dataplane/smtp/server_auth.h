@@ -1,4 +1,4 @@
-/* AUTH (RFC 4954) within a server session: the part of server.c that knows its exchange. Only server.c includes this.
+/* AUTH (RFC 4954) within a server session: the part of server.c that knows its exchange. Only server.c includes this besides.
  *
  * What it refuses and how: 502 where AUTH is not offered, 503 out of order, 538 without TLS, 504 and 534 for mechanisms, 501 for bad base64, syntax and "*". */
 #ifndef WEIR_DATAPLANE_SMTP_SERVER_AUTH_H
@@ -6,12 +6,9 @@
 
 #include "dataplane/smtp/server.h"
 
-/* server.c's part for it. An error of the client's: says it, counts it, may end the session. */
-enum server_action server_error(struct smtp_server *s, const struct reply *r);
-/* Waits for the host's answer, for the next line of the exchange, or for a command again. */
+/* server.c's part for it. Waits for the host's answer, for the next line of the exchange, or for a command again. */
 enum server_auth_wait { AUTH_WAITS_HOST, AUTH_WAITS_LINE, AUTH_WAITS_NOTHING };
 void server_auth_wait(struct smtp_server *s, enum server_auth_wait w);
-bool server_in_transaction(const struct smtp_server *s);
 
 enum server_action server_auth_command(struct smtp_server *s, struct span arg);
 /* A line in the middle of the exchange; and one that was too long. */

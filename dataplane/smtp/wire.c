@@ -7,7 +7,7 @@
 #endif
 
 /* Where in a line, of content or of commands, the reader is. */
-enum { AT_START, IN_LINE, AFTER_CR, AFTER_DOT, AFTER_DOT_CR };
+enum { AT_START, IN_LINE, AFTER_CR, AFTER_DOT, AFTER_DOT_CR, AT_START_BARE, AFTER_DOT_BARE /* after a bare LF: no end of DATA begins here */ };
 
 void wire_init(struct wire *w)
 {
@@ -33,7 +33,7 @@ void wire_mode(struct wire *w, enum wire_mode mode, uint64_t chunk_len, bool fir
 		w->skipping = false;
 		w->state = IN_LINE;
 	} else if (first) {
-		w->nul_seen = w->dot_line = w->eight_bit = false;
+		w->nul_seen = w->dot_line = w->eight_bit = w->normalised = false;
 		w->content = AT_START;
 	}
 }
@@ -86,7 +86,8 @@ static enum wire_event next_line(struct wire *w, struct span in, size_t *ret_use
 {
 	const char *nl = in.n ? memchr(in.p, '\n', in.n) : NULL, *cr;
 	size_t take = nl ? (size_t)(nl - in.p) + 1 : in.n;
-	bool pending_cr = w->state == AFTER_CR;
+	bool pending_cr = w->state == AFTER_CR, bare;
+	uint32_t end;
 
 	*ret_used = take;
 	if (take == 0)
@@ -96,8 +97,10 @@ static enum wire_event next_line(struct wire *w, struct span in, size_t *ret_use
 	if (pending_cr && in.p[0] != '\n')
 		return WIRE_BAD_LINE_END;
 	cr = memchr(in.p, '\r', take);
+	bare = w->normalise && nl && !cr && !pending_cr;
+	end = bare ? 1 : 2;
 	/* the only CR is the one right before the LF, here or at the end of what came before */
-	if (nl ? (cr ? cr != nl - 1 : !(pending_cr && take == 1)) : (cr && cr != in.p + take - 1))
+	if (!bare && (nl ? (cr ? cr != nl - 1 : !(pending_cr && take == 1)) : (cr && cr != in.p + take - 1)))
 		return WIRE_BAD_LINE_END;
 	w->state = !nl && cr ? AFTER_CR : IN_LINE;
 	if (!nl) {
@@ -105,11 +108,11 @@ static enum wire_event next_line(struct wire *w, struct span in, size_t *ret_use
 		return WIRE_MORE;
 	}
 	if (!w->line_len && !w->skipping && take <= WIRE_LINE_MAX) {
-		w->line = span_of(in.p, take - 2);
+		w->line = span_of(in.p, take - end);
 		return WIRE_LINE;
 	}
 	line_add(w, span_of(in.p, take));
-	w->line = span_of(w->line_buf, w->line_len >= 2 ? w->line_len - 2 : 0);
+	w->line = span_of(w->line_buf, w->line_len >= end ? w->line_len - end : 0);
 	w->line_len = 0;
 	if (w->skipping) {
 		w->skipping = false;
@@ -222,6 +225,108 @@ static enum wire_event next_content(struct wire *w, struct span in, size_t *ret_
 	return WIRE_BODY;
 }
 
+/* ---- content with bare line ends made good ---- */
+
+static enum wire_event give(struct wire *w, struct span piece, size_t used, size_t *ret_used)
+{
+	w->body = piece;
+	*ret_used = used;
+	return WIRE_BODY;
+}
+
+static enum wire_event give_instead(struct wire *w, struct span piece, size_t used, size_t *ret_used)
+{
+	w->normalised = true;
+	return give(w, piece, used, ret_used);
+}
+
+/* From in.p[i] on within a line: what comes before its end, with that when it is a good one; or the end, or a NUL. */
+static enum wire_event give_line(struct wire *w, struct span in, size_t i, size_t *ret_used)
+{
+	size_t start = i;
+
+	i += find_special(in.p + i, in.n - i, &w->eight_bit);
+	if (in.n - i >= 2 && in.p[i] == '\r' && in.p[i + 1] == '\n') {
+		w->content = AT_START;
+		i += 2;
+	}
+	if (i > start)
+		return give(w, span_of(in.p + start, i - start), i, ret_used);
+	if (in.p[i] == '\n') {
+		w->content = AT_START_BARE;
+		return give_instead(w, SPAN("\r\n"), i + 1, ret_used);
+	}
+	if (in.p[i] == '\r') {
+		w->content = AFTER_CR;
+		*ret_used = i + 1;
+		return WIRE_MORE;
+	}
+	if (w->nul_seen)
+		return give(w, span_of(in.p + i, 1), i + 1, ret_used);
+	w->nul_seen = true;
+	*ret_used = i;
+	return WIRE_BAD_NUL;
+}
+
+/* A CR is held back until it is known what it is. */
+static enum wire_event after_cr(struct wire *w, char c, size_t i, size_t *ret_used)
+{
+	w->content = c == '\n' ? AT_START : IN_LINE;
+	return c == '\n' ? give(w, SPAN("\r\n"), i + 1, ret_used) : give_instead(w, SPAN(" "), i, ret_used);
+}
+
+static enum wire_event next_normalised(struct wire *w, struct span in, size_t *ret_used)
+{
+	enum wire_event ev;
+	size_t i = 0;
+
+	while (i < in.n) {
+		char c = in.p[i];
+
+		switch (w->content) {
+		case AT_START:
+		case AT_START_BARE:
+			if (c == '.' && w->mode == WIRE_DATA) {
+				w->content = w->content == AT_START ? AFTER_DOT : AFTER_DOT_BARE;
+				i++;
+				continue;
+			}
+			break;
+		case AFTER_DOT:
+			if (c == '\r') {
+				w->content = AFTER_DOT_CR;
+				i++;
+				continue;
+			}
+			break;
+		case AFTER_DOT_CR:
+			if (c == '\n') {
+				*ret_used = i + 1;
+				wire_mode(w, WIRE_LINES, 0, false);
+				return WIRE_BODY_END;
+			}
+			return after_cr(w, c, i, ret_used);
+		case AFTER_CR:
+			return after_cr(w, c, i, ret_used);
+		default:
+			break;
+		}
+		w->dot_line = w->dot_line || (w->content != IN_LINE && c == '.');
+		w->content = IN_LINE;
+		ev = give_line(w, in, i, ret_used);
+		if (ev != WIRE_MORE)
+			return ev;
+		i = *ret_used;
+	}
+	*ret_used = in.n;
+	return WIRE_MORE;
+}
+
+static enum wire_event content(struct wire *w, struct span in, size_t *ret_used)
+{
+	return w->normalise ? next_normalised(w, in, ret_used) : next_content(w, in, ret_used);
+}
+
 static enum wire_event next_chunk(struct wire *w, struct span in, size_t *ret_used)
 {
 	enum wire_event ev;
@@ -234,9 +339,9 @@ static enum wire_event next_chunk(struct wire *w, struct span in, size_t *ret_us
 	if (in.n > w->chunk_left)
 		in.n = (size_t)w->chunk_left;
 	*ret_used = in.n;
-	ev = w->mode == WIRE_SKIP ? WIRE_MORE : next_content(w, in, ret_used);
+	ev = w->mode == WIRE_SKIP ? WIRE_MORE : content(w, in, ret_used);
 	w->chunk_left -= *ret_used;
-	if (w->mode == WIRE_SKIP && !w->chunk_left) {
+	if (ev == WIRE_MORE && !w->chunk_left) { /* nothing of what came last is content, or not yet: the end must not wait for more */
 		wire_mode(w, WIRE_LINES, 0, false);
 		return WIRE_BODY_END;
 	}
@@ -247,7 +352,7 @@ enum wire_event wire_next(struct wire *w, struct span in, size_t *ret_used)
 {
 	if (w->mode == WIRE_LINES)
 		return next_line(w, in, ret_used);
-	return w->mode == WIRE_DATA ? next_content(w, in, ret_used) : next_chunk(w, in, ret_used);
+	return w->mode == WIRE_DATA ? content(w, in, ret_used) : next_chunk(w, in, ret_used);
 }
 
 bool wire_ends_in_cr(const struct wire *w)

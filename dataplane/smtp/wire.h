@@ -4,6 +4,10 @@
  * reported once and skipped to its CRLF (P9). Input may be split anywhere: the events are the same (fuzzed).
  * Content pieces point into the input wherever possible.
  *
+ * With `normalise`, for clients that cannot do better, a bare LF ends a line of commands or content as CRLF would, and becomes CRLF in content; a bare CR in content
+ * becomes a space. Still nothing but CRLF.CRLF ends DATA: LF.LF, LF.CRLF and CRLF.LF are lines of content, whose first dot is taken off as any line's is. A bare CR in a
+ * command, or at the end of a message by BDAT, stays an error.
+ *
  * Owner: embedded. Thread: one. */
 #ifndef WEIR_DATAPLANE_SMTP_WIRE_H
 #define WEIR_DATAPLANE_SMTP_WIRE_H
@@ -18,7 +22,7 @@ enum wire_event {
 	WIRE_LINE_LONG, /* a line was longer than the limit, or than the memory there is; skipped as a whole */
 	WIRE_BODY,      /* w->body: content; valid until the next call or as long as the input */
 	WIRE_BODY_END,  /* after CRLF.CRLF, or after the last octet of the chunk */
-	WIRE_BAD_LINE_END, /* bare CR or bare LF in a line or in DATA content: the session cannot go on */
+	WIRE_BAD_LINE_END, /* bare CR or bare LF in a line or in content, see normalise: the session cannot go on */
 	WIRE_BAD_NUL,   /* NUL in content: reported once per body, reading goes on */
 };
 
@@ -31,6 +35,8 @@ struct wire {
 	bool skipping, nul_seen;
 	bool dot_line;   /* a line of the content so far begins with a dot */
 	bool eight_bit;  /* an octet of the content so far is not ASCII */
+	bool normalise;  /* the owner's to set, after wire_init */
+	bool normalised; /* the content so far had a bare CR or LF, which is there no more */
 	struct span line, body;
 	uint64_t chunk_left;
 	uint32_t line_len; /* of the line that has not come to its end */

@@ -92,7 +92,10 @@ void received_write(const struct envelope *e, const struct received_facts *f, st
 	/* RFC 3848, RFC 6531 4.3 */
 	if (e->flags & ENV_SMTPUTF8)
 		out_str(o, "UTF8");
-	out_str(o, e->flags & (ENV_ESMTP | ENV_SMTPUTF8) ? (e->flags & ENV_SMTPUTF8 ? "SMTP" : "ESMTP") : "SMTP");
+	if (e->flags & ENV_LMTP)
+		out_str(o, "LMTP");
+	else
+		out_str(o, (e->flags & (ENV_ESMTP | ENV_SMTPUTF8)) == ENV_ESMTP ? "ESMTP" : "SMTP");
 	if (e->flags & ENV_TLS)
 		out_char(o, 'S');
 	if (e->auth_user.n)

@@ -66,6 +66,18 @@ static bool certs_ok(const struct snapshot *s)
 	return true;
 }
 
+static bool ranges_ok(const struct snapshot *s, struct snap_list list)
+{
+	const struct snap_range *r = list_at(s, list);
+
+	if (!list_ok(s, list, sizeof(*r)))
+		return false;
+	for (uint32_t i = 0; i < list.n; i++)
+		if (r[i].prefix > 128)
+			return false;
+	return true;
+}
+
 static bool auth_ok(const struct snapshot *s)
 {
 	const struct snap_settings *set = &s->h->settings;
@@ -75,7 +87,7 @@ static bool auth_ok(const struct snapshot *s)
 	if (!list_ok(s, set->auth_mechs, sizeof(uint32_t)) || !list_ok(s, set->auth_senders, sizeof(*user)))
 		return false;
 	for (uint32_t i = 0; i < set->listeners.n; i++)
-		if (l[i].role >= ROLE_NROLE || (l[i].role == ROLE_SUBMISSIONS && !l[i].tls_implicit))
+		if (l[i].role >= ROLE_NROLE || l[i].bare_lf > BARE_LF_NORMALISE || l[i].proxy > 1 || (l[i].role == ROLE_SUBMISSIONS && !l[i].tls_implicit))
 			return false;
 	for (uint32_t i = 0; i < set->auth_senders.n; i++) {
 		const struct snap_str *a = list_at(s, user[i].senders);
@@ -114,7 +126,8 @@ static bool tables_ok(const struct snapshot *s)
 		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_VERIFY ||
 			(r[i].kind != ROUTE_MX && !r[i].hosts.n))
 			return false;
-	return set->workers && set->partitions && set->listeners.n <= 64 && auth_ok(s) && certs_ok(s);
+	return set->workers && set->partitions && set->listeners.n <= 64 && ranges_ok(s, set->balancers) && ranges_ok(s, set->xclient_clients) && auth_ok(s) &&
+		certs_ok(s);
 }
 
 static enum status check(const struct snapshot *s, const char *path)
@@ -197,6 +210,26 @@ const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[
 		if (net_contains(net[i].ip, net[i].prefix, ip))
 			return &net[i];
 	return NULL;
+}
+
+static bool in_ranges(const struct snapshot *s, struct snap_list list, const uint8_t ip[16])
+{
+	const struct snap_range *r = list_at(s, list);
+
+	for (uint32_t i = 0; i < list.n; i++)
+		if (net_contains(r[i].ip, r[i].prefix, ip))
+			return true;
+	return false;
+}
+
+bool snap_is_balancer(const struct snapshot *s, const uint8_t ip[16])
+{
+	return in_ranges(s, s->h->settings.balancers, ip);
+}
+
+bool snap_may_xclient(const struct snapshot *s, const uint8_t ip[16])
+{
+	return in_ranges(s, s->h->settings.xclient_clients, ip);
 }
 
 static int compare(struct span a, struct span b)

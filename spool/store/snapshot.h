@@ -26,7 +26,13 @@ enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
 enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST, SNAP_TLS_VERIFY };
-enum snap_role { ROLE_MX, ROLE_SUBMISSION, ROLE_SUBMISSIONS, ROLE_NROLE };
+enum snap_role { ROLE_MX, ROLE_SUBMISSION, ROLE_SUBMISSIONS, ROLE_LMTP, ROLE_NROLE };
+/* A submission service: AUTH, and mail only after it. */
+static inline bool snap_role_is_submission(uint32_t role)
+{
+	return role == ROLE_SUBMISSION || role == ROLE_SUBMISSIONS;
+}
+enum snap_bare_lf { BARE_LF_REFUSE, BARE_LF_NORMALISE };
 enum snap_mech { MECH_PLAIN = 1, MECH_LOGIN = 2, MECH_SCRAM_SHA_256 = 4 }; /* bits */
 
 /* What is done with mail to a managed domain (C7, C8, B1). */
@@ -46,6 +52,15 @@ struct snap_listener {
 	uint16_t tls_implicit;
 	uint32_t fd_index; /* its place in the list of inherited descriptors of a worker */
 	uint32_t role;     /* enum snap_role; submissions: tls_implicit is set too */
+	uint32_t bare_lf;  /* enum snap_bare_lf */
+	uint32_t proxy;    /* 1: connections come from balancers, and begin with a PROXY header */
+	uint64_t banner_delay_ns; /* for clients outside relay_clients; 0: none */
+};
+/* A network. */
+struct snap_range {
+	uint8_t ip[16];
+	uint32_t prefix; /* in 128 bits */
+	uint32_t line;
 };
 /* A client network that may relay (A1). The most specific one wins: sorted by prefix, longest first. */
 struct snap_net {
@@ -146,6 +161,7 @@ struct snap_settings {
 	uint32_t reports_per_sender, reports_per_host, reports_total, reports_double; /* in reports_period_ns, of one worker; 0: no limit */
 	uint64_t reports_period_ns;
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
+	struct snap_list balancers, xclient_clients; /* of struct snap_range */
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
 	struct snap_list tls_certs; /* of struct snap_cert; tls.certificate is the first */
 };
@@ -181,6 +197,8 @@ const struct snap_senders *snap_find_senders(const struct snapshot *s, struct sp
 bool snap_sender_in(const struct snapshot *s, const struct snap_senders *l, struct span local, struct span domain);
 /* The most specific network with this client, or NULL. */
 const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16]);
+bool snap_may_xclient(const struct snapshot *s, const uint8_t ip[16]);
+bool snap_is_balancer(const struct snapshot *s, const uint8_t ip[16]);
 /* domain in look-up form. */
 const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain);
 const struct snap_mail_domain *snap_mail_domains(const struct snapshot *s, uint32_t *ret_n);

@@ -1,4 +1,4 @@
-/* A session gives the same replies and the same messages however its input is split; every reply is one of SMTP, whatever came in. */
+/* A session gives the same replies and the same messages however its input is split; every reply is one of SMTP, whatever came in, on every kind of listener. */
 #include <stdlib.h>
 #include "dataplane/smtp/server.h"
 #include "spool/base/status.h"
@@ -72,6 +72,14 @@ static void act(struct session *s, enum server_action action)
 		answer(s, 250, "2.0.0");
 		break;
 	case SRV_AUTH: /* offered on submission listeners only: sasl_fuzz */
+	case SRV_XCLIENT:
+		if (!s->smtp.xclient)
+			answer(s, 550, "5.7.0");
+		else if (s->smtp.xclient->port == 421)
+			answer(s, 421, "4.7.0");
+		else
+			smtp_server_xclient_ok(&s->smtp);
+		break;
 	case SRV_STARTTLS:
 	case SRV_CLOSE:
 		s->over = true;
@@ -83,11 +91,15 @@ static void act(struct session *s, enum server_action action)
 	}
 }
 
+/* The ways of a listener; the input is run through each. */
+enum way { PLAIN, NORMALISE, LMTP, XCLIENT, SUBMISSION_XCLIENT, NWAY };
+
 /* Everything that was said and taken, in malloc'ed memory. */
-static struct out run(const uint8_t *data, size_t n, size_t cut)
+static struct out run(const uint8_t *data, size_t n, size_t cut, enum way way)
 {
-	static const struct smtp_server_config cfg = { .hostname = { "fuzz.test", 9 }, .banner = { "ESMTP", 5 }, .size_max = 4096, .rcpt_max = 3,
-		.errors_max = 20, .commands_max = 50, .transaction_max = 65536, .starttls = true };
+	const struct smtp_server_config cfg = { .hostname = { "fuzz.test", 9 }, .banner = { "ESMTP", 5 }, .size_max = 4096, .rcpt_max = 3,
+		.errors_max = 20, .commands_max = 50, .transaction_max = 65536, .starttls = true,
+		.lmtp = way == LMTP, .auth = way == SUBMISSION_XCLIENT };
 	static struct session s;
 	size_t cap = n * 200 + 4096, used;
 	char *trace = malloc(cap), *body = malloc(n + 1);
@@ -97,6 +109,8 @@ static struct out run(const uint8_t *data, size_t n, size_t cut)
 	s.body = out_of(body, n + 1);
 	s.over = false;
 	smtp_server_init(&s.smtp, &cfg);
+	s.smtp.wire.normalise = way == NORMALISE;
+	s.smtp.xclient_allowed = way == XCLIENT || way == SUBMISSION_XCLIENT;
 	for (size_t at = 0; at < n && !s.over;) {
 		size_t len = n - at < cut ? n - at : cut;
 		struct span in = span_of(data + at, len);
@@ -120,14 +134,17 @@ static struct out run(const uint8_t *data, size_t n, size_t cut)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	static const size_t cuts[] = { 1, 2, 3, 7, 64 };
-	struct out whole = run(data, n, n ? n : 1);
 
-	for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
-		struct out split = run(data, n, cuts[i]);
+	for (enum way way = 0; way < NWAY; way++) {
+		struct out whole = run(data, n, n ? n : 1, way);
 
-		CHECK(span_eq(out_span(&whole), out_span(&split)));
-		free(split.p);
+		for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+			struct out split = run(data, n, cuts[i], way);
+
+			CHECK(span_eq(out_span(&whole), out_span(&split)));
+			free(split.p);
+		}
+		free(whole.p);
 	}
-	free(whole.p);
 	return 0;
 }

@@ -7,20 +7,26 @@ import socket
 import threading
 import time
 
+import cases_bare_lf
 import cases_content
 import cases_params
 import cases_session
+import cases_traps
 import pytest
-from node import BIN, Node, Sink, wait_for, without_trace
+from node import BIN, Node, Sink, free_port, wait_for, without_trace
 from suite import OPEN, TEXT, Connection, act, as_bytes, connect, expect, expect_closed, run_case
 
-CASES = cases_session.CASES + cases_params.CASES + cases_content.CASES
+CASES = cases_session.CASES + cases_params.CASES + cases_content.CASES + cases_bare_lf.CASES + cases_traps.CASES
 RUNS = [(case, way) for case in CASES for way in case.runs()]
 LIMITS = "limits: {message_size: 64K, recipients: 100, errors: 20, commands: 1000, connections_per_client: 5000, tls_handshakes: 0}\n"
 
 
 INSIDE = "relay_clients: [{network: %s, rate: none}]\nscan: {processes: 2, engine: trivial}\n"
 EXTENSIONS = ("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8", "DSN")
+
+
+def normalising(ip, port):
+    return f'{{address: "{ip}:{port}", bare_lf: normalise}}'
 
 
 class Suite:
@@ -111,7 +117,10 @@ def stuck_handshake(node, way, me):
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory):
     sink = Sink(extensions=EXTENSIONS)
-    s = Suite(Node(tmp_path_factory.mktemp("suite"), sink.port, engine="trivial", extra=LIMITS + INSIDE % "127.0.0.0/16"), sink)
+    normalise = free_port()
+    node = Node(tmp_path_factory.mktemp("suite"), sink.port, engine="trivial", listeners=[normalising("127.0.0.1", normalise)], extra=LIMITS + INSIDE % "127.0.0.0/16")
+    node.normalise = normalise
+    s = Suite(node, sink)
     try:
         s.run_all()
         yield s

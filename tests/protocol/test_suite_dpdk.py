@@ -5,9 +5,10 @@ import socket
 import pytest
 import test_suite
 from dpdk import Maker, why_not
+from node import free_port
 from suite import Connection
 from test_suite import (  # noqa: F401
-    EXTENSIONS, INSIDE, LIMITS, RUNS, Suite, test_every_byte_that_was_sent_on, test_log_lines_cannot_be_forged, test_no_process_died,
+    EXTENSIONS, INSIDE, LIMITS, RUNS, Suite, normalising, test_every_byte_that_was_sent_on, test_log_lines_cannot_be_forged, test_no_process_died,
     test_nothing_is_left_and_nothing_else_arrived, test_received_fields, test_strangers_reach_only_our_domains, test_who_does_not_read_is_held_back)
 
 ALL = "WEIR_KILLS" in os.environ  # of make check-crash
@@ -32,7 +33,9 @@ def suite(tmp_path_factory):
         wire = maker.wire(1)
         wire.in_client("ip", "addr", "add", OUTSIDER + "/24", "dev", "c0", check=True)
         sink = maker.keep(wire.sink(extensions=EXTENSIONS))
-        node = maker.node(wire, sink.port, extra=LIMITS + INSIDE % (INSIDER + "/32"))
+        normalise = free_port()
+        node = maker.node(wire, sink.port, listeners=[normalising("0.0.0.0", normalise)], extra=LIMITS + INSIDE % (INSIDER + "/32"))
+        node.normalise = normalise
 
         def connect(port, source, timeout):
             with wire.client():

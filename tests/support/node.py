@@ -165,8 +165,8 @@ class Node:
     host, client_prefix, transport, transport_mib = "127.0.0.1", [], "io_uring", 0
 
     def __init__(self, tmp, sink_port=None, extra="", name="node", start=True, routes=None, workers=2, engine="clamav", submission=False,
-                 bin=None, env=None, listen="127.0.0.1", prefix=()):
-        """`prefix` is what its commands begin with (ip netns exec ...)."""
+                 bin=None, env=None, listen="127.0.0.1", prefix=(), listeners=()):
+        """`listeners` are more entries of listen, YAML text each; `prefix` is what its commands begin with (ip netns exec ...)."""
         self.dir = pathlib.Path(tmp) / name
         self.dir.mkdir(parents=True)
         self.bin, self.env = bin or BIN, {**os.environ, **(env or {})}
@@ -177,6 +177,7 @@ class Node:
             self.submission, self.submissions = free_port(), free_port()
             ports += (f', {{address: "{listen}:{self.submission}", role: submission}}'
                       f', {{address: "{listen}:{self.submissions}", role: submissions}}')
+        ports += "".join(", " + entry for entry in listeners)
         if routes is None:
             routes = '[{domain: "*", to: "smtp:[127.0.0.1]:%d", tls: never}]' % (sink_port or 1)
         self.config = self.dir / "weir.yaml"

@@ -58,6 +58,7 @@ class Case:
     rcpt: list = None         # RCPTs of the first of them
     ways: tuple = WAYS
     outside: bool = False     # from an address that may only send to our own domains
+    at: str = "port"          # which listener of the node, without implicit TLS
     quit: bool = True         # QUIT must be understood after the last step
 
     def runs(self):
@@ -264,8 +265,8 @@ def act(c, step):
         greeting(c)
 
 
-def connect(way, node, source="127.0.0.1", greet=True):
-    c = Connection(node.smtps if way == "implicit" else node.port, source)
+def connect(way, node, source="127.0.0.1", greet=True, at="port"):
+    c = Connection(node.smtps if way == "implicit" else getattr(node, at), source)
     if way == "implicit":
         c.start_tls()
     if way == "starttls" or greet:
@@ -281,7 +282,7 @@ def run_case(case, way, node, me):
     """Runs it; raises AssertionError when the node did not do what the table says. What arrives is looked at later."""
     for step in case.steps:
         assert isinstance(step, tuple) or step in ACTIONS, step
-    c = connect(way, node, "127.9.0.1" if case.outside else "127.0.0.1", greet=GREETING not in case.steps)
+    c = connect(way, node, "127.9.0.1" if case.outside else "127.0.0.1", greet=GREETING not in case.steps, at=case.at)
     try:
         sends = [as_bytes(s[0]).replace(b"@ME@", me.encode()) if isinstance(s, tuple) else b"" for s in case.steps]
         if way == "burst":

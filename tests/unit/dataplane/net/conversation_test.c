@@ -35,7 +35,7 @@ struct server {
 	bool open, eof, closing, late, drain, tls_next;
 	char body[BODY_MAX];
 	size_t body_len;
-	uint32_t begun, taken, whole, answers; /* messages; those whose content was right */
+	uint32_t begun, taken, whole; /* messages; those whose content was right */
 	uint32_t patience;
 };
 
@@ -77,18 +77,13 @@ static void server_answer(struct world *w)
 		s->begun++;
 		reply_set(&r, 354, NULL, "go on");
 	} else if (asked == SRV_BODY_END) {
-		s->taken += s->answers == 0;
-		s->whole += s->answers == 0 && span_eq(span_of(s->body, s->body_len), w->o->content);
-		s->answers++;
+		s->taken++;
+		s->whole += span_eq(span_of(s->body, s->body_len), w->o->content);
 		reply_set(&r, 250, "2.0.0", "taken");
 	} else {
 		reply_set(&r, 250, asked == SRV_MAIL ? "2.1.0" : "2.1.5", "Ok");
 	}
 	smtp_server_reply(&s->smtp, &r);
-	if (asked == SRV_BODY_END && w->o->lmtp && s->answers < w->o->nrcpt)
-		s->asked = SRV_BODY_END;
-	else
-		s->answers = 0;
 }
 
 static bool server_flush(struct server *s)
@@ -144,6 +139,7 @@ static void server_act(struct world *w, enum server_action act)
 	case SRV_MORE:
 	case SRV_STEP:
 		break;
+	case SRV_XCLIENT:
 	case SRV_AUTH:
 		fail_msg("AUTH was not offered");
 	}

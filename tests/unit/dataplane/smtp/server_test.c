@@ -124,44 +124,145 @@ static void the_handshake_begins_when_the_220_was_taken(void **state)
 	smtp_server_done(&s);
 }
 
-/* RFC 2033 4.2: a reply for each recipient, however many there are. */
-static void an_lmtp_message_thrown_away_is_refused_for_every_recipient(void **state)
+static void lmtp_begin(unsigned rcpts)
 {
-	enum { RCPTS = 500 };
-	const struct smtp_server_config cfg = { .hostname = SPAN("relay.test"), .lmtp = true };
-	struct span body = span_of("\0\r\n.\r\n", 6);
-	unsigned said = 0, resets = 0;
-	enum server_action act;
-	size_t used;
+	static const struct smtp_server_config cfg = { .hostname = SPAN("relay.test"), .lmtp = true };
 
 	smtp_server_init(&s, &cfg);
 	say("LHLO client.test\r\n");
 	assert_int_equal(say("MAIL FROM:<s@x.example>\r\n"), SRV_MAIL);
 	ok(250);
-	for (unsigned i = 0; i < RCPTS; i++) {
+	for (unsigned i = 0; i < rcpts; i++) {
 		assert_int_equal(say("RCPT TO:<r@x.example>\r\n"), SRV_RCPT);
 		ok(250);
 	}
-	assert_int_equal(say("DATA\r\n"), SRV_DATA);
-	ok(354);
+}
+
+struct lmtp_said {
+	unsigned lines, like; /* replies, and those that begin as expected */
+	unsigned resets;
+};
+
+/* Feeds it all, lets the client take at most `most` octets of the replies at a time, and answers the end of data with r. */
+static struct lmtp_said lmtp_talk(struct span in, size_t most, const struct reply *r, const char *like)
+{
+	static char said[1 << 17];
+	struct out o = out_of(said, sizeof(said));
+	struct lmtp_said n = { 0 };
+	enum server_action act;
+	struct span rest;
+	size_t used;
+	bool talked;
+
 	smtp_server_sent(&s, smtp_server_output(&s).n);
 	do {
 		struct span out;
 
-		act = smtp_server_step(&s, body, &used);
-		body = span_skip(body, used);
-		resets += act == SRV_RESET;
+		act = smtp_server_step(&s, in, &used);
+		in = span_skip(in, used);
+		n.resets += act == SRV_RESET;
+		if (act == SRV_DATA)
+			ok(354);
+		if (act == SRV_BODY_END)
+			smtp_server_reply(&s, r);
 		out = smtp_server_output(&s);
-		for (size_t i = 0; i + 4 <= out.n; i++)
-			said += memcmp(out.p + i, "554 ", 4) == 0;
+		talked = out.n > 0;
+		out.n = out.n < most ? out.n : most;
+		out_add(&o, out);
 		smtp_server_sent(&s, out.n);
-		act = out.n ? SRV_STEP : act;
-	} while (act != SRV_MORE);
-	assert_int_equal(body.n, 0);
-	assert_int_equal(said, RCPTS);
-	assert_int_equal(resets, 1);
-	assert_false(s.state.out.over);
+		assert_false(s.state.out.over);
+	} while (act != SRV_MORE || in.n || talked);
+	for (rest = out_span(&o); rest.n;) {
+		struct span line = span_cut(&rest, '\n');
+
+		n.lines++;
+		n.like += span_starts_nocase(line, span_str(like)) && line.n < 512;
+	}
+	return n;
+}
+
+enum { LMTP_RCPTS = 500 };
+
+/* RFC 2033 4.2: a reply for each recipient, however many there are, and however slowly they are taken. */
+static void an_lmtp_message_is_answered_for_every_recipient(void **state)
+{
+	static const size_t most[] = { 1, 7, 511, 100000 };
+	struct lmtp_said n;
+	struct reply r;
+
+	reply_set(&r, 250, "2.0.0", "Ok, queued as 0123456789");
+	for (size_t i = 0; i < sizeof(most) / sizeof(most[0]); i++) {
+		lmtp_begin(LMTP_RCPTS);
+		n = lmtp_talk(SPAN("DATA\r\nx\r\n.\r\nNOOP\r\n"), most[i], &r, "250 2.0.0 Ok");
+		assert_int_equal(n.lines, LMTP_RCPTS + 2); /* 354 and that of NOOP */
+		assert_int_equal(n.like, LMTP_RCPTS + 1);
+		assert_int_equal(n.resets, 0);
+		assert_int_equal(say("MAIL FROM:<s@x.example>\r\n"), SRV_MAIL);
+		smtp_server_done(&s);
+	}
+}
+
+static void an_lmtp_message_thrown_away_is_refused_for_every_recipient(void **state)
+{
+	struct lmtp_said n;
+
+	lmtp_begin(LMTP_RCPTS);
+	n = lmtp_talk(SPAN("DATA\r\n\0\r\n.\r\n"), 1000, NULL, "554 5.6.0 ");
+	assert_int_equal(n.lines, LMTP_RCPTS + 1);
+	assert_int_equal(n.like, LMTP_RCPTS);
+	assert_int_equal(n.resets, 1);
 	assert_int_equal(say("MAIL FROM:<s@x.example>\r\n"), SRV_MAIL);
+	smtp_server_done(&s);
+}
+
+/* The remote's text of a refusal may be longer than what is kept of it. */
+static void a_long_lmtp_answer_is_cut(void **state)
+{
+	struct lmtp_said n;
+	struct reply r;
+	char text[901];
+
+	memset(text, 'x', sizeof(text) - 1);
+	text[900] = '\0';
+	text[600] = '\n';
+	reply_set(&r, 550, "5.7.1", "%s", text);
+	lmtp_begin(3);
+	n = lmtp_talk(SPAN("DATA\r\nx\r\n.\r\n"), 1000, &r, "550 5.7.1 xxx");
+	assert_int_equal(n.lines, 4);
+	assert_int_equal(n.like, 3);
+	smtp_server_done(&s);
+}
+
+/* One for each RCPT that was accepted, not for what aliases made of it; and none but the last chunk has one for each. */
+static void an_lmtp_reply_is_for_what_the_client_said(void **state)
+{
+	const struct span three[] = { SPAN("a@y.example"), SPAN("b@y.example"), SPAN("c@y.example") };
+	struct lmtp_said n;
+	struct reply r;
+
+	reply_set(&r, 250, "2.0.0", "Ok");
+	lmtp_begin(1);
+	assert_int_equal(say("RCPT TO:<list@x.example>\r\n"), SRV_RCPT);
+	assert_true(smtp_server_rcpt_replace(&s, three, 3));
+	ok(250);
+	assert_int_equal(say("RCPT TO:<unknown@x.example>\r\n"), SRV_RCPT);
+	smtp_server_reply(&s, &(struct reply){ .code = 550 });
+	n = lmtp_talk(SPAN("BDAT 3\r\na\r\nBDAT 0 LAST\r\n"), 1000, &r, "250 2.0.0 Ok");
+	assert_int_equal(n.lines, 3);
+	assert_int_equal(n.like, 2);
+	smtp_server_done(&s);
+	lmtp_begin(2);
+	n = lmtp_talk(SPAN("BDAT 1\r\n\0BDAT 1 LAST\r\nx"), 1000, NULL, "554 5.6.0");
+	assert_int_equal(n.lines, 2); /* the other is the 503 of a chunk without a message */
+	assert_int_equal(n.like, 1);
+	smtp_server_done(&s);
+}
+
+/* RFC 2033 4.2 */
+static void lmtp_without_recipients_is_503(void **state)
+{
+	lmtp_begin(0);
+	assert_int_equal(lmtp_talk(SPAN("DATA\r\nBDAT 5 LAST\r\nNOOP\r"), 1000, NULL, "503 5.5.1").like, 2);
 	smtp_server_done(&s);
 }
 
@@ -172,7 +273,11 @@ int main(void)
 		cmocka_unit_test(without_room_the_envelope_stays_as_it_was),
 		cmocka_unit_test(a_recipient_that_is_not_ascii_gets_no_orcpt),
 		cmocka_unit_test(the_handshake_begins_when_the_220_was_taken),
+		cmocka_unit_test(an_lmtp_message_is_answered_for_every_recipient),
 		cmocka_unit_test(an_lmtp_message_thrown_away_is_refused_for_every_recipient),
+		cmocka_unit_test(a_long_lmtp_answer_is_cut),
+		cmocka_unit_test(an_lmtp_reply_is_for_what_the_client_said),
+		cmocka_unit_test(lmtp_without_recipients_is_503),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

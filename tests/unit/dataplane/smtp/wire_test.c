@@ -5,13 +5,14 @@
 #include "dataplane/smtp/wire.h"
 
 /* Reads DATA content in pieces of `cut`; gives the content and the last event. */
-static enum wire_event read_data(const char *in, size_t n, size_t cut, struct out *o)
+static enum wire_event read_data_by(bool normalise, const char *in, size_t n, size_t cut, struct out *o)
 {
 	struct wire w;
 	enum wire_event ev = WIRE_MORE;
 	size_t used;
 
 	wire_init(&w);
+	w.normalise = normalise;
 	wire_mode(&w, WIRE_DATA, 0, true);
 	for (size_t at = 0; at < n;) {
 		size_t len = n - at < cut ? n - at : cut;
@@ -28,6 +29,11 @@ static enum wire_event read_data(const char *in, size_t n, size_t cut, struct ou
 		at += len;
 	}
 	return ev;
+}
+
+static enum wire_event read_data(const char *in, size_t n, size_t cut, struct out *o)
+{
+	return read_data_by(false, in, n, cut, o);
 }
 
 static void the_same_however_it_is_split(void **state)
@@ -62,6 +68,59 @@ static void the_same_however_it_is_split(void **state)
 			if (row[i].content)
 				assert_span(out_span(&o), row[i].content);
 		}
+}
+
+/* P3: clean content, and no end but CRLF.CRLF. */
+static void bare_line_ends_made_good(void **state)
+{
+	static const struct {
+		const char *in, *content; /* NULL: the same */
+		bool ends;
+	} row[] = {
+		{ "a\r\n..\r\nb\r\n.\r\n", "a\r\n.\r\nb\r\n", true },
+		{ "a\n.\nb\r\n.\r\n", "a\r\n\r\nb\r\n", true },
+		{ "a\n.\r\nb\n\r\n.\r\n", "a\r\n\r\nb\r\n\r\n", true },
+		{ "a\r\n.\nb\r\n.\r\n", "a\r\n\r\nb\r\n", true },
+		{ "a\r\n.\r\r\n.\r\n", "a\r\n \r\n", true },
+		{ "a\r\r\n.\r\n", "a \r\n", true },
+		{ "a\r.\r\n..b\n..\n.\r.\r\n\r\n.\r\n", "a .\r\n.b\r\n.\r\n .\r\n\r\n", true },
+		{ ".\n.\n\r\n.\r\n", "\r\n\r\n\r\n", true },
+		{ ".\r\n", "", true },
+		{ "a\n.\n", "a\r\n\r\n", false },
+		{ "a\n.\r\n", "a\r\n\r\n", false },
+		{ "a\r\n.\r", "a\r\n", false },
+		{ "a\r", "a", false },
+	};
+
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+		for (size_t cut = 1; cut <= strlen(row[i].in); cut++) {
+			char buf[256];
+			struct out o = out_of(buf, sizeof(buf));
+
+			assert_int_equal(read_data_by(true, row[i].in, strlen(row[i].in), cut, &o) == WIRE_BODY_END, row[i].ends);
+			assert_span(out_span(&o), row[i].content);
+		}
+}
+
+/* A CR at the end of a chunk is held back, but the chunk is over. */
+static void a_chunk_that_ends_in_a_held_cr(void **state)
+{
+	struct wire w;
+	size_t used;
+
+	wire_init(&w);
+	w.normalise = true;
+	wire_mode(&w, WIRE_CHUNK, 1, true);
+	assert_int_equal(wire_next(&w, SPAN("\r"), &used), WIRE_BODY_END);
+	assert_int_equal(used, 1);
+	assert_true(wire_ends_in_cr(&w));
+	wire_mode(&w, WIRE_CHUNK, 1, false);
+	assert_int_equal(wire_next(&w, SPAN("\nNOOP\n"), &used), WIRE_BODY);
+	assert_span(w.body, "\r\n");
+	assert_int_equal(wire_next(&w, SPAN("NOOP\n"), &used), WIRE_BODY_END);
+	assert_int_equal(wire_next(&w, SPAN("NOOP\n"), &used), WIRE_LINE);
+	assert_span(w.line, "NOOP");
+	assert_false(w.normalised);
 }
 
 static void unstuffing_undoes_stuffing(void **state)
@@ -166,7 +225,8 @@ static void octets_above_127_are_noticed(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(the_same_however_it_is_split), cmocka_unit_test(unstuffing_undoes_stuffing),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(the_same_however_it_is_split),
+		cmocka_unit_test(bare_line_ends_made_good), cmocka_unit_test(a_chunk_that_ends_in_a_held_cr), cmocka_unit_test(unstuffing_undoes_stuffing),
 		cmocka_unit_test(lines), cmocka_unit_test(chunks_end_exactly), cmocka_unit_test(octets_above_127_are_noticed) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
