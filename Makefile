@@ -4,6 +4,7 @@
 
 .DEFAULT_GOAL := all
 V ?= release
+.DEFAULT_GOAL := all
 B := build/$(V)
 CC := gcc
 SHELL := /bin/bash
@@ -151,7 +152,7 @@ $(MAN): $(B)/%: %.scd
 	scdoc < $< > $@
 
 # Unit tests mirror the tree: tests/unit/<folder>/<name>_test.c is one cmocka program.
-UNIT_C := $(filter-out $(if $(LWIP_A),,%/net_dpdk_flow_test.c %/net_dpdk_seed_test.c %/net_dpdk_frame_test.c),$(shell find tests/unit -name '*_test.c'))
+UNIT_C := $(filter-out $(if $(LWIP_A),,$(wildcard tests/unit/dataplane/net/net_dpdk_*_test.c)),$(shell find tests/unit -name '*_test.c'))
 UNIT := $(UNIT_C:%.c=$(B)/%)
 FUZZ_C := $(filter-out $(if $(LWIP_A),,%/net_dpdk_frame_fuzz.c),$(wildcard tests/fuzz/*_fuzz.c))
 FUZZ := $(FUZZ_C:%.c=$(B)/%)
@@ -200,14 +201,14 @@ threads-built: $(THREADS)
 
 # The long tests: a thousand kills at random, hundreds at every kind of disk operation, power losses on a real file system; the whole of the DPDK tests; crowds and
 # messages as large as the promises say. Leaves build/crash-report.
-DEPS_CRASH := libfuse3-dev fuse3 e2fsprogs
+DEPS_CRASH := libfuse3-dev fuse3 e2fsprogs tshark
 check-crash: deps
 	@deploy/apt-missing $(DEPS_CRASH)
 	@$(MAKE) --no-print-directory -s -j2 programs crash-programs $(POWER)
 	@rm -f build/crash-report
 	WEIR_KILLS=$${WEIR_KILLS:-1000} WEIR_POINT_ROUNDS=$${WEIR_POINT_ROUNDS:-10} WEIR_POWER_STATES=$${WEIR_POWER_STATES:-400} \
 		WEIR_CRASH_REPORT=$(CURDIR)/build/crash-report /usr/bin/python3 -m pytest -s -c tests/pytest.ini --rootdir tests tests/crash \
-		tests/protocol/test_dpdk.py tests/protocol/test_relay_dpdk.py
+		$(wildcard tests/protocol/test_*dpdk*.py)
 	WEIR_LONG=1 /usr/bin/python3 -m pytest -s -c tests/pytest.ini --rootdir tests tests/protocol/test_resources.py
 	@cat build/crash-report
 

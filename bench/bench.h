@@ -7,7 +7,13 @@
 #include <stdio.h>
 #include "dataplane/net/net.h"
 
+/* device: as DPDK names it, or NULL for the kernel's TCP; ip: own ADDRESS/PREFIX. */
+struct transport_options {
+	const char *device, *ip;
+};
+
 struct send_options {
+	struct transport_options transport;
 	struct sockaddr_storage to;
 	const char *from, *rcpt;
 	unsigned sessions, messages, per_connection, size;
@@ -17,6 +23,7 @@ struct send_options {
 };
 
 struct sink_options {
+	struct transport_options transport;
 	struct sockaddr_storage listen;
 	uint64_t expect;   /* ends after so many messages; 0: at SIGINT */
 	double idle_s;     /* with expect: ends when nothing came for so long */
@@ -29,6 +36,19 @@ int bench_send(const struct send_options *o);
 int bench_sink(const struct sink_options *o);
 /* weir-bench tables. -1: wrong usage. */
 int bench_tables(int argc, char **argv);
+
+/* ---- transport.c ---- */
+
+struct bench_cpu {
+	double us;
+};
+
+enum status bench_net(const struct transport_options *o, net_handler *handler, void *ctx, struct uring *u, struct net **ret);
+/* Polls, then sleeps at most wait_ns. */
+enum status bench_turn(struct uring *u, struct net *n, uint64_t wait_ns);
+/* CPU time of this process, user and system, from begin on; printed for each message, and the end of the line. */
+void bench_cpu_begin(struct bench_cpu *c);
+void bench_cpu_print(const struct bench_cpu *c, uint64_t messages);
 
 extern volatile bool bench_stop;
 

@@ -22,6 +22,7 @@ struct run {
 	const struct send_options *o;
 	struct uring uring;
 	struct net *net;
+	struct bench_cpu cpu;
 	struct smtp_client_config cfg;
 	struct sender *sender;
 	char *body;
@@ -208,7 +209,7 @@ static void report(struct run *r)
 	if (n)
 		printf(" latency_ms p50=%.2f p90=%.2f p99=%.2f max=%.2f", r->latency_ms[n / 2], r->latency_ms[n * 9 / 10],
 			r->latency_ms[n * 99 / 100], r->latency_ms[n - 1]);
-	putchar('\n');
+	bench_cpu_print(&r->cpu, n);
 }
 
 static void make_body(struct run *r)
@@ -236,11 +237,11 @@ int bench_send(const struct send_options *o)
 	r.sender = calloc(o->sessions, sizeof(*r.sender));
 	r.latency_ms = calloc(o->messages + 1, sizeof(double));
 	make_body(&r);
-	if (!r.sender || !r.latency_ms || uring_init(&r.uring, 4096) != ST_OK ||
-		net_new(&r.uring, &(struct net_config){ .conns_max = o->sessions * 2 + 16, .handler = on_event, .ctx = &r }, &r.net) != ST_OK) {
+	if (!r.sender || !r.latency_ms || bench_net(&o->transport, on_event, &r, &r.uring, &r.net) != ST_OK) {
 		fprintf(stderr, "weir-bench: %s\n", trail_text());
 		return 1;
 	}
+	bench_cpu_begin(&r.cpu);
 	r.begin_ns = r.next_due_ns = clock_mono_ns();
 	for (unsigned i = 0; i < o->sessions; i++)
 		connect_one(&r, &r.sender[i]);
@@ -255,8 +256,7 @@ int bench_send(const struct send_options *o)
 		}
 		if (o->rate > 0)
 			wait = r.next_due_ns > now ? r.next_due_ns - now : NS_PER_MS;
-		net_poll(r.net);
-		if (uring_wait(&r.uring, wait) != ST_OK)
+		if (bench_turn(&r.uring, r.net, wait) != ST_OK)
 			break;
 	}
 	report(&r);

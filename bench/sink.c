@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "bench/bench.h"
+#include "dataplane/net/transport.h"
 #include "dataplane/smtp/server.h"
 #include "spool/base/clock.h"
 
@@ -16,6 +17,7 @@ struct sink {
 	const struct sink_options *o;
 	struct uring uring;
 	struct net *net;
+	struct bench_cpu cpu;
 	struct smtp_server_config cfg;
 	uint64_t messages, bytes, doubles, last_ns, first_ns;
 	uint8_t *seen;
@@ -138,43 +140,61 @@ static void on_event(void *ctx, struct net_event *ev)
 	}
 }
 
+static int listening_socket(const struct sockaddr_storage *ss)
+{
+	int one = 1, fd = socket(ss->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (fd < 0 || bind(fd, (const struct sockaddr *)ss, ss->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6)) < 0 ||
+		listen(fd, 4096) < 0) {
+		perror("weir-bench: sink");
+		return -1;
+	}
+	return fd;
+}
+
+static enum status begin(struct sink *k, int fd)
+{
+	struct net_listen l = { .fd = fd };
+	enum status st = bench_net(&k->o->transport, on_event, k, &k->uring, &k->net);
+
+	net_unpack(&k->o->listen, l.ip, &l.port);
+	return st == ST_OK ? net_listen(k->net, &l, 0) : st;
+}
+
 int bench_sink(const struct sink_options *o)
 {
 	static struct sink k;
-	int one = 1, fd = socket(o->listen.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = o->transport.device ? -1 : listening_socket(&o->listen);
 	double s;
 
 	k.o = o;
 	k.cfg = (struct smtp_server_config){ .hostname = SPAN("sink.test"), .banner = SPAN("ESMTP sink"), .size_max = 1ull << 31, .rcpt_max = 50000,
 		.transaction_max = 16 << 20, .lmtp = o->lmtp };
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&o->listen,
-			o->listen.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6)) < 0 || listen(fd, 4096) < 0) {
-		perror("weir-bench: sink");
+	if (fd < 0 && !o->transport.device)
 		return 1;
-	}
-	if (uring_init(&k.uring, 4096) != ST_OK ||
-		net_new(&k.uring, &(struct net_config){ .conns_max = 60000, .handler = on_event, .ctx = &k }, &k.net) != ST_OK ||
-		net_listen(k.net, &(struct net_listen){ .fd = fd }, 0) != ST_OK) {
+	if (begin(&k, fd) != ST_OK) {
 		fprintf(stderr, "weir-bench: %s\n", trail_text());
 		return 1;
 	}
 	while (!bench_stop && !(o->expect && k.messages >= o->expect)) {
-		net_poll(k.net);
-		if (uring_wait(&k.uring, 100 * NS_PER_MS) != ST_OK)
+		if (bench_turn(&k.uring, k.net, 100 * NS_PER_MS) != ST_OK)
 			break;
+		if (!k.messages)
+			bench_cpu_begin(&k.cpu); /* what was before the first message is not its price */
 		if (o->idle_s > 0 && k.last_ns && (double)(clock_mono_ns() - k.last_ns) / 1e9 > o->idle_s)
 			break;
 	}
 	for (int i = 0; i < 20; i++) { /* the last replies */
-		net_poll(k.net);
-		if (uring_wait(&k.uring, 10 * NS_PER_MS) != ST_OK)
+		if (bench_turn(&k.uring, k.net, 10 * NS_PER_MS) != ST_OK)
 			break;
 	}
 	s = (double)(k.last_ns - k.first_ns) / 1e9;
-	printf("arrived=%llu doubles=%llu bytes=%llu seconds=%.3f rate=%.0f\n", (unsigned long long)k.messages, (unsigned long long)k.doubles,
+	printf("arrived=%llu doubles=%llu bytes=%llu seconds=%.3f rate=%.0f", (unsigned long long)k.messages, (unsigned long long)k.doubles,
 		(unsigned long long)k.bytes, s, s > 0 ? (double)k.messages / s : 0.0);
+	bench_cpu_print(&k.cpu, k.messages);
 	net_free(k.net);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	return o->expect && k.messages < o->expect ? 1 : 0;
 }

@@ -400,7 +400,7 @@ enum status worker_prepare(struct worker_options *opt)
 	if (s.h->settings.transport == NET_DPDK) {
 		st = snap_dpdk(&s, opt->index, &opt->dpdk);
 		if (st == ST_OK)
-			st = net_dpdk_open(&opt->dpdk);
+			st = net_dpdk_open(&opt->dpdk, opt->run_dir);
 	}
 	snapshot_close(&s);
 	return st;

@@ -59,8 +59,9 @@ struct net_config {
 
 enum { NET_WRITE_MAX = 16 * 1024 }; /* bytes of copied output a connection may have waiting */
 
-/* What needs privileges that the process then gives up: DPDK and its device. Before net_new with NET_DPDK. */
-enum status net_dpdk_open(const struct snap_dpdk *cfg);
+/* What needs privileges that the process then gives up: DPDK and its device. Before net_new with NET_DPDK. run_dir: where workers that share
+ * an address find each other. */
+enum status net_dpdk_open(const struct snap_dpdk *cfg, const char *run_dir);
 /* NULL: this build has DPDK; otherwise why it has not. */
 const char *net_dpdk_missing(void);
 enum status net_new(struct uring *u, const struct net_config *cfg, struct net **ret);

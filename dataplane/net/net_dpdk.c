@@ -3,8 +3,10 @@
 
 #include <lwip/priv/tcp_priv.h>
 #include <stdlib.h>
+#include "dataplane/net/net_dpdk_filter.h"
 #include "dataplane/net/net_dpdk_flow.h"
 #include "dataplane/net/net_dpdk_port.h"
+#include "dataplane/net/net_dpdk_share.h"
 #include "dataplane/net/net_dpdk_stack.h"
 #include "spool/base/clock.h"
 
@@ -96,7 +98,7 @@ static void last_words(void)
 	uint64_t now = clock_mono_ns(), until = now + LAST_WORDS_NS;
 	struct flow_stats f = { .active = 1 };
 
-	stack_accept(false);
+	filter_accept(false);
 	while (now < until && f.active) {
 		stack_receive();
 		stack_timers(now = clock_mono_ns());
@@ -164,14 +166,14 @@ static enum status do_listen(struct net *n, const struct net_listen *l, uint32_t
 	tcp_arg(open, &dn.listener[listener]);
 	tcp_accept(open, on_accept);
 	flow_count_half_open(open);
-	stack_listening(l->port);
+	filter_listen(v4, l->port);
 	return ST_OK;
 }
 
 static void do_accept_pause(struct net *n, bool pause)
 {
 	(void)n;
-	stack_accept(!pause);
+	filter_accept(!pause);
 }
 
 static err_t connect_pcb(struct dpdk_conn *d, const uint8_t to[16], uint16_t port, const uint8_t from[16])
@@ -183,6 +185,7 @@ static err_t connect_pcb(struct dpdk_conn *d, const uint8_t to[16], uint16_t por
 	if (!d->pcb->local_port)
 		return ERR_USE;
 	stack_ip_of(to, &ip);
+	flow_begin(d->pcb);
 	return tcp_connect(d->pcb, &ip, port, dpdk_connected);
 }
 
@@ -268,9 +271,21 @@ const struct transport_ops net_dpdk_ops = {
 	.wake = do_wake,
 };
 
-enum status net_dpdk_open(const struct snap_dpdk *cfg)
+enum status net_dpdk_open(const struct snap_dpdk *cfg, const char *run_dir)
 {
-	return port_open(cfg);
+	struct share *share = NULL;
+	enum status st = cfg->shared ? share_open(run_dir, cfg->worker, cfg->workers, cfg->mtu, &share) : ST_OK;
+
+	int lock = -1;
+
+	if (st != ST_OK)
+		return st;
+	filter_share(share);
+	if (share)
+		lock = share_lock(run_dir);
+	st = port_open(cfg);
+	share_unlock(lock);
+	return st;
 }
 
 const char *net_dpdk_missing(void)

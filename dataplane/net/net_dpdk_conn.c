@@ -178,7 +178,7 @@ static void expect_a_window(struct tcp_pcb *pcb)
 static bool send_more(struct dpdk_conn *d, const struct span *v, unsigned n, unsigned *at, size_t *skip)
 {
 	expect_a_window(d->pcb);
-	while (*at < n) {
+	while (*at < n && stack_fits(d->pcb)) {
 		struct span s = span_skip(v[*at], *skip);
 		size_t room = tcp_sndbuf(d->pcb), piece = s.n < room ? s.n : room;
 		bool last = *at == n - 1 && piece == s.n;

@@ -1,4 +1,5 @@
 #include "dataplane/net/net_dpdk.h"
+#include "dataplane/net/net_dpdk_filter.h"
 #include "dataplane/net/net_dpdk_flow.h"
 #include "dataplane/net/net_dpdk_port.h"
 #include "dataplane/net/net_dpdk_stack.h"
@@ -34,13 +35,20 @@ static void count_port(void)
 static void count_tcp(const struct stack_stats *s)
 {
 	struct flow_stats f;
+	struct filter_stats filtered;
 
 	flow_stats(&f);
+	filter_stats(&filtered);
 	count(C_TCP_IN, s->tcp_in);
 	count(C_TCP_OUT, s->tcp_out);
 	count(C_TCP_AGAIN, s->tcp_again);
 	count(C_TCP_BAD_SUM, s->bad_checksums);
 	count(C_TCP_DROPPED, s->dropped);
+	count(C_TCP_COOKIES_SENT, filtered.cookies_sent);
+	count(C_TCP_COOKIES_TAKEN, filtered.cookies_taken);
+	count(C_TCP_PATHS, filtered.paths);
+	count(C_DPDK_GIVEN, filtered.given);
+	count(C_DPDK_GIVEN_LOST, filtered.given_lost);
 	count(C_TCP_RECYCLED, f.time_wait_recycled);
 	count(C_TCP_HALF_OPEN_DROPPED, f.half_open_dropped);
 	counter_set(C_TCP_ACTIVE, f.active);

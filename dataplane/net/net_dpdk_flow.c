@@ -3,10 +3,12 @@
 #include <lwip/priv/tcp_priv.h>
 #include <string.h>
 #include <sys/queue.h>
+#include "dataplane/net/net_dpdk_filter.h"
 #include "dataplane/net/net_dpdk_seed.h"
 #include "dataplane/net/net_dpdk_stack.h"
 
 enum { BUCKETS = 8192, ALL = BUCKETS, NONE = BUCKETS + 1, PORT_FIRST = 1024, PORT_COUNT = 65536 - PORT_FIRST, PORT_TRIES = 512 };
+enum { FIRST_TIMEOUT_MS = 1000 }; /* RFC 6298 2.1 */
 enum { TIME_WAIT_SHORT_TICKS = 1000 / TCP_SLOW_INTERVAL };
 
 /* A connection between SYN and ACK; oldest first. */
@@ -116,6 +118,12 @@ void flow_load_all(void)
 
 /* ---- half-open connections ---- */
 
+/* lwIP would wait three seconds before it sends a first segment again. */
+void flow_begin(struct tcp_pcb *pcb)
+{
+	pcb->rto = pcb->sv = FIRST_TIMEOUT_MS / TCP_SLOW_INTERVAL;
+}
+
 static void half_done(struct half *h)
 {
 	TAILQ_REMOVE(&half_open, h, entry);
@@ -143,6 +151,7 @@ static err_t on_passive_open(uint8_t id, struct tcp_pcb_listen *listening, struc
 		return ERR_MEM;
 	TAILQ_REMOVE(&half_free, h, entry);
 	TAILQ_INSERT_TAIL(&half_open, h, entry);
+	flow_begin(pcb);
 	h->pcb = pcb;
 	h->bucket = bucket_of(pcb);
 	stats.half_open++;
@@ -185,27 +194,40 @@ static bool same_flow(const struct tcp_pcb *pcb, const uint8_t remote_ip[16], ui
 	return pcb->remote_port == remote_port && pcb->local_port == local_port && memcmp(ip, remote_ip, 16) == 0;
 }
 
-void flow_syn(uint32_t bucket, const uint8_t remote_ip[16], uint16_t remote_port, uint16_t local_port, uint32_t seq)
+static struct tcp_pcb *in_list(struct tcp_pcb *pcb, const uint8_t remote_ip[16], uint16_t remote_port, uint16_t local_port)
 {
-	struct tcp_pcb *pcb = tcp_tw_pcbs;
-
 	while (pcb && !same_flow(pcb, remote_ip, remote_port, local_port))
 		pcb = pcb->next;
+	return pcb;
+}
+
+struct tcp_pcb *flow_find(const uint8_t remote_ip[16], uint16_t remote_port, uint16_t local_port)
+{
+	return in_list(tcp_active_pcbs, remote_ip, remote_port, local_port);
+}
+
+bool flow_in_time_wait(const uint8_t remote_ip[16], uint16_t remote_port, uint16_t local_port)
+{
+	return in_list(tcp_tw_pcbs, remote_ip, remote_port, local_port) != NULL;
+}
+
+bool flow_syn(const uint8_t remote_ip[16], uint16_t remote_port, uint16_t local_port, uint32_t seq)
+{
+	struct tcp_pcb *pcb = in_list(tcp_tw_pcbs, remote_ip, remote_port, local_port);
+
 	if (pcb && TCP_SEQ_GT(seq, pcb->rcv_nxt)) {
 		stats.time_wait_recycled++;
 		tcp_abort(pcb);
+		pcb = NULL;
 	}
-	if (TAILQ_EMPTY(&half_free)) {
-		drop_oldest_half_open();
-		flow_load(bucket);
-	}
+	return pcb || !TAILQ_EMPTY(&half_free) || flow_find(remote_ip, remote_port, local_port);
 }
 
-static bool in_list(const struct tcp_pcb *pcb, const uint8_t remote_ip[16], uint16_t remote_port, uint16_t local_port)
+void flow_make_room(uint32_t bucket)
 {
-	while (pcb && !same_flow(pcb, remote_ip, remote_port, local_port))
-		pcb = pcb->next;
-	return pcb != NULL;
+	if (TAILQ_EMPTY(&half_free))
+		drop_oldest_half_open();
+	flow_load(bucket);
 }
 
 /* From a place that differs for each peer, upwards (RFC 6056, 3.3.3): a port comes back as late as possible. */
@@ -221,7 +243,7 @@ uint16_t flow_new_port(const uint8_t remote_ip[16], uint16_t remote_port)
 	for (int i = 0; i < PORT_TRIES; i++) {
 		uint16_t port = (uint16_t)(PORT_FIRST + (base + next++) % PORT_COUNT);
 
-		if (stack_listens_on(port))
+		if (!filter_may_use(stack_is_v4(remote_ip), port))
 			continue;
 		flow_load(flow_bucket(remote_ip, remote_port, port));
 		if (!in_list(tcp_active_pcbs, remote_ip, remote_port, port) && !in_list(tcp_tw_pcbs, remote_ip, remote_port, port))

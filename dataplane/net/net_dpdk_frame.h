@@ -8,17 +8,22 @@
 
 enum frame_kind {
 	FRAME_OTHER, /* concerns no TCP connection: ARP, ICMP */
+	FRAME_NEIGHBOUR, /* what a neighbour says of itself: an ARP reply, a neighbour advertisement */
 	FRAME_FLOW,  /* TCP, its flow is known */
 	FRAME_ODD,   /* a fragment of TCP, whose flow cannot be seen */
+	FRAME_TOO_BIG, /* a router's word that a segment of ours does not fit through; the flow is that segment's */
 	FRAME_DROP,
 };
 
-/* Of a TCP segment; ports in host order. */
+/* Of a TCP segment, ours when it comes back in FRAME_TOO_BIG; in host order. */
 struct frame {
 	uint8_t remote_ip[16]; /* IPv4 as ::ffff:a.b.c.d */
 	uint16_t remote_port, local_port;
-	uint32_t seq;
-	bool syn;
+	uint32_t seq, ack_seq;
+	uint16_t window;
+	uint16_t mss;   /* of a SYN; 0: it names none */
+	uint16_t mtu;   /* of FRAME_TOO_BIG; 0: a router from before RFC 1191 */
+	bool syn, ack;  /* a SYN without ACK; an ACK without SYN, FIN or RST */
 };
 
 struct frame_own {
@@ -26,9 +31,9 @@ struct frame_own {
 	uint16_t mtu;
 };
 
-/* Whether TCP's options name a segment size (RFC 9293 3.7.1). */
-bool frame_has_mss(const uint8_t *options, size_t n);
-/* n octets from the Ethernet header on. Only FRAME_FLOW sets ret. */
+/* The segment size that TCP's options name (RFC 9293 3.7.1); false: they name none. */
+bool frame_mss(const uint8_t *options, size_t n, uint16_t *ret_mss);
+/* n octets from the Ethernet header on. Only FRAME_FLOW and FRAME_TOO_BIG set ret. */
 enum frame_kind frame_look(const uint8_t *p, size_t n, const struct frame_own *own, struct frame *ret);
 
 #endif

@@ -14,13 +14,15 @@
 #include <netif/ethernet.h>
 #include <string.h>
 #include "dataplane/net/lwip/hooks.h"
+#include "dataplane/net/net_dpdk_filter.h"
 #include "dataplane/net/net_dpdk_flow.h"
 #include "dataplane/net/net_dpdk_frame.h"
+#include "dataplane/net/net_dpdk_pmtu.h"
 #include "dataplane/net/net_dpdk_port.h"
 #include "dataplane/net/net_dpdk_seed.h"
 #include "spool/base/clock.h"
 
-enum { ODD_PER_TICK = 20 };
+enum { TRIES_WITH_DF = 2, HEAD = 14 + 60 };
 #define TICK_NS (TCP_TMR_INTERVAL * NS_PER_MS)
 #define SECOND_NS NS_PER_S
 
@@ -32,43 +34,21 @@ static_assert(sizeof(struct frame_pbuf) <= PORT_PRIVATE);
 
 static struct {
 	struct netif netif;
-	struct frame_own own;
 	uint8_t own4[16], own6[16];
-	bool has4, has6, has_gateway6, refuse;
+	bool has4, has6, has_gateway6;
 	ip6_addr_t gateway6;
-	uint64_t tick_ns, second_ns, again;
-	uint32_t odd; /* fragments since the last tick */
-	uint8_t listening[65536 / 8];
+	uint64_t now_s, tick_ns, second_ns, again;
+	uint32_t given_isn;
+	bool isn_is_given, may_be_cut;
 } stack;
 
 /* ---- in ---- */
 
-/* Makes ready what lwIP will look up. False: the frame is not wanted. */
-static bool prepare(const uint8_t *p, size_t n)
+static void check_in_software(bool on)
 {
-	struct frame f;
-	uint32_t bucket;
+	uint16_t flags = NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_TCP;
 
-	switch (frame_look(p, n, &stack.own, &f)) {
-	case FRAME_OTHER:
-		return true;
-	case FRAME_FLOW:
-		bucket = flow_bucket(f.remote_ip, f.remote_port, f.local_port);
-		flow_load(bucket);
-		if (!f.syn || !stack_listens_on(f.local_port))
-			return true;
-		if (!stack.refuse)
-			flow_syn(bucket, f.remote_ip, f.remote_port, f.local_port, f.seq);
-		return !stack.refuse;
-	case FRAME_ODD: /* dear, as all connections must be loaded: so not many */
-		if (++stack.odd > ODD_PER_TICK)
-			return false;
-		flow_load_all();
-		return true;
-	case FRAME_DROP:
-		break;
-	}
-	return false;
+	stack.netif.chksum_flags = (uint16_t)(on ? stack.netif.chksum_flags | flags : stack.netif.chksum_flags & ~flags);
 }
 
 static void give_back(struct pbuf *p)
@@ -96,11 +76,37 @@ static struct pbuf *copy(const struct port_frame *f)
 	return p;
 }
 
-static void check_in_software(bool on)
+void stack_begin_unseen(const uint8_t *syn, size_t n, uint32_t isn)
 {
-	uint16_t flags = NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_TCP;
+	struct pbuf *p = pbuf_alloc(PBUF_RAW, (uint16_t)n, PBUF_RAM);
 
-	stack.netif.chksum_flags = (uint16_t)(on ? stack.netif.chksum_flags | flags : stack.netif.chksum_flags & ~flags);
+	if (!p)
+		return;
+	memcpy(p->payload, syn, n);
+	stack.given_isn = isn;
+	stack.isn_is_given = true;
+	check_in_software(false);
+	stack.netif.input(p, &stack.netif);
+	stack.isn_is_given = false;
+}
+
+/* What other workers handed on. */
+static unsigned receive_given(void)
+{
+	const uint8_t *frame;
+	size_t len;
+	unsigned n = 0;
+
+	for (; n < PORT_BURST && (frame = filter_next_given(&len)); n++) {
+		struct pbuf *p = filter_frame(frame, len, true) ? pbuf_alloc(PBUF_RAW, (uint16_t)len, PBUF_RAM) : NULL;
+
+		if (!p)
+			continue;
+		memcpy(p->payload, frame, len);
+		check_in_software(true);
+		stack.netif.input(p, &stack.netif);
+	}
+	return n;
 }
 
 unsigned stack_receive(void)
@@ -112,7 +118,7 @@ unsigned stack_receive(void)
 	for (unsigned i = 0; i < n; i++) {
 		struct pbuf *p;
 
-		if (!prepare(f[i].data, f[i].len)) {
+		if (!filter_frame(f[i].data, f[i].len, false)) {
 			port_free(f[i].mbuf);
 			continue;
 		}
@@ -121,20 +127,36 @@ unsigned stack_receive(void)
 		if (p)
 			stack.netif.input(p, &stack.netif);
 	}
-	return n;
+	return n + receive_given();
 }
 
 /* ---- out ---- */
 
+static bool is_tcp(const struct pbuf *p)
+{
+	struct frame f;
+	uint8_t head[HEAD];
+	uint16_t n = pbuf_copy_partial(p, head, HEAD, 0);
+	struct frame_own peer = { .mtu = stack.netif.mtu };
+
+	memcpy(peer.mac, head, 6);
+	return frame_look(head, n, &peer, &f) == FRAME_FLOW;
+}
+
 static err_t link_output(struct netif *netif, struct pbuf *p)
 {
 	void *mbuf;
-	uint8_t *to = port_room(p->tot_len, &mbuf);
+	uint8_t *to;
 
 	(void)netif;
+	if (stack.isn_is_given && is_tcp(p))
+		return ERR_OK; /* the cookie was the answer */
+	to = port_room(p->tot_len, &mbuf);
 	if (!to)
 		return ERR_MEM;
 	pbuf_copy_partial(p, to, p->tot_len, 0);
+	if (!stack.may_be_cut)
+		pmtu_mark(to, p->tot_len, !port_fills_checksums(), stack.now_s);
 	port_send(mbuf, port_fills_checksums());
 	return ERR_OK;
 }
@@ -149,18 +171,20 @@ const ip6_addr_t *stack_gateway6(struct netif *netif, const ip6_addr_t *to)
 err_t stack_tcp_in(const struct tcp_hdr *hdr, uint16_t noptions, uint16_t nfirst, const uint8_t *rest)
 {
 	uint8_t options[40]; /* they may be in two pbufs */
+	uint16_t ignored;
 
 	if (TCPH_FLAGS(hdr) & TCP_SYN || noptions > sizeof(options))
 		return ERR_OK;
 	memcpy(options, hdr + 1, nfirst);
 	if (rest)
 		memcpy(options + nfirst, rest, noptions - nfirst);
-	return frame_has_mss(options, noptions) ? ERR_VAL : ERR_OK;
+	return frame_mss(options, noptions, &ignored) ? ERR_VAL : ERR_OK;
 }
 
 uint32_t *stack_tcp_out(const struct tcp_hdr *hdr, const struct tcp_pcb *pcb, uint32_t *options)
 {
 	stack.again += pcb && TCP_SEQ_LT(lwip_ntohl(hdr->seqno), pcb->snd_nxt);
+	stack.may_be_cut = pcb && pcb->nrtx >= TRIES_WITH_DF;
 	return options;
 }
 
@@ -169,6 +193,8 @@ uint32_t stack_isn(const ip_addr_t *local, uint16_t local_port, const ip_addr_t 
 {
 	uint8_t key[36];
 
+	if (stack.isn_is_given)
+		return stack.given_isn;
 	stack_ip(local, key);
 	stack_ip(remote, key + 16);
 	memcpy(key + 32, &local_port, 2);
@@ -193,9 +219,11 @@ static void each_second(void)
 
 void stack_timers(uint64_t now_ns)
 {
+	stack.now_s = now_ns / NS_PER_S;
+	filter_clock(stack.now_s);
 	if (now_ns >= stack.tick_ns) {
 		stack.tick_ns = now_ns + TICK_NS;
-		stack.odd = 0;
+		filter_tick();
 		flow_tick();
 		mld6_tmr();
 	}
@@ -242,21 +270,6 @@ const uint8_t *stack_own_ip(const uint8_t ip[16])
 	if (stack_is_v4(ip))
 		return stack.has4 ? stack.own4 : NULL;
 	return stack.has6 ? stack.own6 : NULL;
-}
-
-void stack_listening(uint16_t local_port)
-{
-	stack.listening[local_port / 8] |= (uint8_t)(1 << local_port % 8);
-}
-
-bool stack_listens_on(uint16_t local_port)
-{
-	return stack.listening[local_port / 8] >> local_port % 8 & 1;
-}
-
-void stack_accept(bool on)
-{
-	stack.refuse = !on;
 }
 
 /* ---- begin ---- */
@@ -308,8 +321,7 @@ enum status stack_start(const struct snap_dpdk *cfg, uint64_t now_ns)
 			memcpy(&gateway.addr, cfg->gateway4 + 12, 4);
 		mask.addr = lwip_htonl(cfg->prefix4 >= 32 ? UINT32_MAX : ~(UINT32_MAX >> cfg->prefix4));
 	}
-	memcpy(stack.own.mac, port_mac(), 6);
-	stack.own.mtu = (uint16_t)cfg->mtu;
+	filter_init(port_mac(), (uint16_t)cfg->mtu);
 	lwip_init();
 	flow_init();
 	if (!netif_add(&stack.netif, &ip, &mask, &gateway, NULL, netif_begin, ethernet_input))
@@ -322,8 +334,15 @@ enum status stack_start(const struct snap_dpdk *cfg, uint64_t now_ns)
 	netif_set_link_up(&stack.netif);
 	netif_set_up(&stack.netif);
 	stack.tick_ns = stack.second_ns = now_ns;
+	stack.now_s = now_ns / NS_PER_S;
+	filter_clock(stack.now_s);
 	port_flush();
 	return ST_OK;
+}
+
+bool stack_fits(struct tcp_pcb *pcb)
+{
+	return pmtu_fits(pcb, stack.now_s);
 }
 
 void stack_stats(struct stack_stats *ret)

@@ -14,22 +14,23 @@ struct stack_stats {
 	uint64_t bad_checksums, dropped;
 };
 
+struct tcp_pcb;
+
 /* After port_open. */
 enum status stack_start(const struct snap_dpdk *cfg, uint64_t now_ns);
 /* One burst of frames from the port through lwIP; gives how many there were. */
 unsigned stack_receive(void);
 /* What lwIP has to do at this time. */
 void stack_timers(uint64_t now_ns);
-/* False: SYNs are dropped unanswered, so that their senders try again. */
-void stack_accept(bool on);
-/* Says that a port is listened on: connections of our own do not use it. */
-void stack_listening(uint16_t local_port);
-bool stack_listens_on(uint16_t local_port);
+/* A connection begins with a SYN that lwIP did not see (n octets, without checksums) and an answer that it did not send, whose number was isn. */
+void stack_begin_unseen(const uint8_t *syn, size_t n, uint32_t isn);
 /* Our address of the family of ip; NULL: none is configured. */
 const uint8_t *stack_own_ip(const uint8_t ip[16]);
 void stack_ip(const ip_addr_t *from, uint8_t ret[16]);
 void stack_ip_of(const uint8_t from[16], ip_addr_t *ret);
 bool stack_is_v4(const uint8_t ip[16]);
+/* False: what is written to it now would not fit its path; pmtu_fits. */
+bool stack_fits(struct tcp_pcb *pcb);
 void stack_stats(struct stack_stats *ret);
 
 #endif

@@ -9,9 +9,10 @@ static enum status start(struct net *n)
 
 const struct transport_ops net_dpdk_ops = { .start = start };
 
-enum status net_dpdk_open(const struct snap_dpdk *cfg)
+enum status net_dpdk_open(const struct snap_dpdk *cfg, const char *run_dir)
 {
 	(void)cfg;
+	(void)run_dir;
 	return trail(ST_UNSUPPORTED, "transport: this build has no DPDK: %s", WEIR_NO_DPDK);
 }
 

@@ -59,6 +59,26 @@ static enum status address(const char *key, struct span text, uint32_t worker, b
 	return ST_OK;
 }
 
+/* An address that is the same for every worker is that of one device with a queue for each. */
+static bool is_same_for_all(struct span text)
+{
+	char a[80], b[80];
+
+	return expand(text, 0, a, sizeof(a)) && expand(text, 1, b, sizeof(b)) && strcmp(a, b) == 0;
+}
+
+static enum status sharing(struct span ip4, struct span ip6, struct snap_dpdk *ret)
+{
+	bool same4 = ret->has_ip4 && is_same_for_all(ip4), same6 = ret->has_ip6 && is_same_for_all(ip6);
+
+	if (ret->workers < 2 || (!same4 && !same6))
+		return ST_OK;
+	if (same4 != ret->has_ip4 || same6 != ret->has_ip6)
+		return trail(ST_INVALID, "dpdk.ipv4 and dpdk.ipv6: either both are different for each worker (%%w) or none is");
+	ret->shared = true;
+	return ST_OK;
+}
+
 static enum status gateway(const char *key, struct span text, uint32_t worker, bool v4, bool has_address, uint8_t ret_ip[16], bool *ret_has)
 {
 	char buf[80];
@@ -79,7 +99,7 @@ enum status snap_dpdk(const struct snapshot *s, uint32_t worker, struct snap_dpd
 	unsigned prefix;
 	enum status st;
 
-	*ret = (struct snap_dpdk){ .mtu = set->dpdk_mtu, .hugepages = set->dpdk_hugepages };
+	*ret = (struct snap_dpdk){ .mtu = set->dpdk_mtu, .hugepages = set->dpdk_hugepages, .worker = worker, .workers = set->workers };
 	if ((st = devices(snap_span(s, set->dpdk_devices), worker, ret)) != ST_OK)
 		return st;
 	if ((st = address("dpdk.ipv4", snap_span(s, set->dpdk_ip4), worker, true, ret->ip4, &ret->prefix4, &ret->has_ip4)) != ST_OK ||
@@ -87,6 +107,8 @@ enum status snap_dpdk(const struct snapshot *s, uint32_t worker, struct snap_dpd
 		return st;
 	if (!ret->has_ip4 && !ret->has_ip6)
 		return trail(ST_INVALID, "dpdk.ipv4 and dpdk.ipv6 are empty: DPDK needs an address of its own");
+	if ((st = sharing(snap_span(s, set->dpdk_ip4), snap_span(s, set->dpdk_ip6), ret)) != ST_OK)
+		return st;
 	st = gateway("dpdk.gateway4", snap_span(s, set->dpdk_gateway4), worker, true, ret->has_ip4, ret->gateway4, &ret->has_gateway4);
 	if (st != ST_OK)
 		return st;

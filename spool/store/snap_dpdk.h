@@ -14,6 +14,8 @@ struct snap_dpdk {
 	uint32_t ndevices;
 	uint32_t mtu;
 	bool hugepages;
+	bool shared; /* all workers have the same addresses, and queues of one device */
+	uint32_t worker, workers;
 	bool has_ip4, has_gateway4, has_ip6, has_gateway6;
 	uint8_t ip4[16], gateway4[16], ip6[16], gateway6[16]; /* IPv4 as ::ffff:a.b.c.d */
 	uint32_t prefix4; /* of IPv6 it is always 64 */

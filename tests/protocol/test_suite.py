@@ -21,14 +21,19 @@ RUNS = [(case, way) for case in CASES for way in case.runs()]
 LIMITS = "limits: {message_size: 64K, recipients: 100, errors: 20, commands: 1000, connections_per_client: 5000, tls_handshakes: 0}\n"
 
 
+INSIDE = "relay_clients: [{network: %s, rate: none}]\nscan: {processes: 2, engine: trivial}\n"
+EXTENSIONS = ("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8", "DSN")
+
+
+def normalising(ip, port):
+    return f'{{address: "{ip}:{port}", bare_lf: normalise}}'
+
+
 class Suite:
     """One node and one sink; what each session saw, and which messages came of it."""
 
-    def __init__(self, tmp):
-        self.sink = Sink(extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8", "DSN"))
-        normalise = free_port()
-        self.node = Node(tmp, self.sink.port, engine="trivial", listeners=[f'{{address: "127.0.0.1:{normalise}", bare_lf: normalise}}'], extra=LIMITS + "relay_clients: [{network: 127.0.0.0/16, rate: none}]\nscan: {processes: 2, engine: trivial}\n")
-        self.node.normalise = normalise
+    def __init__(self, node, sink, runs=RUNS, cut_runs=None, stuck=("starttls", "implicit")):
+        self.node, self.sink, self.runs, self.cut_runs, self.stuck = node, sink, runs, list(cuts()) if cut_runs is None else cut_runs, stuck
         self.names = itertools.count()
         self.failed = {}
         self.pids_before = self.pids()
@@ -48,9 +53,9 @@ class Suite:
 
     def run_all(self):
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            jobs = [pool.submit(self.run, (case.name, way), run_case, case, way, self.node) for case, way in RUNS]
-            jobs += [pool.submit(self.run, cut, run_cut, self.node, *cut) for cut in cuts()]
-            jobs += [pool.submit(self.run, ("stuck", way), stuck_handshake, self.node, way) for way in ("starttls", "implicit")]
+            jobs = [pool.submit(self.run, (case.name, way), run_case, case, way, self.node) for case, way in self.runs]
+            jobs += [pool.submit(self.run, cut, run_cut, self.node, *cut) for cut in self.cut_runs]
+            jobs += [pool.submit(self.run, ("stuck", way), stuck_handshake, self.node, way) for way in self.stuck]
             for job in jobs:
                 job.result()
         self.queue = wait_for(lambda: self.node.queue() == [], 20) or self.node.queue()
@@ -111,7 +116,11 @@ def stuck_handshake(node, way, me):
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory):
-    s = Suite(tmp_path_factory.mktemp("suite"))
+    sink = Sink(extensions=EXTENSIONS)
+    normalise = free_port()
+    node = Node(tmp_path_factory.mktemp("suite"), sink.port, engine="trivial", listeners=[normalising("127.0.0.1", normalise)], extra=LIMITS + INSIDE % "127.0.0.0/16")
+    node.normalise = normalise
+    s = Suite(node, sink)
     try:
         s.run_all()
         yield s
@@ -201,9 +210,9 @@ def test_a_stuck_handshake_ends(suite, way):
 
 def test_received_fields(suite):
     """Whatever a client calls itself: one field, of printable ASCII but for an SMTPUTF8 address, with the protocol of RFC 3848 and RFC 6531."""
-    field = (rb"Received: from [!-~]+ \(\[127\.[0-9.]+\]\)\r\n\tby relay\.cam\.example \(Weir\) with (UTF8SMTPS?|ESMTPS?|SMTPS?)( \([^()]*\))?\r\n"
+    field = (rb"Received: from [!-~]+ \(\[(?:127|10)\.[0-9.]+\]\)\r\n\tby relay\.cam\.example \(Weir\) with (UTF8SMTPS?|ESMTPS?|SMTPS?)( \([^()]*\))?\r\n"
              rb"\tid [0-9A-Z]+(\r\n\tfor <[^<>\0-\x1f]+>|\r\n\tfor <.*\".*>)?;\r\n\t[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} 20[0-9]{2} [0-9:]{8} \+0000\r\n")
-    for case, way in RUNS:
+    for case, way in suite.runs:
         for m in suite.of((case.name, way)):
             found = re.match(field, m["data"])
             assert found, m["data"][:300]
@@ -232,7 +241,7 @@ def test_memory_is_bounded(suite):
 
 
 def test_strangers_reach_only_our_domains(suite):
-    outside = {suite.name[case.name, way] for case, way in RUNS if case.outside}
+    outside = {suite.name[case.name, way] for case, way in suite.runs if case.outside}
     reached = {rcpt for name in outside for m in suite.arrived[name] for rcpt in m["to"]}
     assert reached and all(r.lower().endswith("@cam.example") or r.lower() == "postmaster" for r in reached), reached
 

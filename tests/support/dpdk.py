@@ -38,16 +38,17 @@ def open_in(ns, path):
 class Wire:
     """Namespaces <name>n (node) and <name>c (clients); pair w has the clients' end 10.25.w.1 and fd25:w::1, the worker's is 10.25.w.10 and fd25:w::10."""
 
-    def __init__(self, name, workers, offloads=False, bad=None):
-        """bad: (loss, delay in ms, reorder) of lossy_wire.py, for the first worker's pair."""
-        self.node_ns, self.client_ns, self.workers, self.bad = name + "n", name + "c", workers, None
+    def __init__(self, name, workers, offloads=False, bad=None, queues=1):
+        """bad: (loss, delay in ms, reorder) of lossy_wire.py, for the first worker's pair. queues: of each end; more than one is for all workers."""
+        self.node_ns, self.client_ns, self.far_ns, self.workers, self.bad = name + "n", name + "c", None, workers, None
         self.close()
         for ns in (self.node_ns, self.client_ns):
             run("ip", "netns", "add", ns)
             run("ip", "-n", ns, "link", "set", "lo", "up")
-        for w in range(workers):
+        for w in range(workers if queues == 1 else 1):
             node_end, client_end = f"s{w}", f"c{w}"
-            run("ip", "-n", self.node_ns, "link", "add", node_end, "type", "veth", "peer", "name", client_end, "netns", self.client_ns)
+            run("ip", "-n", self.node_ns, "link", "add", node_end, "numtxqueues", queues, "numrxqueues", queues, "type", "veth",
+                "peer", "name", client_end, "numtxqueues", queues, "numrxqueues", queues, "netns", self.client_ns)
             run("ip", "netns", "exec", self.node_ns, "sysctl", "-qw", f"net.ipv6.conf.{node_end}.disable_ipv6=1")
             if not offloads:
                 run("ip", "netns", "exec", self.client_ns, "ethtool", "-K", client_end, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
@@ -79,6 +80,23 @@ class Wire:
                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.bad.stdout.readline() == b"ready\n"
 
+    def add_far(self, mtu):
+        """A third namespace, 10.77.0.2 and fd77::2, to which the clients' one is the router. Its kernel thinks that 1,500 octets get there."""
+        self.far_ns = self.client_ns[:-1] + "f"
+        run("ip", "netns", "add", self.far_ns)
+        run("ip", "-n", self.far_ns, "link", "set", "lo", "up")
+        run("ip", "-n", self.client_ns, "link", "add", "r0", "mtu", mtu, "type", "veth", "peer", "name", "f0", "netns", self.far_ns)
+        run("ip", "-n", self.far_ns, "link", "set", "f0", "mtu", 1500)
+        run("ip", "netns", "exec", self.client_ns, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.icmp_ratelimit=0")
+        for ns, dev, n in ((self.client_ns, "r0", 1), (self.far_ns, "f0", 2)):
+            run("ip", "netns", "exec", ns, "ethtool", "-K", dev, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
+            run("ip", "-n", ns, "addr", "add", f"10.77.0.{n}/24", "dev", dev)
+            if dev == "f0" or mtu >= 1280:
+                run("ip", "-n", ns, "addr", "add", f"fd77::{n}/64", "dev", dev, "nodad")
+            run("ip", "-n", ns, "link", "set", dev, "up")
+        run("ip", "-n", self.far_ns, "route", "add", "default", "via", "10.77.0.1")
+        run("ip", "-n", self.far_ns, "-6", "route", "add", "default", "via", "fd77::1")
+
     def enter(self, ns):
         """The calling thread changes its namespace; sockets stay in that in which they were made."""
         fd = os.open(f"/run/netns/{ns}", os.O_RDONLY)
@@ -98,8 +116,8 @@ class Wire:
             libc.setns(here, CLONE_NEWNET)
             os.close(here)
 
-    def sink(self, host="10.25.0.1", **kw):
-        return Sink(host=host, enter=lambda: self.enter(self.client_ns), **kw)
+    def sink(self, host="10.25.0.1", far=False, **kw):
+        return Sink(host=host, enter=lambda: self.enter(self.far_ns if far else self.client_ns), **kw)
 
     def in_client(self, *cmd, **kw):
         return subprocess.run(["ip", "netns", "exec", self.client_ns, *map(str, cmd)], **kw)
@@ -108,23 +126,24 @@ class Wire:
         if self.bad:
             self.bad.communicate(b"end", timeout=10)
             self.bad = None
-        for ns in (self.node_ns, self.client_ns):
+        for ns in (self.node_ns, self.client_ns, *([self.far_ns] if self.far_ns else [])):
             subprocess.run(["ip", "netns", "del", ns], capture_output=True)
 
 
 class DpdkNode(Node):
     host, transport, transport_mib = "10.25.0.10", "DPDK", 64  # 16,384 packet buffers, and DPDK's drivers
 
-    def __init__(self, tmp, wire, sink_port=None, extra="", dpdk="", device="net_af_packet0,iface=s%w,framecnt=4096", **kw):
+    def __init__(self, tmp, wire, sink_port=None, extra="", dpdk="", device="net_af_packet0,iface=s%w,framecnt=4096", shared=False, **kw):
+        """shared: all workers have the first one's addresses."""
         self.wire, self.client_prefix = wire, ["ip", "netns", "exec", wire.client_ns]
         kw = {"engine": "trivial", **kw, "workers": wire.workers}
         if "relay_clients:" not in extra:
             extra += 'relay_clients: [{network: 10.25.0.0/16, rate: none}, {network: "fd25::/16", rate: none}]\n'
         routes = kw.pop("routes", None) or '[{domain: "*", to: "smtp:[10.25.0.1]:%d", tls: never}]' % (sink_port or 1)
+        addresses = 'ipv4: 10.25.%w.10/24, gateway4: 10.25.%w.1, ipv6: "fd25:%w::10/64", gateway6: "fd25:%w::1"'
         super().__init__(
             tmp, routes=routes, listen="0.0.0.0", prefix=["ip", "netns", "exec", wire.node_ns],
-            extra=f'transport: dpdk\ndpdk: {{devices: "{device}", ipv4: 10.25.%w.10/24, gateway4: 10.25.%w.1, '
-            f'ipv6: "fd25:%w::10/64", gateway6: "fd25:%w::1"{dpdk}}}\n' + extra, **kw)
+            extra=f'transport: dpdk\ndpdk: {{devices: "{device}", {addresses.replace("%w", "0") if shared else addresses}{dpdk}}}\n' + extra, **kw)
 
     def connect(self, worker=0, v6=False, timeout=1):
         with self.wire.client():

@@ -78,8 +78,13 @@ def as_bytes(data):
 class Connection:
     """TCP or TLS over it; TLS by hand, so that its records and plain bytes can be mixed."""
 
+    @staticmethod
+    def open(port, source, timeout):
+        """Tests of another transport put their own in its place."""
+        return socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))
+
     def __init__(self, port, source="127.0.0.1", timeout=20):
-        self.s = socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))
+        self.s = self.open(port, source, timeout)
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buf, self.tls, self.ended = b"", None, False
 

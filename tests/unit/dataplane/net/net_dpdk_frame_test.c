@@ -5,6 +5,8 @@
 
 static const struct frame_own own = { .mac = { 2, 0, 0, 0, 0, 1 }, .mtu = 1500 };
 
+static struct frame looked;
+
 static size_t ether(uint8_t *f, uint16_t type)
 {
 	memset(f, 0, 200);
@@ -27,18 +29,21 @@ static size_t ip6(uint8_t *f, uint8_t next)
 static enum frame_kind icmp6(uint8_t type, uint32_t mtu)
 {
 	uint8_t f[200];
-	struct frame ret;
 	size_t at = ip6(f, 58);
 
 	f[at] = type;
 	for (int i = 0; i < 4; i++)
 		f[at + 4 + (size_t)i] = (uint8_t)(mtu >> (24 - 8 * i));
-	return frame_look(f, at + 48, &own, &ret);
+	f[at + 8] = 0x60; /* a segment of ours comes back */
+	f[at + 8 + 6] = 6;
+	memcpy(f + at + 8 + 24, "\xfd\1\2\3\4\5\6\7\1\2\3\4\5\6\7\1", 16);
+	memcpy(f + at + 8 + 40, "\0\31\x9c\x40\1\2\3\4", 8);
+	return frame_look(f, at + 8 + 48, &own, &looked);
 }
 
 static void tcp_has_a_flow(void **state)
 {
-	static const uint8_t segment[20] = { 0x9c, 0x40, 0, 25, 1, 2, 3, 4, 0, 0, 0, 0, 0x50, 2 };
+	static const uint8_t segment[24] = { 0x9c, 0x40, 0, 25, 1, 2, 3, 4, 0, 0, 0, 0, 0x60, 2, 0x12, 0x34, 0, 0, 0, 0, 2, 4, 5, 0xb4 };
 	uint8_t f[200];
 	struct frame ret;
 	size_t at = ether(f, 0x0800);
@@ -46,12 +51,14 @@ static void tcp_has_a_flow(void **state)
 	f[at] = 0x46; /* with options */
 	f[at + 9] = 6;
 	memcpy(f + at + 12, "\xc0\x00\x02\x01", 4);
-	memcpy(f + at + 24, segment, 20);
-	assert_int_equal(frame_look(f, at + 44, &own, &ret), FRAME_FLOW);
+	memcpy(f + at + 24, segment, 24);
+	assert_int_equal(frame_look(f, at + 48, &own, &ret), FRAME_FLOW);
 	assert_int_equal(ret.remote_port, 40000);
 	assert_int_equal(ret.local_port, 25);
 	assert_int_equal(ret.seq, 0x01020304);
-	assert_true(ret.syn);
+	assert_true(ret.syn && !ret.ack);
+	assert_int_equal(ret.window, 0x1234);
+	assert_int_equal(ret.mss, 1460);
 	assert_memory_equal(ret.remote_ip + 10, "\xff\xff\xc0\x00\x02\x01", 6);
 	f[at + 24 + 13] = 0x12; /* SYN and ACK: not a new connection */
 	assert_int_equal(frame_look(f, at + 44, &own, &ret), FRAME_FLOW);
@@ -63,26 +70,62 @@ static void tcp_has_a_flow(void **state)
 	assert_int_equal(frame_look(f, at + 44, &own, &ret), FRAME_DROP);
 }
 
+static void a_router_speaks_of_a_segment_of_ours(void **state)
+{
+	static const uint8_t quoted[28] = { 0x45, 0, 5, 0xdc, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 192, 0, 2, 1, 0, 25, 0x9c, 0x40, 1, 2, 3, 4 };
+	uint8_t f[200];
+	struct frame ret;
+	size_t at = ether(f, 0x0800), end;
+
+	f[at] = 0x45;
+	f[at + 9] = 1;
+	at += 20;
+	f[at] = 3;
+	f[at + 1] = 4;
+	f[at + 6] = 5;
+	memcpy(f + at + 8, quoted, sizeof(quoted));
+	end = at + 8 + sizeof(quoted);
+	assert_int_equal(frame_look(f, end, &own, &ret), FRAME_TOO_BIG);
+	assert_int_equal(ret.mtu, 1280);
+	assert_int_equal(ret.local_port, 25);
+	assert_int_equal(ret.remote_port, 40000);
+	assert_int_equal(ret.seq, 0x01020304);
+	assert_memory_equal(ret.remote_ip + 10, "\xff\xff\xc0\x00\x02\x01", 6);
+	assert_int_equal(frame_look(f, end - 1, &own, &ret), FRAME_DROP);
+	f[at + 8] = 0x46; /* options that are not there */
+	assert_int_equal(frame_look(f, end, &own, &ret), FRAME_DROP);
+	f[at + 8] = 0x45;
+	f[at + 8 + 9] = 17;
+	assert_int_equal(frame_look(f, end, &own, &ret), FRAME_DROP);
+	f[at + 1] = 1; /* host unreachable: TCP waits (RFC 5461) */
+	assert_int_equal(frame_look(f, end, &own, &ret), FRAME_OTHER);
+}
+
 static void segment_sizes_are_found_among_options(void **state)
 {
 	static const struct {
 		const char *options;
 		size_t n;
 		bool has;
+		uint16_t mss;
 	} cases[] = {
-		{ "", 0, false },
-		{ "\2\4\0\1", 4, true },
-		{ "\1\1\2\4\0\1", 6, true },
-		{ "\10\12\1\2\3\4\5\6\7\10\2\4", 12, true }, /* behind a timestamp */
-		{ "\10\12\2\4\3\4\5\6\7\10\1\1", 12, false }, /* inside of one */
-		{ "\0\2\4\1", 4, false },
-		{ "\5\1\2\4", 4, false }, /* lwIP stops at it, too */
-		{ "\5\377\2\4", 4, false },
-		{ "\1\1\1\5", 4, false },
+		{ "", 0, false, 0 },
+		{ "\2\4\5\264", 4, true, 1460 },
+		{ "\1\1\2\4\0\1", 6, true, 1 },
+		{ "\10\12\1\2\3\4\5\6\7\10\2\4", 12, true, 0 }, /* behind a timestamp, cut off */
+		{ "\10\12\2\4\3\4\5\6\7\10\1\1", 12, false, 0 }, /* inside of one */
+		{ "\0\2\4\1", 4, false, 0 },
+		{ "\5\1\2\4", 4, false, 0 }, /* lwIP stops at it, too */
+		{ "\5\377\2\4", 4, false, 0 },
+		{ "\1\1\1\5", 4, false, 0 },
 	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		assert_int_equal(frame_has_mss((const uint8_t *)cases[i].options, cases[i].n), cases[i].has);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint16_t mss = 0;
+
+		assert_int_equal(frame_mss((const uint8_t *)cases[i].options, cases[i].n, &mss), cases[i].has);
+		assert_int_equal(mss, cases[i].mss);
+	}
 }
 
 static void nobody_becomes_a_router_or_shrinks_a_path_to_nothing(void **state)
@@ -91,11 +134,33 @@ static void nobody_becomes_a_router_or_shrinks_a_path_to_nothing(void **state)
 	assert_int_equal(icmp6(135, 0), FRAME_OTHER);
 	assert_int_equal(icmp6(134, 0), FRAME_DROP);
 	assert_int_equal(icmp6(137, 0), FRAME_DROP);
-	assert_int_equal(icmp6(2, 1280), FRAME_OTHER);
-	assert_int_equal(icmp6(2, 1499), FRAME_OTHER);
+	assert_int_equal(icmp6(2, 1280), FRAME_TOO_BIG);
+	assert_int_equal(looked.mtu, 1280);
+	assert_int_equal(looked.local_port, 25);
+	assert_int_equal(looked.remote_port, 40000);
+	assert_int_equal(looked.seq, 0x01020304);
+	assert_memory_equal(looked.remote_ip, "\xfd\1\2\3\4\5\6\7\1\2\3\4\5\6\7\1", 16);
+	assert_int_equal(icmp6(2, 1499), FRAME_TOO_BIG);
 	assert_int_equal(icmp6(2, 1279), FRAME_DROP);
 	assert_int_equal(icmp6(2, 1500), FRAME_DROP);
 	assert_int_equal(icmp6(2, 0x10500), FRAME_DROP);
+}
+
+static void neighbours_speak_of_themselves(void **state)
+{
+	uint8_t f[200];
+	struct frame ret;
+	size_t at = ether(f, 0x0806);
+
+	memcpy(f + at, "\0\1\x08\0\6\4\0\1\2\0\0\0\0\2\xc0\0\2\1\0\0\0\0\0\0\xc0\0\2\2", 28);
+	assert_int_equal(frame_look(f, at + 28, &own, &ret), FRAME_OTHER); /* it asks */
+	f[at + 7] = 2;
+	assert_int_equal(frame_look(f, at + 28, &own, &ret), FRAME_NEIGHBOUR);
+	assert_int_equal(frame_look(f, at + 27, &own, &ret), FRAME_DROP);
+	f[at + 7] = 1;
+	f[at + 27] = 1; /* for itself */
+	assert_int_equal(frame_look(f, at + 28, &own, &ret), FRAME_NEIGHBOUR);
+	assert_int_equal(icmp6(136, 0), FRAME_NEIGHBOUR);
 }
 
 static void nothing_hides_behind_extension_headers(void **state)
@@ -121,8 +186,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tcp_has_a_flow),
+		cmocka_unit_test(a_router_speaks_of_a_segment_of_ours),
 		cmocka_unit_test(segment_sizes_are_found_among_options),
 		cmocka_unit_test(nobody_becomes_a_router_or_shrinks_a_path_to_nothing),
+		cmocka_unit_test(neighbours_speak_of_themselves),
 		cmocka_unit_test(nothing_hides_behind_extension_headers),
 	};
 
