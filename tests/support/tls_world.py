@@ -3,14 +3,13 @@ certificates of a private authority. Everything on loopback, on free ports, belo
 import hashlib
 import pathlib
 import re
-import socket
 import ssl
 import subprocess
 import textwrap
-import threading
 import time
 
 from node import free_port
+from server import Server
 
 
 def sh(*args, cwd=None, data=None):
@@ -61,7 +60,7 @@ class Authority:
         return hashlib.sha256(sh("openssl", "x509", "-in", cert, "-outform", "DER")).hexdigest()
 
 
-class TlsSink:
+class TlsSink(Server):
     """A mail exchanger on one loopback address; with STARTTLS when it has a certificate. Remembers for each message whether TLS was on, and the server name asked for."""
 
     def __init__(self, address, port, cert=None, key=None):
@@ -70,19 +69,10 @@ class TlsSink:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(cert, key)
             self.context.sni_callback = self._sni
-        self.listener = socket.create_server((address, port), backlog=64)
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(address, port)
 
     def _sni(self, sock, name, context):
         self.sni = name
-
-    def _accept(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._session, args=(s,), daemon=True).start()
 
     def _session(self, s):
         try:
@@ -130,9 +120,6 @@ class TlsSink:
 
     def got(self, rcpt):
         return [m for m in self.messages if rcpt in m["to"]]
-
-    def stop(self):
-        self.listener.close()
 
 
 class Dns:
