@@ -20,9 +20,11 @@ given_ports = set()
 
 
 def free_port():
-    """A port that nobody listens on, below those that the kernel gives to connections: it is still free when it is listened on."""
+    """A port that nobody listens on, below those that the kernel gives to connections: it is still free when it is listened on. Processes that run
+    tests side by side have ports of their own."""
+    side, sides = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = random.randrange(10000, 32768)
+        port = random.randrange(10000 + side, 32768, sides)
         if port in given_ports:
             continue
         given_ports.add(port)
