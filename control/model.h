@@ -1,4 +1,4 @@
-/* What the files that read the configuration share: model.c (values, simple tables, the whole) and model_domains.c (managed mail domains). */
+/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_domains.c (managed mail domains) and model_policy.c (modes of rules). */
 #ifndef WEIR_CONTROL_MODEL_H
 #define WEIR_CONTROL_MODEL_H
 
@@ -40,5 +40,9 @@ void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row);
 void model_add_route(struct model *m, const struct snap_route *route);
 /* What rows say about each other; and the routes of those that have one. Once, after the whole file. */
 void mail_domains_together(struct model *m);
+
+/* model_policy.c: one row of policy.rules; and the matrix of all, once, after the whole file. */
+void row_policy(struct reader *r, const yaml_node_t *item, void *row);
+void policy_together(struct model *m);
 
 #endif

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "control/ask.h"
 #include "control/authtool.h"
+#include "control/codes.h"
 #include "control/generations.h"
 #include "control/ledger.h"
 #include "control/metrics.h"
@@ -38,6 +39,7 @@ static int usage(FILE *f)
 	      "  tables show | check | diff [A [B]] | compile | rollback [N]   the compiled alias tables\n"
 	      "  alias ADDR                               what it stands for, and which aliases lead to it\n"
 	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
+	      "  explain-code [CODE|RULE]                 cause and cure of a refusal; without CODE: all rules\n"
 	      "  auth hash [--no-scram] USER              a line for the password file; the password is read from standard input\n"
 	      "  auth check FILE                          lines of a password file that would be left out\n"
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
@@ -581,6 +583,8 @@ int main(int argc, char **argv)
 		return alias_command(run_dir, as_json, argv[1]);
 	if (strcmp(argv[0], "route") == 0)
 		return cmd_route(argc, argv);
+	if (strcmp(argv[0], "explain-code") == 0 && argc <= 2)
+		return codes_command(run_dir, as_json, argc == 2 ? argv[1] : NULL);
 	if (strcmp(argv[0], "auth") == 0) {
 		int code = auth_tool(argc, argv);
 

@@ -13,7 +13,7 @@ enum conn_phase { CONN_RESOLVING, CONN_CONNECTING, CONN_TALKING, CONN_IDLE, CONN
 /* Sending the content of the delivery: the added header, the body, the end. */
 enum send_phase { SEND_NOTHING, SEND_PIECES, SEND_END, SEND_DONE };
 
-enum { TRACE_MAX = 2048, SLICES_MAX = 48 };
+enum { TRACE_MAX = 2048 + ENV_TRACE_MAX, SLICES_MAX = 48 };
 
 struct out_conn {
 	struct owner owner; /* first: OWNER_CONN */
@@ -369,6 +369,7 @@ static void trace_header(struct out_conn *c)
 	f.id = span_str(id);
 	if (m->env.nrcpt == 1)
 		f.rcpt = m->env.rcpt[0].addr;
+	out_add(&o, m->env.trace);
 	if (!(m->env.flags & ENV_INTERNAL))
 		received_write(&m->env, &f, &o);
 	c->trace_len = o.over ? 0 : o.n;

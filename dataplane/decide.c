@@ -1,5 +1,6 @@
 #include "dataplane/decide.h"
 
+#include "dataplane/finding.h"
 #include "dataplane/inbound.h"
 #include "dataplane/recipient.h"
 #include "spool/base/clock.h"
@@ -19,41 +20,6 @@ void decide_answer(struct session *s, const struct reply *r)
 	smtp_server_reply(&s->smtp, r);
 }
 
-/* For weirctl trace: the envelope as far as it came. */
-static void refuse_note(struct session *s, const struct decision *d, struct span to)
-{
-	struct store *st = worker_store(s->w);
-	struct envelope e = s->smtp.env;
-
-	if (!st)
-		return;
-	e.helo = s->smtp.helo;
-	memcpy(e.client_ip, s->facts.client_ip, 16);
-	store_note_refused(st, 0, &e, to, s->body ? body_len(s->body) : 0, &d->reply);
-}
-
-static void refuse_log(struct session *s, const struct decision *d, struct span to)
-{
-	char ip[48], text[256];
-	struct out o = out_of(ip, sizeof(ip)), t = out_of(text, sizeof(text));
-	struct logline l;
-
-	ip_write(s->facts.client_ip, &o);
-	reply_line(&d->reply, &t);
-	log_begin(&l, LOG_LVL_INFO, "rejected");
-	log_str(&l, "rule", d->rule);
-	log_span(&l, "client", out_span(&o));
-	log_span(&l, "helo", s->smtp.helo);
-	if (s->facts.auth_user.n)
-		log_span(&l, "user", s->facts.auth_user);
-	log_span(&l, "from", s->smtp.env.sender);
-	if (to.n)
-		log_span(&l, "to", to);
-	log_span(&l, "reply", out_span(&t));
-	log_emit(&l);
-	refuse_note(s, d, to);
-}
-
 static void rate_over_log(const struct session *s, double rate)
 {
 	char ip[48];
@@ -68,7 +34,7 @@ static void rate_over_log(const struct session *s, double rate)
 		log_span(&l, "user", s->facts.auth_user);
 	log_f(&l, "rate", "%.1f", rate);
 	log_f(&l, "limit", "%.1f", policy_rate_limit(&s->facts));
-	log_str(&l, "mode", s->w->cfg->set->rate_mode == MODE_DEFER ? "defer" : "monitor");
+	log_str(&l, "mode", policy_mode_words[policy_mode(&s->facts, RULE_RATE)]);
 	log_emit(&l);
 }
 
@@ -82,14 +48,13 @@ static void rate_decide(struct session *s, const struct rate_answer *a)
 		counter_add(C_RATE_OVER, 1);
 		rate_over_log(s, a->rate);
 	}
-	if (d.accept) {
-		reply_set(&r, 250, "2.1.0", "Ok");
-		decide_answer(s, &r);
+	if (!finding_accept(s, &d, SPAN_NONE)) {
+		counter_add(C_RATE_DEFERRED, 1);
+		decide_answer(s, &d.reply);
 		return;
 	}
-	counter_add(C_RATE_DEFERRED, 1);
-	refuse_log(s, &d, SPAN_NONE);
-	decide_answer(s, &d.reply);
+	reply_set(&r, 250, "2.1.0", "Ok");
+	decide_answer(s, &r);
 }
 
 static void on_rate(void *ctx, const struct rate_answer *a)
@@ -109,7 +74,7 @@ static enum status spool_room(const struct session *s)
 	return st ? store_room(st, s->smtp.size_declared) : ST_IO;
 }
 
-static void spool_refusal(enum status st, struct reply *r)
+static void spool_refusal(struct session *s, enum status st, struct reply *r)
 {
 	counter_add(C_TEMPFAIL_SPOOL_FULL, st == ST_FULL);
 	if (st == ST_IO)
@@ -118,6 +83,7 @@ static void spool_refusal(enum status st, struct reply *r)
 		reply_set(r, 452, "4.3.1", "Out of memory, try again later");
 	else
 		reply_set(r, 452, "4.3.1", "The spool is full, try again later");
+	policy_help(&s->cfg->snap, RULE_NO_ROOM, r);
 }
 
 /* Reasons to refuse a sender that need nobody to be asked; false when there is none. */
@@ -129,14 +95,13 @@ static bool mail_refused(struct session *s)
 
 	recipient_reset(s);
 	if (st != ST_OK) {
-		spool_refusal(st, &r);
+		spool_refusal(s, st, &r);
 		decide_answer(s, &r);
 		return true;
 	}
-	if (d.accept)
+	if (finding_accept(s, &d, SPAN_NONE))
 		return false;
 	counter_add(C_SENDER_DENIED, 1);
-	refuse_log(s, &d, SPAN_NONE);
 	decide_answer(s, &d.reply);
 	return true;
 }
@@ -171,7 +136,7 @@ void decide_mail(struct session *s)
 		return;
 	}
 	rate_key(s, &o);
-	st = shared_rate(s->w->shared, out_span(&o), 1, limit, set->rate_period_ns, set->rate_mode == MODE_DEFER, on_rate, s, &a,
+	st = shared_rate(s->w->shared, out_span(&o), 1, limit, set->rate_period_ns, policy_mode(&s->facts, RULE_RATE) >= POLICY_DEFER, on_rate, s, &a,
 		&s->rate_query);
 	if (st == ST_AGAIN)
 		s->waits = WAITS_RATE;
@@ -184,14 +149,13 @@ void decide_rcpt(struct session *s)
 	struct decision d = recipient_decide(s);
 	struct reply r;
 
-	if (d.accept) {
-		reply_set(&r, 250, "2.1.5", "Ok");
-		decide_answer(s, &r);
+	if (!finding_accept(s, &d, s->smtp.rcpt.full)) {
+		counter_add(C_RCPT_REFUSED, 1);
+		decide_answer(s, &d.reply);
 		return;
 	}
-	counter_add(C_RCPT_REFUSED, 1);
-	refuse_log(s, &d, s->smtp.rcpt.full);
-	decide_answer(s, &d.reply);
+	reply_set(&r, 250, "2.1.5", "Ok");
+	decide_answer(s, &r);
 }
 
 void decide_data(struct session *s)
@@ -204,7 +168,7 @@ void decide_data(struct session *s)
 	if (st == ST_OK)
 		reply_set(&r, 354, NULL, "End data with <CR><LF>.<CR><LF>");
 	else
-		spool_refusal(st, &r);
+		spool_refusal(s, st, &r);
 	decide_answer(s, &r);
 }
 
@@ -216,7 +180,7 @@ void decide_body(struct session *s)
 	if (st == ST_OK)
 		return;
 	decide_body_end(s);
-	spool_refusal(st, &r);
+	spool_refusal(s, st, &r);
 	smtp_server_abort_body(&s->smtp, &r);
 }
 
@@ -246,10 +210,9 @@ void decide_message(struct session *s)
 	recipient_reset(s);
 	if (s->smtp.wire.dot_line)
 		body_mark_dot_lines(b);
-	if (!d.accept) {
+	if (!finding_accept(s, &d, SPAN_NONE)) {
 		body_drop(b);
 		counter_add(C_MSG_REFUSED, 1);
-		refuse_log(s, &d, SPAN_NONE);
 		decide_answer(s, &d.reply);
 		return;
 	}
@@ -260,6 +223,7 @@ void decide_message(struct session *s)
 		decide_answer(s, &r);
 		return;
 	}
-	s->mail->scan_down = policy_class(&s->facts) == CLASS_FRAGILE ? SCAN_DOWN_HOLD : (uint8_t)s->cfg->set->scan_down;
+	s->mail->hold_unscanned = policy_mode(&s->facts, RULE_UNSCANNED) == POLICY_HOLD;
+	s->mail->hold_infected = policy_mode(&s->facts, RULE_MALWARE) == POLICY_HOLD;
 	s->waits = WAITS_ANSWER;
 }

@@ -74,14 +74,8 @@ static bool put_expanded(struct session *s, struct alias_expansion *e)
 static void out_of_room(struct session *s, struct decision *d)
 {
 	recipient_reset(s);
-	*d = (struct decision){ .accept = false, .rule = "C6" };
+	*d = (struct decision){ .accept = false, .rule = RULE_NO_ROOM };
 	reply_set(&d->reply, 452, "4.3.1", "The transaction is too large, try with fewer recipients");
-}
-
-/* A5: a fragile client never sees a refusal that can become a bounce. */
-static bool is_for_later(struct session *s, const struct decision *d)
-{
-	return !d->accept && reply_is_permanent(&d->reply) && policy_class(&s->facts) == CLASS_FRAGILE;
 }
 
 struct decision recipient_decide(struct session *s)
@@ -98,9 +92,7 @@ struct decision recipient_decide(struct session *s)
 	pool_init(&work, s->cfg->set->transaction_max);
 	policy_alias(&s->facts, &s->smtp.rcpt, false, &work, &e);
 	d = e.d;
-	if (is_for_later(s, &d))
-		d.accept = true;
-	else if (!d.accept)
+	if (!d.accept)
 		counter_add(C_RCPT_UNKNOWN, reply_is_permanent(&d.reply));
 	else if (e.in_tables && !put_expanded(s, &e))
 		out_of_room(s, &d);

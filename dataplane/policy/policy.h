@@ -1,7 +1,7 @@
 /* The rules: each is given facts and returns a decision; none does I/O, looks at a clock or changes anything.
  *
- * One small file a rule, named after it; the comment above each names its id in the rules' table. The worker gathers the facts (tables, rates) and carries the decision out, so that the very same code can explain
- * itself to an operator.
+ * One small file a rule, named after it; the comment above each names its id in the rules' table, spool/mail/rules.def has its modes and what operators are told. A rule says what it finds; apply.c alone knows what that
+ * comes to for the client's class. The worker gathers the facts (tables, rates, DNS) and carries the decision out, so that the very same code can explain itself to an operator.
  *
  * Thread: any. Fails: never; a decision is a value. */
 #ifndef WEIR_DATAPLANE_POLICY_POLICY_H
@@ -9,6 +9,7 @@
 
 #include "spool/mail/address.h"
 #include "spool/mail/reply.h"
+#include "spool/mail/rules.h"
 #include "spool/store/snapshot.h"
 #include "spool/store/tables.h"
 
@@ -22,9 +23,23 @@ struct policy_facts {
 
 struct decision {
 	bool accept;
-	const char *rule;   /* "A1" */
+	bool undecided;     /* not accepted because it could not be found out: a 4xx at most, whatever the mode */
+	enum rule rule;     /* whose finding it is, when not accepted */
 	struct reply reply; /* when not accepted */
 };
+
+/* ---- apply.c: modes ---- */
+
+/* What is done about a finding of the rule for this client; what class fragile is promised (A5) is in it. */
+enum policy_mode policy_mode(const struct policy_facts *f, enum rule r);
+/* The configuration line that says so; 0: it is the default. */
+uint32_t policy_line(const struct policy_facts *f, enum rule r);
+/* Turns a rule's finding into the decision. POLICY_OFF, MONITOR, TAG, HOLD: accepted now, the reply is what it would have been; DEFER, REJECT: the reply is as the client is to see it. */
+enum policy_mode policy_apply(const struct policy_facts *f, struct decision *d);
+/* Ends a refusal with the rule's stable code and its help page (A12), when one is configured. policy_apply does it, too. */
+void policy_help(const struct snapshot *snap, enum rule r, struct reply *reply);
+
+/* ---- the rules ---- */
 
 /* The class of the client (A5): submission when it logged in, else of its network, CLASS_MX outside. */
 enum snap_class policy_class(const struct policy_facts *f);
