@@ -101,14 +101,19 @@ static void check_help_url(struct model *m)
 			HELP_URL_MAX);
 }
 
-/* The defaults; two of them follow older keys. */
-static void begin_matrix(struct snap_settings *s)
+static bool asks_dns(enum rule r)
+{
+	return r == RULE_CLIENT_DNS || r == RULE_SENDER_DOMAIN || r == RULE_SENDER_HOST_NAME || r == RULE_SENDER_UNKNOWN || r == RULE_HEADER_FROM;
+}
+
+/* The defaults; two of them follow older keys. A node without a configuration file is one to play with: it takes mail of domains that do not exist. */
+static void begin_matrix(struct snap_settings *s, bool playground)
 {
 	static const enum policy_mode rate[] = { [MODE_OFF] = POLICY_OFF, [MODE_MONITOR] = POLICY_MONITOR, [MODE_DEFER] = POLICY_DEFER };
 
 	for (unsigned r = 0; r < RULE_NRULE; r++)
 		for (unsigned c = 0; c < CLASS_NCLASS; c++)
-			s->policy_mode[r][c] = rule_row[r].mode[c];
+			s->policy_mode[r][c] = playground && asks_dns((enum rule)r) ? POLICY_OFF : rule_row[r].mode[c];
 	for (unsigned c = 0; c < CLASS_NCLASS; c++) {
 		if (c != CLASS_MX)
 			s->policy_mode[RULE_RATE][c] = (uint8_t)rate[s->rate_mode];
@@ -123,7 +128,7 @@ void policy_together(struct model *m)
 	const struct snap_policy *row = (const struct snap_policy *)(const void *)(m->bytes + s->policy_rules.off);
 
 	check_help_url(m);
-	begin_matrix(s);
+	begin_matrix(s, !m->file);
 	for (const struct snap_policy *p = row; p < row + s->policy_rules.n; p++)
 		for (unsigned c = 0; c < CLASS_NCLASS; c++) {
 			if (p->rule == RULE_NRULE || p->mode == POLICY_NMODE || !(p->classes & 1u << c))

@@ -1,5 +1,6 @@
 #include "dataplane/decide.h"
 
+#include <stdlib.h>
 #include "dataplane/finding.h"
 #include "dataplane/inbound.h"
 #include "dataplane/recipient.h"
@@ -118,7 +119,8 @@ static void rate_key(const struct session *s, struct out *o)
 	ip_write(s->facts.client_ip, o);
 }
 
-void decide_mail(struct session *s)
+/* The rate of messages is the last question at MAIL: what others refuse is not counted. */
+static void ask_rate(struct session *s)
 {
 	const struct snap_settings *set = s->cfg->set;
 	double limit = policy_rate_limit(&s->facts);
@@ -128,20 +130,141 @@ void decide_mail(struct session *s)
 	struct reply r;
 	enum status st;
 
-	if (mail_refused(s))
-		return;
 	if (limit <= 0) {
 		reply_set(&r, 250, "2.1.0", "Ok");
 		decide_answer(s, &r);
 		return;
 	}
 	rate_key(s, &o);
-	st = shared_rate(s->w->shared, out_span(&o), 1, limit, set->rate_period_ns, policy_mode(&s->facts, RULE_RATE) >= POLICY_DEFER, on_rate, s, &a,
-		&s->rate_query);
+	st = shared_rate(s->w->shared, out_span(&o), 1, limit, set->rate_period_ns, policy_mode(&s->facts, RULE_RATE) >= POLICY_DEFER, on_rate, s,
+		&a, &s->rate_query);
 	if (st == ST_AGAIN)
 		s->waits = WAITS_RATE;
 	else
 		rate_decide(s, &a);
+}
+
+/* ---- MAIL: facts from DNS ---- */
+
+static void on_client(void *ctx);
+static void on_sender(void *ctx);
+
+static bool is_wanted(const struct session *s, enum rule r)
+{
+	return policy_mode(&s->facts, r) != POLICY_OFF;
+}
+
+static bool domain_is_wanted(const struct session *s)
+{
+	return is_wanted(s, RULE_SENDER_DOMAIN) || is_wanted(s, RULE_SENDER_HOST_NAME);
+}
+
+static void ask_client(struct session *s)
+{
+	if (s->client || !is_wanted(s, RULE_CLIENT_DNS))
+		return;
+	s->client = calloc(1, sizeof(*s->client));
+	if (s->client && facts_client(s->w, s->facts.client_ip, FACTS_BUDGET_NS, s->client, on_client, s, &s->client_ask) == ST_OK)
+		s->facts.client = s->client;
+}
+
+static void ask_sender(struct session *s)
+{
+	char key[ADDRESS_DOMAIN_MAX + 1];
+	struct out o = out_of(key, sizeof(key));
+	struct pool work;
+
+	s->facts.sender_domain = NULL;
+	s->facts.sender_known = KNOWN_UNASKED;
+	s->dns_end_ns = s->w->now_ns + FACTS_BUDGET_NS;
+	if (is_wanted(s, RULE_SENDER_UNKNOWN) && s->smtp.sender.full.n) {
+		pool_init(&work, s->cfg->set->transaction_max);
+		s->facts.sender_known = policy_known(&s->facts, &s->smtp.sender, &work);
+		pool_reset(&work);
+	}
+	if (!domain_is_wanted(s) || !policy_sender_asks(&s->smtp.sender, &o))
+		return;
+	s->sender = (struct fact_domain){ .name = pool_span(&s->smtp.pool, out_span(&o)), .is = DOMAIN_IS_UNDECIDED, .why = "out of memory" };
+	if (!s->sender.name.p || facts_domains(s->w, &s->sender, 1, FACTS_BUDGET_NS, on_sender, s, &s->domain_ask) == ST_OK)
+		s->facts.sender_domain = &s->sender;
+}
+
+/* What is known of client and sender now decides. */
+static void decide_sender(struct session *s)
+{
+	struct decision d = policy_client_dns(&s->facts);
+
+	if (!finding_accept(s, &d, SPAN_NONE)) {
+		decide_answer(s, &d.reply);
+		return;
+	}
+	if (domain_is_wanted(s))
+		d = policy_sender_domain(&s->facts, &s->smtp.sender);
+	if (finding_accept(s, &d, SPAN_NONE)) {
+		d = policy_sender_exists(&s->facts, &s->smtp.sender);
+		finding_accept(s, &d, SPAN_NONE);
+	}
+	if (d.accept) {
+		ask_rate(s);
+		return;
+	}
+	counter_add(C_SENDER_INVALID, 1);
+	decide_answer(s, &d.reply);
+}
+
+static void facts_came(struct session *s)
+{
+	if (s->waits != WAITS_FACTS || s->client_ask || s->domain_ask)
+		return;
+	s->waits = WAITS_NOTHING;
+	decide_sender(s);
+	inbound_go_on(s);
+}
+
+static void on_client(void *ctx)
+{
+	struct session *s = ctx;
+
+	s->client_ask = NULL;
+	s->facts.client = s->client;
+	facts_came(s);
+}
+
+static void on_sender(void *ctx)
+{
+	struct session *s = ctx;
+
+	s->domain_ask = NULL;
+	s->facts.sender_domain = &s->sender;
+	facts_came(s);
+}
+
+void decide_begin(struct session *s)
+{
+	ask_client(s);
+}
+
+void decide_end(struct session *s)
+{
+	if (s->rate_query)
+		shared_cancel(s->rate_query);
+	if (s->client_ask)
+		facts_cancel(s->client_ask);
+	if (s->domain_ask)
+		facts_cancel(s->domain_ask);
+	free(s->client);
+}
+
+void decide_mail(struct session *s)
+{
+	if (mail_refused(s))
+		return;
+	ask_client(s); /* a user who logged in is of another class */
+	ask_sender(s);
+	if (s->client_ask || s->domain_ask)
+		s->waits = WAITS_FACTS;
+	else
+		decide_sender(s);
 }
 
 void decide_rcpt(struct session *s)
@@ -193,6 +316,8 @@ static void complete_envelope(struct session *s)
 	e->helo = s->smtp.helo;
 	e->auth_user = s->facts.auth_user;
 	memcpy(e->client_ip, s->facts.client_ip, 16);
+	if (s->facts.client && s->facts.client->is == CLIENT_IS_NAMED)
+		e->client_name = span_str(s->facts.client->name);
 	e->client_port = s->client_port;
 	if (s->smtp.tls)
 		e->flags |= ENV_TLS;

@@ -9,6 +9,10 @@
 
 #include "dataplane/session.h"
 
+/* A new session: asks for what takes time, while the client says EHLO. */
+void decide_begin(struct session *s);
+/* The session ends: nobody is asked any more. */
+void decide_end(struct session *s);
 /* SRV_MAIL, SRV_RCPT, SRV_DATA, SRV_BODY, SRV_BODY_END: answered when they return, unless the session waits then. */
 void decide_mail(struct session *s);
 void decide_rcpt(struct session *s);

@@ -244,6 +244,7 @@ static void session_accept(struct worker *w, struct net_event *ev)
 		session_refuse(s, &r);
 		return;
 	}
+	decide_begin(s);
 	if (s->tls_implicit)
 		begin_tls(s);
 	else
@@ -267,8 +268,7 @@ static void session_free(struct session *s)
 		room_wait(s, false);
 	if (s->mail)
 		s->mail->session = NULL; /* it goes on without us */
-	if (s->rate_query)
-		shared_cancel(s->rate_query);
+	decide_end(s);
 	auth_cancel(s);
 	decide_body_end(s);
 	recipient_reset(s);
@@ -424,7 +424,7 @@ static void on_tls(struct session *s)
 static void on_eof(struct session *s)
 {
 	s->eof = true;
-	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
+	if (s->waits == WAITS_ANSWER || s->waits == WAITS_FACTS || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
 		return;
 	decide_body_end(s);
 	session_close(s);

@@ -2,12 +2,14 @@
 #ifndef WEIR_DATAPLANE_SESSION_H
 #define WEIR_DATAPLANE_SESSION_H
 
+#include "dataplane/facts.h"
 #include "dataplane/mail.h"
 #include "dataplane/policy/policy.h"
 #include <sys/queue.h>
 
 enum session_waits {
 	WAITS_NOTHING,
+	WAITS_FACTS,   /* for DNS, at MAIL */
 	WAITS_RATE,    /* for the rate counter, at MAIL */
 	WAITS_AUTH,    /* for counters and for whoever knows the password */
 	WAITS_ANSWER,  /* for inbound_answer, at the end of data */
@@ -36,6 +38,11 @@ struct session {
 	uint16_t client_port;
 	struct body *body;    /* of the transaction that comes in */
 	struct mail *mail;    /* whose answer it waits for */
+	struct fact_client *client;      /* the client's name, once a rule wants it; its answer holds for the session */
+	struct facts_ask *client_ask;    /* under way */
+	struct fact_domain sender;       /* of the transaction; its name is in the transaction's pool */
+	struct facts_ask *domain_ask;    /* under way: the sender's domain, or those in the header */
+	uint64_t dns_end_ns;             /* when the time for DNS of this message is used up (P15) */
 	struct shared_query *rate_query;
 	struct map *rcpts;    /* those of the transaction, when some of them were expanded (recipient.c) */
 	/* AUTH: at most one of these is asked at a time; a request to Dovecot outlives the client's turn */

@@ -9,6 +9,7 @@
 #include "dataplane/bounce.h"
 #include "dataplane/command.h"
 #include "dataplane/conns.h"
+#include "dataplane/facts.h"
 #include "dataplane/gate.h"
 #include "dataplane/generation.h"
 #include "dataplane/inbound.h"
@@ -170,6 +171,7 @@ static timer_fn *const on_timer[TIMER_NKIND] = {
 	[TIMER_SCAN] = scan_timer,
 	[TIMER_MAIL] = outbound_timer,
 	[TIMER_CONN] = conn_timer,
+	[TIMER_FACTS] = facts_timer,
 };
 
 static uint64_t timers(struct worker *w)

@@ -56,6 +56,7 @@ enum timer_kind {
 	TIMER_SCAN,    /* struct scan_slot */
 	TIMER_MAIL,    /* struct mail: its next delivery attempt */
 	TIMER_CONN,    /* struct out_conn */
+	TIMER_FACTS,   /* struct facts_ask */
 	TIMER_NKIND,
 };
 

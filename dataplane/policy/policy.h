@@ -7,11 +7,44 @@
 #ifndef WEIR_DATAPLANE_POLICY_POLICY_H
 #define WEIR_DATAPLANE_POLICY_POLICY_H
 
+#include "spool/base/pool.h"
 #include "spool/mail/address.h"
 #include "spool/mail/reply.h"
 #include "spool/mail/rules.h"
 #include "spool/store/snapshot.h"
 #include "spool/store/tables.h"
+
+/* What DNS says about a domain as a mail domain (A6). */
+enum domain_is {
+	DOMAIN_IS_UNASKED,
+	DOMAIN_IS_MX,        /* it has MX records */
+	DOMAIN_IS_ADDRESS,   /* none, but an address: a host, and by RFC 5321 5.1 its own mail exchanger */
+	DOMAIN_IS_EMPTY,     /* neither */
+	DOMAIN_IS_MISSING,   /* there is no such domain */
+	DOMAIN_IS_NULL_MX,   /* RFC 7505 */
+	DOMAIN_IS_UNDECIDED,
+};
+struct fact_domain {
+	struct span name;  /* look-up form; not NUL-terminated */
+	enum domain_is is;
+	char why[96];      /* DOMAIN_IS_UNDECIDED: "server failure" */
+};
+
+/* The name of a client host (A2). */
+enum client_is {
+	CLIENT_IS_NAMED,   /* name was asked, and has the client's address */
+	CLIENT_IS_UNNAMED, /* no PTR record */
+	CLIENT_IS_OTHER,   /* it has a name, which does not have its address */
+	CLIENT_IS_UNDECIDED,
+};
+struct fact_client {
+	enum client_is is;
+	char name[256]; /* NAMED, OTHER */
+	char why[96];   /* UNDECIDED */
+};
+
+/* Whether somebody has an address of ours: the tables say so, or whoever is asked where they do not (B2). */
+enum fact_known { KNOWN_UNASKED, KNOWN_YES, KNOWN_NO, KNOWN_UNKNOWN };
 
 struct policy_facts {
 	const struct snapshot *snap;
@@ -19,6 +52,9 @@ struct policy_facts {
 	const struct snap_net *net; /* the configured network of the client; NULL: an outside client */
 	struct span auth_user; /* empty: nobody logged in */
 	uint8_t client_ip[16];
+	const struct fact_client *client;        /* NULL: not asked */
+	const struct fact_domain *sender_domain; /* NULL: not asked */
+	enum fact_known sender_known;
 };
 
 struct decision {
@@ -46,6 +82,21 @@ enum snap_class policy_class(const struct policy_facts *f);
 
 /* P19: whether the user who logged in may send as this sender. Everybody who did not log in may, by this rule. */
 struct decision policy_sender(const struct policy_facts *f, const struct address *sender);
+
+/* A2: whether the client is registered in DNS. Accepts what was not asked. */
+struct decision policy_client_dns(const struct policy_facts *f);
+
+/* Whether DNS must be asked about the sender's domain, and under which name (written to key). Not for the null sender, address literals and names of one label. */
+bool policy_sender_asks(const struct address *sender, struct out *key);
+/* A6: the sender's domain is one for mail (RULE_SENDER_DOMAIN or _HOST_NAME), and it exists if it is ours (RULE_SENDER_UNKNOWN). */
+struct decision policy_sender_domain(const struct policy_facts *f, const struct address *sender);
+struct decision policy_sender_exists(const struct policy_facts *f, const struct address *sender);
+/* Whether a domain, in look-up form, lies within ours: it or a domain above it is served here, or has a route for all sub-domains. */
+bool policy_is_own(const struct policy_facts *f, struct span domain);
+/* A domain as one of an address that can have mail; who is the address, for the reply. */
+struct decision policy_domain(const struct policy_facts *f, struct span who, const struct fact_domain *domain);
+/* Whether the tables have an address of ours. KNOWN_UNKNOWN: they do not say. */
+enum fact_known policy_known(const struct policy_facts *f, const struct address *a, struct pool *work);
 
 /* Whether this domain, in look-up form, is one that we serve: for anybody to send to, and for users to send as. */
 bool policy_serves(const struct policy_facts *f, struct span domain);

@@ -254,6 +254,11 @@ const struct snap_route *snap_find_route(const struct snapshot *s, struct span d
 	return r ? r : find(s, l, sizeof(*r), SPAN("*"));
 }
 
+bool snap_route_is(const struct snapshot *s, struct span name)
+{
+	return find(s, s->h->settings.routes, sizeof(struct snap_route), name) != NULL;
+}
+
 unsigned snap_mechs(const struct snapshot *s)
 {
 	const uint32_t *mech = list_at(s, s->h->settings.auth_mechs);

@@ -181,6 +181,8 @@ const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[
 const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain);
 const struct snap_mail_domain *snap_mail_domains(const struct snapshot *s, uint32_t *ret_n);
 const struct snap_mail_domain *snap_find_mail_domain(const struct snapshot *s, struct span domain);
+/* Whether a route has just this name; ".cam.example" is the one for all sub-domains. */
+bool snap_route_is(const struct snapshot *s, struct span name);
 /* Exact name, then ".parent" names from the longest, then "*"; NULL: by MX. */
 const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain);
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from node import Smtp, wait_for
+from node import NO_DNS_RULES, Smtp, wait_for
 
 HEAD = b"From: a@cam.example\r\nSubject: x\r\n\r\nbody\r\n"
 LOOP = b"Received: from a by b; now\r\n" * 26 + HEAD
@@ -27,7 +27,7 @@ def over_its_rate(node, source="127.0.0.1"):
 @pytest.mark.parametrize("mode, reply, delivered", [
     ("off", "250 2.0.0", 4), ("monitor", "250 2.0.0", 4), ("tag", "250 2.0.0", 4), ("hold", "250 2.0.0", 3), ("defer", "450 4.7.1", 3), ("reject", "550 5.7.1", 3)])
 def test_a_mode_is_what_is_done_about_a_finding(make_node, sink, mode, reply, delivered):
-    node = make_node(sink.port, extra=INSIDE + f"rates: {{mode: monitor}}\npolicy: {{rules: [{{rule: rate, class: robust, mode: {mode}}}]}}\n")
+    node = make_node(sink.port, extra=INSIDE + f"rates: {{mode: monitor}}\npolicy: {{rules: [{NO_DNS_RULES}, {{rule: rate, class: robust, mode: {mode}}}]}}\n")
     assert over_its_rate(node).startswith(reply)
     assert wait_for(lambda: sink.count == delivered)
     tagged = [m["data"] for m in sink.messages if b"X-Weir-Policy" in m["data"]]
@@ -45,7 +45,7 @@ def test_a_mode_is_what_is_done_about_a_finding(make_node, sink, mode, reply, de
 
 def test_what_is_held_waits_for_an_operator_over_a_crash(make_node, sink):
     """D6: the reason is in the spool, so that a kill does not release the message."""
-    node = make_node(sink.port, extra=INSIDE + "policy: {rules: [{rule: mail-loop, mode: hold}]}\n")
+    node = make_node(sink.port, extra=INSIDE + f"policy: {{rules: [{NO_DNS_RULES}, {{rule: mail-loop, mode: hold}}]}}\n")
     assert client(node).message("a@cam.example", ["b@cam.example"], LOOP).startswith("250")
     rows = node.queue()
     assert [(r["state"], r["reason"]) for r in rows] == [("held", "mail-loop (B6): Mail loop: 26 Received fields, at most 25 are taken")]
@@ -60,7 +60,7 @@ def test_what_is_held_waits_for_an_operator_over_a_crash(make_node, sink):
 
 def test_a_refusal_names_its_code_and_page(make_node, sink):
     """A12"""
-    node = make_node(sink.port, extra="relay_clients: [{network: 127.0.0.1/32, rate: none}]\npolicy: {help_url: \"https://help.cam.example/mail/{code}\"}\n")
+    node = make_node(sink.port, extra="relay_clients: [{network: 127.0.0.1/32, rate: none}]\npolicy: {rules: [" + NO_DNS_RULES + "], help_url: \"https://help.cam.example/mail/{code}\"}\n")
     c = client(node, "127.0.0.9")
     assert c.cmd("MAIL FROM:<a@cam.example>").startswith("250")
     assert c.cmd("RCPT TO:<b@elsewhere.example>") == \
