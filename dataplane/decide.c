@@ -176,7 +176,8 @@ static void ask_sender(struct session *s)
 
 	s->facts.sender_domain = NULL;
 	s->facts.sender_known = KNOWN_UNASKED;
-	s->dns_end_ns = s->w->now_ns + FACTS_BUDGET_NS;
+	s->dns_begun_ns = s->w->now_ns;
+	s->dns_left_ns = FACTS_BUDGET_NS;
 	if (is_wanted(s, RULE_SENDER_UNKNOWN) && s->smtp.sender.full.n) {
 		pool_init(&work, s->cfg->set->transaction_max);
 		s->facts.sender_known = policy_known(&s->facts, &s->smtp.sender, &work);
@@ -234,8 +235,11 @@ static void on_sender(void *ctx)
 {
 	struct session *s = ctx;
 
+	uint64_t took = s->w->now_ns - s->dns_begun_ns;
+
 	s->domain_ask = NULL;
 	s->facts.sender_domain = &s->sender;
+	s->dns_left_ns -= took < s->dns_left_ns ? took : s->dns_left_ns;
 	facts_came(s);
 }
 
@@ -244,14 +248,20 @@ void decide_begin(struct session *s)
 	ask_client(s);
 }
 
+void decide_stop(struct session *s)
+{
+	if (s->domain_ask)
+		facts_cancel(s->domain_ask);
+	s->domain_ask = NULL;
+}
+
 void decide_end(struct session *s)
 {
 	if (s->rate_query)
 		shared_cancel(s->rate_query);
 	if (s->client_ask)
 		facts_cancel(s->client_ask);
-	if (s->domain_ask)
-		facts_cancel(s->domain_ask);
+	decide_stop(s);
 	free(s->client);
 }
 
@@ -325,22 +335,13 @@ static void complete_envelope(struct session *s)
 		e->flags |= ENV_ESMTP;
 }
 
-void decide_message(struct session *s)
+/* The message is complete, and nothing is to be asked any more. */
+static void seal(struct session *s)
 {
-	struct decision d = policy_hops(&s->facts, header_count_received(body_head(s->body)));
 	struct body *b = s->body;
 	struct reply r;
 
 	s->body = NULL;
-	recipient_reset(s);
-	if (s->smtp.wire.dot_line)
-		body_mark_dot_lines(b);
-	if (!finding_accept(s, &d, SPAN_NONE)) {
-		body_drop(b);
-		counter_add(C_MSG_REFUSED, 1);
-		decide_answer(s, &d.reply);
-		return;
-	}
 	complete_envelope(s);
 	if (mail_seal(s->w, &s->smtp.env, b, s, &s->mail, &r) != ST_OK) {
 		s->mail = NULL;
@@ -351,4 +352,62 @@ void decide_message(struct session *s)
 	s->mail->hold_unscanned = policy_mode(&s->facts, RULE_UNSCANNED) == POLICY_HOLD;
 	s->mail->hold_infected = policy_mode(&s->facts, RULE_MALWARE) == POLICY_HOLD;
 	s->waits = WAITS_ANSWER;
+}
+
+/* True: the message is not refused for this. */
+static bool message_accept(struct session *s, struct decision d)
+{
+	if (finding_accept(s, &d, SPAN_NONE))
+		return true;
+	decide_body_end(s);
+	counter_add(C_MSG_REFUSED, 1);
+	decide_answer(s, &d.reply);
+	return false;
+}
+
+/* ---- the end of data: who the header says it is from ---- */
+
+static void decide_header(struct session *s)
+{
+	struct decision d = policy_header_from(&s->facts);
+
+	s->facts.header = NULL;
+	if (message_accept(s, d))
+		seal(s);
+}
+
+static void on_header(void *ctx)
+{
+	struct session *s = ctx;
+
+	s->domain_ask = NULL;
+	if (s->waits != WAITS_HEADER)
+		return;
+	s->waits = WAITS_NOTHING;
+	decide_header(s);
+	inbound_go_on(s);
+}
+
+static void ask_header(struct session *s)
+{
+	struct fact_header *h = is_wanted(s, RULE_HEADER_FROM) ? pool_alloc(&s->smtp.pool, sizeof(*h)) : NULL;
+
+	s->facts.header = h;
+	if (!h)
+		return; /* without memory the header is not looked at: nothing is known against it */
+	facts_header(&s->facts, body_head(s->body), body_len(s->body), &s->smtp.pool, h);
+	if (facts_domains(s->w, h->domain, h->ndomains, s->dns_left_ns, on_header, s, &s->domain_ask) == ST_AGAIN)
+		s->waits = WAITS_HEADER;
+}
+
+void decide_message(struct session *s)
+{
+	recipient_reset(s);
+	if (s->smtp.wire.dot_line)
+		body_mark_dot_lines(s->body);
+	if (!message_accept(s, policy_hops(&s->facts, header_count_received(body_head(s->body)))))
+		return;
+	ask_header(s);
+	if (s->waits != WAITS_HEADER)
+		decide_header(s);
 }

@@ -11,6 +11,8 @@
 
 /* A new session: asks for what takes time, while the client says EHLO. */
 void decide_begin(struct session *s);
+/* The transaction is over, whatever was asked for it: its memory goes. */
+void decide_stop(struct session *s);
 /* The session ends: nobody is asked any more. */
 void decide_end(struct session *s);
 /* SRV_MAIL, SRV_RCPT, SRV_DATA, SRV_BODY, SRV_BODY_END: answered when they return, unless the session waits then. */

@@ -257,7 +257,7 @@ enum status facts_client(struct worker *w, const uint8_t ip[16], uint64_t budget
 enum status facts_domains(struct worker *w, struct fact_domain *domain, uint32_t n, uint64_t budget_ns, facts_fn *fn, void *ctx,
 	struct facts_ask **ret_ask)
 {
-	struct facts_ask *k = facts_new(w, budget_ns, fn, ctx);
+	struct facts_ask *k = n ? facts_new(w, budget_ns, fn, ctx) : NULL;
 
 	*ret_ask = NULL;
 	CHECK(n <= FACTS_DOMAINS_MAX);
@@ -282,4 +282,38 @@ enum status facts_domains(struct worker *w, struct fact_domain *domain, uint32_t
 void facts_cancel(struct facts_ask *ask)
 {
 	facts_free(ask);
+}
+
+/* ---- the header ---- */
+
+/* The place of a domain among those to be asked about. */
+static uint8_t place_of(struct fact_header *h, struct span name, struct pool *pool)
+{
+	uint32_t i = 0;
+
+	while (i < h->ndomains && !span_eq(h->domain[i].name, name))
+		i++;
+	if (i == h->ndomains && i < HEADER_DOMAINS_MAX) {
+		h->domain[i] = (struct fact_domain){ .name = pool_span(pool, name) };
+		h->ndomains += h->domain[i].name.p != NULL;
+	}
+	return (uint8_t)i;
+}
+
+void facts_header(const struct policy_facts *f, struct span head, uint64_t len, struct pool *pool, struct fact_header *ret)
+{
+	struct pool work;
+
+	originators_read(head, head.n == len, &ret->originators);
+	ret->ndomains = 0;
+	pool_init(&work, f->snap->h->settings.transaction_max);
+	for (uint32_t i = 0; i < ret->originators.n; i++) {
+		const struct address *a = &ret->originators.item[i].a;
+		char key[ADDRESS_DOMAIN_MAX + 1];
+		struct out o = out_of(key, sizeof(key));
+
+		ret->domain_of[i] = policy_sender_asks(a, &o) ? place_of(ret, out_span(&o), pool) : HEADER_DOMAINS_MAX;
+		ret->known[i] = (uint8_t)policy_known(f, a, &work);
+		pool_reset(&work);
+	}
 }

@@ -13,9 +13,9 @@ struct facts_ask;
 /* All is there. Never called from inside the function that asked. */
 typedef void facts_fn(void *ctx);
 
-/* The DNS questions of one message: their time (P15). Domains asked for one message are at most FACTS_DOMAINS_MAX, three questions each. */
+/* The DNS questions of one message: their time (P15), and how many domains are asked for at a time, three questions each. */
 #define FACTS_BUDGET_NS (10 * NS_PER_S)
-enum { FACTS_DOMAINS_MAX = 8 };
+enum { FACTS_DOMAINS_MAX = HEADER_DOMAINS_MAX };
 
 /* The name of a client host. ST_OK: it is there. ST_AGAIN: fn will be called. */
 enum status facts_client(struct worker *w, const uint8_t ip[16], uint64_t budget_ns, struct fact_client *ret, facts_fn *fn, void *ctx,
@@ -23,6 +23,8 @@ enum status facts_client(struct worker *w, const uint8_t ip[16], uint64_t budget
 /* Each of n domains (name is set) as a mail domain. */
 enum status facts_domains(struct worker *w, struct fact_domain *domain, uint32_t n, uint64_t budget_ns, facts_fn *fn, void *ctx,
 	struct facts_ask **ret_ask);
+/* Reads the header (head, of a message of len octets) and fills *ret, but for what DNS says: facts_domains(ret->domain, ret->ndomains) does that. Names are in the pool. */
+void facts_header(const struct policy_facts *f, struct span head, uint64_t len, struct pool *pool, struct fact_header *ret);
 /* fn will not be called any more. */
 void facts_cancel(struct facts_ask *ask);
 /* TIMER_FACTS: the budget is used up. */

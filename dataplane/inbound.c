@@ -101,6 +101,7 @@ static bool session_flush(struct session *s)
 static void session_close(struct session *s)
 {
 	s->waits = WAITS_CLOSE;
+	decide_stop(s);
 	session_flush(s);
 	net_close(s->conn);
 }
@@ -424,7 +425,7 @@ static void on_tls(struct session *s)
 static void on_eof(struct session *s)
 {
 	s->eof = true;
-	if (s->waits == WAITS_ANSWER || s->waits == WAITS_FACTS || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
+	if (s->waits == WAITS_ANSWER || s->waits == WAITS_FACTS || s->waits == WAITS_HEADER || s->waits == WAITS_RATE || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
 		return;
 	decide_body_end(s);
 	session_close(s);

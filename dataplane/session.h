@@ -10,6 +10,7 @@
 enum session_waits {
 	WAITS_NOTHING,
 	WAITS_FACTS,   /* for DNS, at MAIL */
+	WAITS_HEADER,  /* for DNS, at the end of data */
 	WAITS_RATE,    /* for the rate counter, at MAIL */
 	WAITS_AUTH,    /* for counters and for whoever knows the password */
 	WAITS_ANSWER,  /* for inbound_answer, at the end of data */
@@ -42,7 +43,8 @@ struct session {
 	struct facts_ask *client_ask;    /* under way */
 	struct fact_domain sender;       /* of the transaction; its name is in the transaction's pool */
 	struct facts_ask *domain_ask;    /* under way: the sender's domain, or those in the header */
-	uint64_t dns_end_ns;             /* when the time for DNS of this message is used up (P15) */
+	uint64_t dns_begun_ns;           /* when the sender's domain was asked for */
+	uint64_t dns_left_ns;            /* time for DNS that the message has left (P15) */
 	struct shared_query *rate_query;
 	struct map *rcpts;    /* those of the transaction, when some of them were expanded (recipient.c) */
 	/* AUTH: at most one of these is asked at a time; a request to Dovecot outlives the client's turn */

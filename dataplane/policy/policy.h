@@ -9,6 +9,7 @@
 
 #include "spool/base/pool.h"
 #include "spool/mail/address.h"
+#include "spool/mail/originators.h"
 #include "spool/mail/reply.h"
 #include "spool/mail/rules.h"
 #include "spool/store/snapshot.h"
@@ -46,6 +47,16 @@ struct fact_client {
 /* Whether somebody has an address of ours: the tables say so, or whoever is asked where they do not (B2). */
 enum fact_known { KNOWN_UNASKED, KNOWN_YES, KNOWN_NO, KNOWN_UNKNOWN };
 
+/* The originators in the header of a message (B5). */
+enum { HEADER_DOMAINS_MAX = 8 };
+struct fact_header {
+	struct originators originators;
+	uint32_t ndomains;
+	struct fact_domain domain[HEADER_DOMAINS_MAX]; /* each once; those beyond are not asked about */
+	uint8_t domain_of[ORIGINATORS_MAX];            /* of each originator: its place in domain; beyond ndomains: not asked */
+	uint8_t known[ORIGINATORS_MAX];                /* enum fact_known */
+};
+
 struct policy_facts {
 	const struct snapshot *snap;
 	const struct tables *tables; /* of this moment: a worker changes them between two commands */
@@ -55,6 +66,7 @@ struct policy_facts {
 	const struct fact_client *client;        /* NULL: not asked */
 	const struct fact_domain *sender_domain; /* NULL: not asked */
 	enum fact_known sender_known;
+	const struct fact_header *header;        /* NULL: not looked at */
 };
 
 struct decision {
@@ -97,6 +109,9 @@ bool policy_is_own(const struct policy_facts *f, struct span domain);
 struct decision policy_domain(const struct policy_facts *f, struct span who, const struct fact_domain *domain);
 /* Whether the tables have an address of ours. KNOWN_UNKNOWN: they do not say. */
 enum fact_known policy_known(const struct policy_facts *f, const struct address *a, struct pool *work);
+
+/* B5: From, Sender and Reply-To. */
+struct decision policy_header_from(const struct policy_facts *f);
 
 /* Whether this domain, in look-up form, is one that we serve: for anybody to send to, and for users to send as. */
 bool policy_serves(const struct policy_facts *f, struct span domain);

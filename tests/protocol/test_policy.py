@@ -7,7 +7,7 @@ from node import NO_DNS_RULES, Smtp, wait_for
 
 HEAD = b"From: a@cam.example\r\nSubject: x\r\n\r\nbody\r\n"
 LOOP = b"Received: from a by b; now\r\n" * 26 + HEAD
-INSIDE = "relay_clients: [{network: 127.0.0.1/32, rate: 3, name: robust}, {network: 127.0.0.2/32, class: fragile, rate: 3}]\n"
+INSIDE = "redis: {budget: 1s}\nrelay_clients: [{network: 127.0.0.1/32, rate: 3, name: robust}, {network: 127.0.0.2/32, class: fragile, rate: 3}]\n"
 
 
 def client(node, source="127.0.0.1"):
