@@ -7,7 +7,7 @@ from node import Smtp, wait_for
 from tls_world import Dns
 
 HEAD = b"From: a@cam.example\r\nSubject: x\r\n\r\nbody\r\n"
-INSIDE = ("relay_clients: [{network: 127.0.0.0/25, rate: none}, {network: 127.0.0.200, class: fragile, rate: none}]\n"
+INSIDE = ("relay_clients: [{network: 127.0.0.0/25, rate: none}, {network: 127.0.0.200/31, class: fragile, rate: none}]\n"
           'mail_domains: [{domain: dept.example, aliases: dept}, {domain: old.example, retired: "closed"}]\n')
 ZONES = {
     "cam.example": "@ MX 10 mx\nmx A 127.0.0.1\npc A 192.0.2.1\npc6 AAAA 2001:db8::1\nlist MX 10 mx\ntext TXT hello\nweb CNAME pc\n",
@@ -17,9 +17,10 @@ ZONES = {
                          "dangling CNAME nothing\nloop1 CNAME loop2\nloop2 CNAME loop1\nmany MX 1 m1\n" + "".join(f"many MX {i} m{i}\n" for i in range(2, 120)),
     "servfail.example": "@ THIS IS NO RECORD\n",
     "127.in-addr.arpa": "2.0.0 PTR good.hosts.example.\n3.0.0 PTR other.hosts.example.\n5.0.0 PTR nothing.hosts.example.\n6.0.0 PTR host.servfail.example.\n"
+                        "200.0.0 PTR frag.hosts.example.\n207.0.0 PTR frag.hosts.example.\n130.0.0 PTR mx.hosts.example.\n206.0.0 PTR host.servfail.example.\n136.0.0 PTR host.servfail.example.\n"
                         "7.0.0 CNAME 7.sub\n7.sub PTR good7.hosts.example.\n8.0.0 PTR nothing.hosts.example.\n8.0.0 PTR good8.hosts.example.\n9.0.0 PTR bad\\000name.hosts.example.\n"
-                        + "200.0.0 PTR other.hosts.example.\n10.0.0 PTR host.silent.example.\n",
-    "hosts.example": "good A 127.0.0.2\nother A 192.0.2.77\ngood7 A 127.0.0.7\ngood8 A 192.0.2.1\ngood8 A 127.0.0.8\n",
+                        + "201.0.0 PTR other.hosts.example.\n10.0.0 PTR host.silent.example.\n",
+    "hosts.example": "good A 127.0.0.2\nother A 192.0.2.77\ngood7 A 127.0.0.7\nfrag A 127.0.0.200\nfrag A 127.0.0.207\nmx A 127.0.0.130\ngood8 A 192.0.2.1\ngood8 A 127.0.0.8\n",
 }
 
 
@@ -100,16 +101,16 @@ def test_what_dns_does_not_say_is_temporary(make, domain):
 
 def test_clients_are_registered_in_dns(make, sink):
     node = make()
-    got = {i: mail(node, "a@cam.example", f"127.0.0.{i}") for i in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 129, 200)}
+    got = {i: mail(node, "a@cam.example", f"127.0.0.{i}") for i in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 129, 201)}
     assert got == {
-        1: OK, 2: OK, 7: OK, 8: OK, 129: OK, 200: OK,
+        1: OK, 2: OK, 7: OK, 8: OK, 129: OK, 201: OK,
         3: "550 5.7.25 Your host [127.0.0.3] calls itself other.hosts.example in DNS, and that name does not have its address",
         4: "550 5.7.25 Your host [127.0.0.4] has no name in DNS (PTR)",
         5: "550 5.7.25 Your host [127.0.0.5] calls itself nothing.hosts.example in DNS, and that name does not have its address",
         6: got[6], 9: "550 5.7.25 Your host [127.0.0.9] has no name in DNS (PTR)", 10: got[10]}
     assert got[6].startswith("451 4.7.25 The name of your host [127.0.0.6] could not be looked up (")
     assert got[10].startswith("451 4.7.25 ")
-    assert "event=would-reject rule=A2 code=client-dns mode=monitor client=127.0.0.200" in node.log_text()
+    assert "event=would-reject rule=A2 code=client-dns mode=monitor client=127.0.0.201" in node.log_text()
     c = Smtp(node.port, source="127.0.0.7")
     c.cmd("EHLO client.test")
     assert c.message("a@cam.example", ["b@cam.example"], HEAD).startswith("250")
