@@ -2,6 +2,7 @@
 #
 # V=release (default), V=asan or V=tsan choose how it is built; each has its own folder below build/.
 
+.DEFAULT_GOAL := all
 V ?= release
 B := build/$(V)
 CC := gcc
@@ -82,7 +83,7 @@ programs: $(PROGRAMS:%=$(B)/%) $(B)/signatures/weir-test.ndb $(MAN)
 DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ares-dev libclamav-dev libjemalloc-dev libyaml-dev \
 	libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libseccomp-dev libidn2-dev libxxhash-dev libcrypt-dev scdoc redis-server procps
 DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc unbound ldnsutils \
-	nginx openssl
+	nginx openssl sslscan
 # For the DPDK transport, which everything else goes on without.
 DEPS_DPDK := libdpdk-dev dpkg-dev iproute2 ethtool
 TRANSPORT ?= io_uring

@@ -173,6 +173,8 @@ static void on_event(void *ctx, struct net_event *ev)
 	case NET_CLOSED:
 		if (s->busy)
 			finish(r, s);
+		if (s->up)
+			smtp_client_done(&s->client);
 		if (!s->up && ++r->failures > r->o->sessions * 3) {
 			fprintf(stderr, "weir-bench: %s\n", ev->reason);
 			bench_stop = true;

@@ -12,6 +12,7 @@
 #include "control/metrics.h"
 #include "control/schema.h"
 #include "control/sts_server.h"
+#include "control/tls_keys.h"
 #include "control/tls_reports.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
@@ -73,6 +74,7 @@ static bool publish(const char *config, const char *run_dir, bool at_start, FILE
 	s = (struct snapshot){ .h = (const struct snap_header *)(const void *)m.bytes, .bytes = m.n };
 	if (ok && !publish_tables(&s, run_dir, TABLES_AT_START, errors) && !at_start)
 		ok = false;
+	ok = ok && tls_keys_publish(&s, run_dir, errors);
 	if (ok && model_publish(&m, run_dir) != ST_OK) {
 		fprintf(errors, "%s\n", trail_text());
 		ok = false;
@@ -236,6 +238,7 @@ static void serve(const char *config, const char *run_dir, int listener)
 		if (sts_server_wait(listener, 1000))
 			answer(listener, config, run_dir);
 		atomic_store(&counters_self->beat_ns, clock_mono_ns());
+		tls_keys_turn(run_dir);
 		tls_reports_turn(run_dir);
 		if (reload) {
 			char *text = NULL;

@@ -41,7 +41,11 @@ static bool belongs(const char *role, int counter)
 {
 	bool scanner = strncmp(counter_desc[counter].name, "scanner_", 8) == 0 && counter >= C_SCANNER_JOBS;
 
-	return strcmp(role, "dataplane") == 0 ? !scanner : strcmp(role, "scanner") == 0 ? scanner : counter == C_SNAPSHOT_GENERATION;
+	bool certs = counter == C_TLS_CERTS || counter == C_TLS_CERT_LEFT_S || counter == C_TLS_CERT_REFUSED; /* weir-control alone knows them */
+
+	if (strcmp(role, "dataplane") == 0)
+		return !scanner && !certs;
+	return strcmp(role, "scanner") == 0 ? scanner : certs || counter == C_SNAPSHOT_GENERATION;
 }
 
 static void write_one(void *ctx, const char *role, int instance, const struct counters_page *p)

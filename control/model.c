@@ -13,8 +13,6 @@
 #include "spool/mail/address.h"
 #include "spool/store/snap_dpdk.h"
 
-enum { ROWS_MAX = 256 };
-
 struct snap_settings *model_settings(struct model *m)
 {
 	return &((struct snap_header *)(void *)m->bytes)->settings;
@@ -46,6 +44,17 @@ void complain_line(struct model *m, uint32_t line, const char *fmt, ...)
 	va_start(ap, fmt);
 	complain_at(m, line, fmt, ap);
 	va_end(ap);
+}
+
+void warn_line(struct model *m, uint32_t line, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(m->complain, "%s:%u: warning: ", m->file ? m->file : "(default)", line);
+	va_start(ap, fmt);
+	vfprintf(m->complain, fmt, ap);
+	va_end(ap);
+	fputc('\n', m->complain);
 }
 
 /* How many changes make a into b: for "did you mean". */
@@ -320,8 +329,7 @@ void only_members(struct reader *r, const yaml_node_t *map, const char *const *k
 	}
 }
 
-/* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
-static bool split_port(const char *text, struct span *host, uint64_t *port)
+bool split_port(const char *text, struct span *host, uint64_t *port)
 {
 	struct span s = span_str(text);
 	const char *colon = strrchr(text, ':');
@@ -448,71 +456,6 @@ static void row_host(struct reader *r, const yaml_node_t *item, void *row)
 	h->port = (uint32_t)port;
 }
 
-/* One "smtp:HOST:PORT" or "lmtp:HOST:PORT". False: complained. */
-static bool route_target(struct reader *r, const yaml_node_t *at, uint32_t *kind, struct snap_host *h)
-{
-	const char *text = scalar(at);
-	struct span host;
-	uint64_t port;
-	uint32_t k = text && strncmp(text, "lmtp:", 5) == 0 ? ROUTE_LMTP : ROUTE_SMTP;
-
-	if (!text || (strncmp(text, "smtp:", 5) != 0 && k != ROUTE_LMTP) || !split_port(text + 5, &host, &port) || !port) {
-		complain(r->m, at, "routes: \"%s\" is not a next hop; write smtp:HOST:PORT, lmtp:HOST:PORT or mx", text ? text : "");
-		return false;
-	}
-	if (*kind != ROUTE_MX && *kind != k) {
-		complain(r->m, at, "routes: smtp and lmtp cannot be mixed in one route");
-		return false;
-	}
-	*kind = k;
-	h->name = model_add_str(r->m, host);
-	h->port = (uint32_t)port;
-	return true;
-}
-
-void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t)
-{
-	static const char *const words[] = { "never", "may", "must", "verify", NULL };
-	const yaml_node_t *to = member(r, item, "to");
-	const char *tls = scalar(member(r, item, "tls"));
-	struct snap_host h[16];
-	uint32_t n = 0;
-	int w;
-
-	memset(h, 0, sizeof(h));
-	t->tls = SNAP_TLS_MAY;
-	if (tls && (w = find_word(words, tls)) >= 0)
-		t->tls = (uint32_t)w;
-	else if (tls)
-		complain(r->m, item, "routes: tls \"%s\" is not possible; write never, may, must or verify", tls);
-	if (!to) {
-		complain(r->m, item, "routes: \"to\" is missing; write smtp:HOST:PORT, lmtp:HOST:PORT or mx");
-	} else if (to->type == YAML_SEQUENCE_NODE) {
-		for (yaml_node_item_t *i = to->data.sequence.items.start; i < to->data.sequence.items.top && n < 16; i++)
-			n += route_target(r, yaml_document_get_node(r->doc, *i), &t->kind, &h[n]);
-		if (!n)
-			complain(r->m, to, "routes: the list of next hops is empty");
-	} else if (!scalar(to) || strcmp(scalar(to), "mx") != 0) {
-		n = route_target(r, to, &t->kind, &h[0]);
-	}
-	t->hosts = model_add_list(r->m, h, n, sizeof(*h));
-}
-
-static void row_route(struct reader *r, const yaml_node_t *item, void *row)
-{
-	struct snap_route *t = row;
-
-	t->line = (uint32_t)item->start_mark.line + 1;
-	if (item->type != YAML_MAPPING_NODE) {
-		complain(r->m, item, "routes: an entry is {domain: NAME, to: NEXT-HOP}");
-		t->name = model_add_str(r->m, SPAN(""));
-		return;
-	}
-	only_members(r, item, (const char *const[]){ "domain", "to", "tls", NULL }, "routes");
-	domain_key(r, item, "routes", scalar(member(r, item, "domain")), &t->name);
-	route_next_hops(r, item, t);
-}
-
 static void row_mechanism(struct reader *r, const yaml_node_t *item, void *row)
 {
 	static const char *const words[] = { "plain", "login", "scram-sha-256", NULL };
@@ -588,6 +531,7 @@ static const struct table {
 	{ offsetof(struct snap_settings, mail_domains), sizeof(struct snap_mail_domain), row_mail_domain },
 	{ offsetof(struct snap_settings, auth_mechs), sizeof(uint32_t), row_mechanism },
 	{ offsetof(struct snap_settings, auth_senders), sizeof(struct snap_senders), row_senders },
+	{ offsetof(struct snap_settings, tls_certs), sizeof(struct snap_cert), row_certificate },
 	{ offsetof(struct snap_settings, policy_rules), sizeof(struct snap_policy), row_policy },
 };
 
@@ -692,6 +636,7 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 		if (r->seen[row - schema])
 			complain(r->m, kn, "%s is there twice", path);
 		r->seen[row - schema] = true;
+		r->m->row_line[row - schema] = (uint32_t)kn->start_mark.line + 1;
 		if (row->type == T_TABLE)
 			set_table(r, row, v);
 		else if (!scalar(v))
@@ -704,11 +649,11 @@ static void walk(struct reader *r, const yaml_node_t *map, const char *prefix)
 static void read_stream(struct model *m, yaml_parser_t *p)
 {
 	yaml_document_t doc;
-	bool seen[ROWS_MAX] = { false };
+	bool seen[SCHEMA_ROWS_MAX] = { false };
 	struct reader r = { .m = m, .doc = &doc, .seen = seen };
 	yaml_node_t *root;
 
-	CHECK(schema_rows <= ROWS_MAX);
+	CHECK(schema_rows <= SCHEMA_ROWS_MAX);
 	if (!yaml_parser_load(p, &doc)) {
 		m->errors++;
 		fprintf(m->complain, "%s:%zu: not YAML: %s\n", m->file ? m->file : "(default)", p->problem_mark.line + 1, p->problem ? p->problem : "?");
@@ -812,7 +757,8 @@ static void derive(struct model *m, const char *run_dir)
 	default_str(m, offsetof(struct snap_settings, auth_secret), "%s/auth-secret", run_dir);
 	default_str(m, offsetof(struct snap_settings, redis), "unix:%s/redis.sock", run_dir);
 	default_str(m, offsetof(struct snap_settings, signatures), "%s/signatures", exe);
-	if (!model_settings(m)->tls_cert.len && !model_settings(m)->tls_key.len) {
+	s = model_settings(m);
+	if (!s->tls_cert.len && !s->tls_key.len && !s->tls_certs.n) {
 		char cert[4096];
 
 		snprintf(cert, sizeof(cert), "%s/tls-cert.pem", run_dir);
@@ -864,8 +810,6 @@ static void check_together(struct model *m)
 
 	if (!address_domain_ok(span_str(host), false))
 		complain(m, NULL, "hostname: \"%s\" is not a host name", host);
-	if (s->tls_cert.len != 0 && s->tls_key.len == 0)
-		complain(m, NULL, "tls.certificate is there without tls.key");
 	if (s->ca_file.len && access(m->bytes + s->ca_file.off, R_OK) < 0)
 		complain(m, NULL, "tls.ca_file: %s: %s", m->bytes + s->ca_file.off, strerror(errno));
 	if (!s->listeners.n)
@@ -899,6 +843,7 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 	mail_domains_together(m);
 	policy_together(m);
 	derive(m, run_dir);
+	tls_together(m);
 	check_together(m);
 	h = (struct snap_header *)(void *)m->bytes;
 	h->magic = SNAPSHOT_MAGIC;

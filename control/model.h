@@ -1,4 +1,5 @@
-/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_domains.c (managed mail domains) and model_policy.c (modes of rules). */
+/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_routes.c, model_domains.c (managed mail
+ * domains) and model_policy.c (modes of rules). */
 #ifndef WEIR_CONTROL_MODEL_H
 #define WEIR_CONTROL_MODEL_H
 
@@ -14,6 +15,8 @@ struct reader {
 void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The same for a thing of which only the line is still known. */
 void complain_line(struct model *m, uint32_t line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* What is possible, but hardly meant: it is said, and the configuration is taken. */
+void warn_line(struct model *m, uint32_t line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 struct snap_settings *model_settings(struct model *m);
 struct snap_str model_add_str(struct model *m, struct span s);
 struct snap_list model_add_list(struct model *m, const void *rows, size_t n, size_t size);
@@ -29,10 +32,14 @@ void only_members(struct reader *r, const yaml_node_t *map, const char *const *k
 int find_word(const char *const *words, const char *text);
 /* A domain's look-up form; what is the table that it stands in. False: complained. */
 bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret);
-/* The next hops of a route from its "to" and "tls". */
-void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t);
+/* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
+bool split_port(const char *text, struct span *host, uint64_t *port);
 /* Sorts rows that begin with a name as the snapshot's readers search them. */
 void sort_by_name(struct model *m, void *rows, size_t n, size_t size);
+
+/* model_routes.c: one row of routes; and the next hops of any row that has them, from its "to", "tls" and "final". */
+void row_route(struct reader *r, const yaml_node_t *item, void *row);
+void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t);
 
 /* model_domains.c: one row of mail_domains. */
 void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row);
@@ -40,6 +47,10 @@ void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row);
 void model_add_route(struct model *m, const struct snap_route *route);
 /* What rows say about each other; and the routes of those that have one. Once, after the whole file. */
 void mail_domains_together(struct model *m);
+
+/* model_tls.c: one row of tls.certificates; and, when all is known, whether certificates and keys can be used. */
+void row_certificate(struct reader *r, const yaml_node_t *item, void *row);
+void tls_together(struct model *m);
 
 /* model_policy.c: one row of policy.rules; and the matrix of all, once, after the whole file. */
 void row_policy(struct reader *r, const yaml_node_t *item, void *row);

@@ -119,8 +119,8 @@ static void take_value(struct reader *r, const yaml_node_t *item, struct snap_ma
 
 void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row)
 {
-	static const char *const known[] = { "domain", "aliases", "forwarding", "unlisted", "retired", "long_form_of", "to", "tls", "backup_mx",
-		"forward", NULL };
+	static const char *const known[] = { "domain", "aliases", "forwarding", "unlisted", "retired", "long_form_of", "to", "tls", "final",
+		"backup_mx", "forward", NULL };
 	struct snap_mail_domain *d = row;
 
 	d->line = (uint32_t)item->start_mark.line + 1;
@@ -135,8 +135,8 @@ void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row)
 		take_value(r, item, d);
 	if (d->kind != DOMAIN_ALIASES && (member(r, item, "forwarding") || member(r, item, "unlisted")))
 		complain(r->m, item, "%s: forwarding and unlisted go with aliases", what);
-	if (d->kind != DOMAIN_ROUTED && member(r, item, "tls"))
-		complain(r->m, item, "%s: tls goes with to", what);
+	if (d->kind != DOMAIN_ROUTED && (member(r, item, "tls") || member(r, item, "final")))
+		complain(r->m, item, "%s: tls and final go with to", what);
 }
 
 /* ---- all rows ---- */

@@ -5,6 +5,7 @@ static const char *const scan_down_words[] = { "tempfail", "hold", NULL };
 static const char *const tls_words[] = { "never", "may", "must", "verify", NULL };
 static const char *const engine_words[] = { "clamav", "trivial", NULL };
 static const char *const level_words[] = { "debug", "info", "warn", "error", NULL };
+static const char *const tls_version_words[] = { "1.2", "1.3", NULL };
 static const char *const transport_words[] = { "io_uring", "dpdk", NULL };
 
 #define AT(member) offsetof(struct snap_settings, member)
@@ -40,7 +41,7 @@ const struct schema_row schema[] = {
 		"Networks whose clients may send to anywhere: NETWORK, or {network: NETWORK, class: robust|fragile, rate: NUMBER|none, name: TEXT}. The most specific one counts." },
 	{ "local_domains", T_TABLE, AT(domains), "[]", 0, 1000000, NULL, RELOAD_LIVE, "Domains to which everybody may send." },
 	{ "routes", T_TABLE, AT(routes), "[]", 0, 1000000, NULL, RELOAD_LIVE,
-		"Where domains go: {domain: NAME, to: \"smtp:HOST:PORT\" | \"lmtp:HOST:PORT\" | mx | a list of the same kind, tls: never|may|must|verify}. A name that begins with a dot stands for all sub-domains, \"*\" for everything else." },
+		"Where domains go: {domain: NAME, to: \"smtp:HOST:PORT\" | \"lmtp:HOST:PORT\" | mx | a list of the same kind, tls: never|may|must|verify, final: yes|no}. final (always so with lmtp): what they take is delivered, reports of success are made here. A name that begins with a dot stands for all sub-domains, \"*\" for everything else." },
 	{ "mail_domains", T_TABLE, AT(mail_domains), "[]", 0, 1000000, NULL, RELOAD_LIVE,
 		"Managed mail domains, compiled into tables; everybody may send to them. {domain: NAME} with one of: aliases: FILE (with forwarding: FILE and unlisted: refuse|deliver); retired: TEXT; long_form_of: DOMAIN; forward: ADDRESS; to: NEXT-HOP as in routes; backup_mx: yes. Rules C6, C7, C8, B1." },
 	{ "tables.keep", T_U32, AT(tables_keep), "10", 2, 1000, NULL, RELOAD_LIVE, "Generations of compiled tables that are kept for a rollback. Rule C1." },
@@ -50,7 +51,18 @@ const struct schema_row schema[] = {
 		"The resolvers validate DNSSEC, and nobody can forge answers on the way from them (best on the loopback): their AD bit is believed. DANE needs it." },
 	{ "tls.certificate", T_STRING, AT(tls_cert), "", 0, 0, NULL, RELOAD_LIVE,
 		"PEM file with the certificate and its chain. Default: a self-signed one, which weir run makes in the run directory." },
-	{ "tls.key", T_STRING, AT(tls_key), "", 0, 0, NULL, RELOAD_LIVE, "PEM file with the private key." },
+	{ "tls.key", T_STRING, AT(tls_key), "", 0, 0, NULL, RELOAD_LIVE, "PEM file with the private key, without a password." },
+	{ "tls.certificates", T_TABLE, AT(tls_certs), "[]", 0, 64, NULL, RELOAD_LIVE,
+		"More certificates: {certificate: FILE, key: FILE}. The name that a client asks for (SNI) chooses among them by their subjectAltNames, wildcards included; RSA and ECDSA for the same names may both be there. Others get tls.certificate, or the first. Rule P23." },
+	{ "tls.watch", T_DURATION, AT(tls_watch_ns), "60s", S, 86400 * S, NULL, RELOAD_LIVE,
+		"How often the files of certificates are looked at: those that were renewed are taken over without a reload, those that cannot be used are refused and the old ones stay." },
+	{ "tls.min_version", T_ENUM, AT(tls_only_13), "1.2", 0, 0, tls_version_words, RELOAD_LIVE, "Oldest TLS version that clients may use." },
+	{ "tls.ciphers", T_STRING, AT(tls_ciphers), "", 0, 0, NULL, RELOAD_LIVE,
+		"Ciphers for clients with TLS 1.2, as openssl-ciphers(1) writes them, the best first. Default: those with forward secrecy (ECDHE) and AES or ChaCha20." },
+	{ "tls.ticket_life", T_DURATION, AT(tls_ticket_life_ns), "12h", 0, 7 * 86400 * S, NULL, RELOAD_LIVE,
+		"How long a client may resume its session, on any worker of the node, and how often the key of the tickets is replaced. 0s: no resumption." },
+	{ "tls.ticket_key_file", T_STRING, AT(tls_ticket_file), "", 0, 0, NULL, RELOAD_LIVE,
+		"A file of ticket keys that all nodes behind one name share, 80 random octets each; new tickets are made with the first. Default: keys of the node's own, which only its workers know." },
 	{ "tls.ca_file", T_STRING, AT(ca_file), "", 0, 0, NULL, RELOAD_LIVE,
 		"PEM file of the authorities by which certificates of mail exchangers and MTA-STS policy hosts are verified. Default: those of the system." },
 	{ "spool.directory", T_STRING, AT(spool_dir), "", 0, 0, NULL, RELOAD_RESTART, "Where the log of each partition lives. Default: RUN/spool." },
@@ -76,8 +88,11 @@ const struct schema_row schema[] = {
 	{ "limits.connections_per_client", T_U32, AT(conns_per_client), "200", 1, 100000, NULL, RELOAD_LIVE, "Connections of one address to a worker; 421 beyond." },
 	{ "limits.connections_per_network", T_U32, AT(conns_per_network), "1000", 1, 100000, NULL, RELOAD_LIVE,
 		"Connections of one network, an IPv4 /24 or an IPv6 /64, to a worker; 421 beyond." },
+	{ "limits.tls_handshakes", T_U32, AT(tls_handshakes), "600", 0, 1000000, NULL, RELOAD_LIVE,
+		"TLS handshakes of a client address (IPv6: a /64) with a worker in a minute; beyond, STARTTLS gets 421 4.7.0 and port 465 is closed. 0: no limit. Rule P23." },
 	{ "limits.data_rate", T_U32, AT(data_rate), "100", 0, 1000000, NULL, RELOAD_LIVE,
 		"Least bytes a second of message, on the average of timeouts.data; 421 to who is slower. 0: a byte in timeouts.data is enough." },
+	{ "limits.messages", T_U32, AT(mail_max), "10000", 0, 0, NULL, RELOAD_LIVE, "Messages of an inbound session, as announced by LIMITS (MAILMAX); then 421. 0: no limit." },
 	{ "limits.errors", T_U32, AT(errors_max), "20", 0, 100000, NULL, RELOAD_LIVE, "Protocol errors of a session; then 421. 0: no limit." },
 	{ "limits.commands", T_U32, AT(commands_max), "1000", 0, 1000000, NULL, RELOAD_LIVE, "Commands without a message in between; then 421. 0: no limit." },
 	{ "limits.transaction_memory", T_SIZE, AT(transaction_max), "4M", 65536, 0, NULL, RELOAD_LIVE, "Memory for the envelope of a message; 452 beyond." },
@@ -117,6 +132,8 @@ const struct schema_row schema[] = {
 	{ "delivery.bounce_life", T_DURATION, AT(bounce_life_ns), "2d", S, 0, NULL, RELOAD_LIVE, "The same for messages without a sender." },
 	{ "delivery.delay_notice", T_DURATION, AT(delay_notice_ns), "4h", 0, 0, NULL, RELOAD_LIVE, "After this time the sender is told once; 0s: never." },
 	{ "delivery.tls", T_ENUM, AT(outbound_tls), "may", 0, 0, tls_words, RELOAD_LIVE, "TLS to mail exchangers: never, opportunistic (may), mandatory without a look at the certificate (must), or with one that is valid for the host's name (verify). DANE and MTA-STS make may and must stricter, never looser." },
+	{ "delivery.tls_sessions", T_U32, AT(tls_sessions), "1000", 0, 100000, NULL, RELOAD_LIVE,
+		"TLS sessions of remote hosts that a worker keeps to resume, by host and by what was demanded of its certificate. 0: none." },
 	{ "delivery.dane", T_BOOL, AT(dane), "yes", 0, 0, NULL, RELOAD_LIVE,
 		"Obey TLSA records of mail exchangers (RFC 7672). Only with dns.validates; takes precedence over MTA-STS." },
 	{ "delivery.mta_sts", T_BOOL, AT(mta_sts), "yes", 0, 0, NULL, RELOAD_LIVE, "Look for MTA-STS policies of recipients' domains and obey them (RFC 8461)." },
@@ -125,8 +142,13 @@ const struct schema_row schema[] = {
 		"The first delivery to a domain waits no longer for its MTA-STS policy, and then goes without." },
 	{ "delivery.tls_reports", T_BOOL, AT(tls_reports), "yes", 0, 0, NULL, RELOAD_LIVE,
 		"Count how TLS went by policy domain, and write a report a day (RFC 8460) to RUN/tls-reports." },
+	{ "delivery.requiretls", T_BOOL, AT(requiretls), "yes", 0, 0, NULL, RELOAD_LIVE,
+		"Offer REQUIRETLS (RFC 8689) to clients that have TLS. Such mail goes only to verified hosts that offer it too, else it is returned (5.7.30)." },
+	{ "delivery.chunking", T_BOOL, AT(chunking), "yes", 0, 0, NULL, RELOAD_LIVE, "Send with BDAT (RFC 3030) to hosts that offer CHUNKING." },
 	{ "delivery.port", T_U32, AT(smtp_port), "25", 1, 65535, NULL, RELOAD_LIVE, "Port of mail exchangers." },
-	{ "delivery.connections_per_destination", T_U32, AT(dest_conns_max), "20", 1, 1000, NULL, RELOAD_LIVE, "Of one worker." },
+	{ "delivery.connections_at_first", T_U32, AT(dest_conns_start), "5", 1, 1000, NULL, RELOAD_LIVE,
+		"Connections of one worker to a destination of which nothing is known yet: more with each success, fewer when it refuses connections or says 421 or 451. Rule F1." },
+	{ "delivery.connections_per_destination", T_U32, AT(dest_conns_max), "20", 1, 1000, NULL, RELOAD_LIVE, "The most they become." },
 	{ "delivery.connections", T_U32, AT(outbound_conns_max), "1000", 1, 20000, NULL, RELOAD_RESTART, "Delivery connections of a worker in all." },
 	{ "delivery.messages_per_connection", T_U32, AT(conn_msgs_max), "1000", 1, 1000000, NULL, RELOAD_LIVE, "Then a connection ends with QUIT." },
 	{ "delivery.idle", T_DURATION, AT(idle_reuse_ns), "2s", 0, 300 * S, NULL, RELOAD_LIVE, "A delivery connection without work waits so long for more." },
@@ -134,6 +156,13 @@ const struct schema_row schema[] = {
 	{ "delivery.greeting_timeout", T_DURATION, AT(greeting_timeout_ns), "5m", S / 10, 0, NULL, RELOAD_LIVE, "Remote greeting (RFC 5321 4.5.3.2)." },
 	{ "delivery.reply_timeout", T_DURATION, AT(reply_timeout_ns), "5m", S / 10, 0, NULL, RELOAD_LIVE, "Remote reply to a command." },
 	{ "delivery.final_timeout", T_DURATION, AT(final_timeout_ns), "10m", S / 10, 0, NULL, RELOAD_LIVE, "Remote reply to the end of the message." },
+	{ "reports.per_sender", T_U32, AT(reports_per_sender), "20", 0, 0, NULL, RELOAD_LIVE,
+		"Delivery reports of one worker to one address in reports.period; what is above is counted and logged. 0: no limit." },
+	{ "reports.per_host", T_U32, AT(reports_per_host), "200", 0, 0, NULL, RELOAD_LIVE, "The same for all mail of one client host." },
+	{ "reports.total", T_U32, AT(reports_total), "2000", 0, 0, NULL, RELOAD_LIVE, "The same for all reports of a worker." },
+	{ "reports.double", T_U32, AT(reports_double), "20", 0, 0, NULL, RELOAD_LIVE,
+		"Undeliverable reports that the postmaster gets for mail of one client host in reports.period; of one undeliverable address one. Rule A10." },
+	{ "reports.period", T_DURATION, AT(reports_period_ns), "1h", S, 0, NULL, RELOAD_LIVE, "The period of these limits." },
 };
 const size_t schema_rows = sizeof(schema) / sizeof(schema[0]);
 

@@ -25,6 +25,8 @@ struct schema_row {
 extern const struct schema_row schema[];
 extern const size_t schema_rows;
 
+enum { SCHEMA_ROWS_MAX = 256 };
+
 /* A configuration that was read: the snapshot file's bytes in the making. */
 struct model {
 	char *bytes;
@@ -34,6 +36,7 @@ struct model {
 	const char *file;
 	struct snap_route *routes; /* of mail domains, until they are merged */
 	size_t nroutes;
+	uint32_t row_line[SCHEMA_ROWS_MAX]; /* where the file has a key; 0: it does not */
 };
 
 /* Reads a file (NULL: all defaults) into a snapshot with this generation. False: errors were written to complain. The caller frees m->bytes. */

@@ -23,7 +23,8 @@ static void dump(void *ctx, uint32_t segment, uint64_t off, const struct batch_h
 	if (r->type == REC_OUTCOME && r->bytes >= sizeof(struct outcome_record)) {
 		const struct outcome_record *o = (const struct outcome_record *)(const void *)r;
 
-		fprintf(out, ", recipient %u state %u attempts %u reply %u", o->rcpt, o->state, o->attempts, o->code);
+		fprintf(out, ", recipient %u state %u attempts %u%s reply %u", o->rcpt, o->state, o->attempts & ATTEMPTS_MAX,
+			o->attempts & TOLD_OF_DELAY ? ", told of the delay," : "", o->code);
 	}
 	fputc('\n', out);
 }

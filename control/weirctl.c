@@ -173,6 +173,8 @@ static void add_page(void *ctx, const char *role, int instance, const struct cou
 	if (strcmp(role, "control") == 0) {
 		t->control_beat_ns = up ? beat : 0;
 		t->tables_stale = atomic_load(&p->v[C_TABLES_STALE]);
+		for (int i = C_TLS_CERTS; i <= C_TLS_CERT_REFUSED; i++)
+			t->v[i] = atomic_load(&p->v[i]);
 	}
 	if (strcmp(role, "dataplane") == 0)
 		for (int i = 0; i < C_COUNT; i++)
@@ -212,6 +214,9 @@ static void print_degraded(const struct totals *t)
 	DEGRADED(t->v[C_TABLES_REFUSED], "the alias tables in tables/current are missing or damaged: a worker uses older ones, or answers 451; see weirctl tables show")
 	DEGRADED(t->tables_stale, "the alias files have errors: the tables are older than the configuration; see weirctl tables compile")
 	DEGRADED(generations_pinned(run_dir), "the alias tables are pinned by a rollback until weirctl tables compile")
+	DEGRADED(t->v[C_TLS_CERT_REFUSED], "the files of the server certificates have changed and cannot be used: the earlier ones stay; see weirctl config check")
+	DEGRADED(t->v[C_TLS_CERTS] && !t->v[C_TLS_CERT_LEFT_S], "a server certificate has expired")
+	DEGRADED(t->v[C_TLS_CERT_LEFT_S] && t->v[C_TLS_CERT_LEFT_S] < 14 * 86400, "a server certificate expires within 14 days")
 	DEGRADED(t->v[C_LEDGER_FAILING], "the ledger cannot be written: what it lacks is kept in memory, then noted as a gap")
 	DEGRADED(t->v[C_SPOOL_DAMAGED], "recovery found damaged batches: see spool rows")
 	if (!any)
@@ -223,7 +228,12 @@ static void print_tls(const struct totals *t)
 {
 	bool dane = t->v[C_DNS_VALIDATES];
 
-	printf("Outbound TLS\n  connections with TLS %llu, TLS failed %llu; by DANE %llu, by MTA-STS %llu, hosts refused %llu\n",
+	printf("Inbound TLS\n  sessions with TLS %llu (%llu of them resumed), handshakes failed %llu, refused %llu", (unsigned long long)t->v[C_TLS_IN],
+		(unsigned long long)t->v[C_TLS_IN_RESUMED], (unsigned long long)t->v[C_TLS_IN_FAILED], (unsigned long long)t->v[C_TLS_IN_LIMITED]);
+	if (t->v[C_TLS_CERTS])
+		printf("; %llu certificates, the first expires in %llu days", (unsigned long long)t->v[C_TLS_CERTS],
+			(unsigned long long)t->v[C_TLS_CERT_LEFT_S] / 86400);
+	printf("\nOutbound TLS\n  connections with TLS %llu, TLS failed %llu; by DANE %llu, by MTA-STS %llu, hosts refused %llu\n",
 		(unsigned long long)t->v[C_TLS_OUT], (unsigned long long)t->v[C_TLS_OUT_FAILED], (unsigned long long)t->v[C_TLS_OUT_DANE],
 		(unsigned long long)t->v[C_TLS_OUT_STS], (unsigned long long)t->v[C_TLS_OUT_REFUSED]);
 	if (!dane)
@@ -509,6 +519,7 @@ static int config_reload(void)
 	enum status st = ask_control(run_dir, "reload\n", text, sizeof(text));
 
 	if (st == ST_OK) {
+		fputs(text, stderr); /* warnings */
 		puts("The new configuration is published; workers take it within a second.");
 		return 0;
 	}

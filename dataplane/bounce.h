@@ -1,6 +1,7 @@
-/* Notifications: recipients that failed for good end together with the message that says so, in one commit of the spool.
+/* Notifications: recipients that get a final state end together with the message that says so, in one commit of the spool.
  *
- * Reading the original's header may need the disk, so a bounce is a small agent of its own. */
+ * Reading the original's header may need the disk, so a bounce is a small agent of its own. How many are made is limited (report_limits.h): what is above is counted
+ * and logged, and the recipients end all the same. */
 #ifndef WEIR_DATAPLANE_BOUNCE_H
 #define WEIR_DATAPLANE_BOUNCE_H
 
@@ -12,11 +13,14 @@ struct bounce;
 struct bounce_rcpt {
 	uint32_t index;   /* of the envelope */
 	struct reply reply;
+	struct span policy; /* of a struct remote */
+	char remote[256], tls[64];
 };
 
-/* Settles these recipients as bounced and tells the sender (the postmaster when there is none). action DSN_DELAYED tells only. remote is copied.
- * When the notification cannot be stored the recipients are deferred instead. mail_finish is called at the end. */
-void bounce_begin(struct mail *mail, enum dsn_action action, const struct bounce_rcpt *rcpt, uint32_t n, struct span remote);
+void bounce_rcpt_set(struct bounce_rcpt *r, uint32_t index, const struct reply *reply, struct remote remote);
+/* Settles these recipients as bounced (DSN_FAILED) or delivered (DSN_DELIVERED, DSN_RELAYED) and tells the sender (of failures the postmaster when there is none);
+ * DSN_DELAYED tells only. Takes rcpt. When a failure cannot be stored the recipients are deferred instead. The mail may be gone after this. */
+void bounce_begin(struct mail *mail, enum dsn_action action, struct bounce_rcpt *rcpt, uint32_t n);
 /* STORE_READ with a cookie of ours. */
 void bounce_read(struct worker *w, uint64_t cookie);
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "spool/base/clock.h"
 
 static void config_fill(struct config *c)
 {
@@ -14,23 +15,30 @@ static void config_fill(struct config *c)
 			.banner = SPAN("ESMTP Weir"),
 			.size_max = set->size_max,
 			.rcpt_max = set->rcpt_max,
+			.mail_max = set->mail_max,
 			.errors_max = set->errors_max,
 			.commands_max = set->commands_max,
 			.transaction_max = set->transaction_max,
 			.starttls = c->tls_server != NULL,
+			.requiretls = set->requiretls,
 			.auth = role != ROLE_MX,
 		};
 }
 
-/* Without certificate files there is no STARTTLS; files that are named but bad are an error. */
-static enum status config_tls(struct config *c)
+/* Without certificates there is no STARTTLS. Their files were read by weir-control. */
+static enum status config_tls(struct config *c, const char *run_dir)
 {
-	const char *cert = snap_cstr(&c->snap, c->set->tls_cert);
-	const char *key = snap_cstr(&c->snap, c->set->tls_key);
-	enum status st = tls_client_new(snap_cstr(&c->snap, c->set->ca_file), &c->tls_client);
+	struct tls_server_options o = { .ciphers = snap_cstr(&c->snap, c->set->tls_ciphers), .only_tls13 = c->set->tls_only_13,
+		.ticket_life_s = (uint32_t)(c->set->tls_ticket_life_ns / NS_PER_S) };
+	enum status st = tls_client_make(snap_cstr(&c->snap, c->set->ca_file), c->set->tls_sessions, &c->tls_client);
+	struct tls_file f = { 0 };
 
-	if (st == ST_OK && *cert)
-		st = tls_server_new(cert, key, &c->tls_server);
+	if (st != ST_OK || !c->set->tls_certs.n)
+		return st;
+	st = tls_file_read(run_dir, &f);
+	if (st == ST_OK)
+		st = tls_server_make(&f, &o, &c->tls_server);
+	tls_file_free(&f);
 	return st;
 }
 
@@ -48,7 +56,7 @@ enum status config_load(const char *run_dir, struct config **ret)
 	if (st != ST_OK)
 		goto fail;
 	c->set = &c->snap.h->settings;
-	st = config_tls(c);
+	st = config_tls(c, run_dir);
 	if (st != ST_OK)
 		goto fail;
 	config_fill(c);

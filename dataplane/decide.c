@@ -318,7 +318,7 @@ void decide_body(struct session *s)
 }
 
 /* The facts of the session that go into the envelope beside what MAIL and RCPT said. */
-static void complete_envelope(struct session *s)
+static void complete_envelope(struct session *s, struct span head)
 {
 	struct envelope *e = &s->smtp.env;
 
@@ -333,6 +333,7 @@ static void complete_envelope(struct session *s)
 		e->flags |= ENV_TLS;
 	if (s->smtp.esmtp)
 		e->flags |= ENV_ESMTP;
+	e->flags |= header_flags(head, e);
 }
 
 /* The message is complete, and nothing is to be asked any more. */
@@ -342,7 +343,7 @@ static void seal(struct session *s)
 	struct reply r;
 
 	s->body = NULL;
-	complete_envelope(s);
+	complete_envelope(s, body_head(b));
 	if (mail_seal(s->w, &s->smtp.env, b, s, &s->mail, &r) != ST_OK) {
 		s->mail = NULL;
 		counter_add(C_MSG_REFUSED, 1);

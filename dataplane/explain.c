@@ -81,7 +81,7 @@ static void explain_hop(struct explain *x, struct span addr)
 	struct next_hop hop;
 	struct logline row;
 
-	if (route_rcpt(x->f.snap, addr, key, &hop) != ST_OK) {
+	if (route_rcpt(x->f.snap, addr, HOP_TLS_ROUTE, key, &hop) != ST_OK) {
 		begin(&row, "F1", "no route", addr);
 		log_str(&row, "to", trail_text());
 	} else {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "dataplane/auth.h"
 #include "dataplane/decide.h"
+#include "dataplane/handshakes.h"
 #include "dataplane/recipient.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
@@ -202,11 +203,20 @@ static void session_refuse(struct session *s, const struct reply *r)
 	session_close(s);
 }
 
+static bool tls_allowed(struct session *s)
+{
+	bool ok = handshakes_allow(s->w->handshakes, s->facts.client_ip, s->cfg->set->tls_handshakes, s->w->now_ns);
+
+	counter_add(C_TLS_IN_LIMITED, !ok);
+	return ok;
+}
+
+/* With the newest certificate, whatever the session's own configuration has. */
 static void begin_tls(struct session *s)
 {
 	s->waits = WAITS_TLS;
-	if (s->cfg->tls_server)
-		net_start_tls(s->conn, s->cfg->tls_server, NULL);
+	if (s->w->cfg->tls_server)
+		net_start_tls(s->conn, s->w->cfg->tls_server, NULL);
 	else
 		net_abort(s->conn); /* the certificate was taken out of the configuration since the start */
 }
@@ -243,6 +253,11 @@ static void session_accept(struct worker *w, struct net_event *ev)
 	if (session_refusal(s, &r)) {
 		counter_add(C_SESSIONS_REFUSED, 1);
 		session_refuse(s, &r);
+		return;
+	}
+	if (s->tls_implicit && !tls_allowed(s)) {
+		s->waits = WAITS_CLOSE;
+		net_abort(s->conn);
 		return;
 	}
 	decide_begin(s);
@@ -301,12 +316,28 @@ void inbound_answer(struct session *s, const struct reply *r)
 
 /* ---- the session's turn ---- */
 
+/* Before its 220 goes out: a client that begins too many handshakes is told so (P23). */
+static void limit_starttls(struct session *s)
+{
+	struct reply r;
+
+	if (s->tls_counted || !smtp_server_starts_tls(&s->smtp))
+		return;
+	s->tls_counted = true;
+	if (tls_allowed(s))
+		return;
+	reply_set(&r, 421, "4.7.0", "%s: too many TLS handshakes from your host, try later", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
+	smtp_server_starttls_refuse(&s->smtp, &r);
+}
+
 /* Does what the protocol engine asks for. False when the session cannot go on now. */
 static bool session_act(struct session *s, enum server_action act)
 {
 	switch (act) {
 	case SRV_MORE:
+		break;
 	case SRV_STEP:
+		limit_starttls(s);
 		break;
 	case SRV_MAIL:
 		decide_mail(s);
@@ -415,6 +446,7 @@ static void on_tls(struct session *s)
 {
 	s->waits = WAITS_NOTHING;
 	counter_add(C_TLS_IN, 1);
+	counter_add(C_TLS_IN_RESUMED, net_tls_resumed(s->conn));
 	smtp_server_tls_started(&s->smtp);
 	s->facts.auth_user = SPAN_NONE;
 	auth_offer(s);

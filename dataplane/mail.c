@@ -48,7 +48,7 @@ static void mail_drop(struct mail *mail)
 {
 	struct store_msg *m = mail->m;
 
-	CHECK(mail->deliveries == 0 && mail->bounces == 0);
+	CHECK(mail->deliveries == 0 && mail->bounces == 0 && mail->nfailed == 0);
 	if (mail->counted) {
 		counter_sub(C_QUEUE_MSGS, 1);
 		if (m->state == MSG_HELD)
@@ -340,7 +340,7 @@ void mail_go_on(struct mail *mail)
 
 bool mail_park(struct mail *mail, uint64_t due_ns, uint32_t tag)
 {
-	if (mail->deliveries || mail->bounces || mail->scan_slot || !mail->durable || store_park(mail->m, due_ns, tag) != ST_OK)
+	if (mail->deliveries || mail->bounces || mail->nfailed || mail->scan_slot || !mail->durable || store_park(mail->m, due_ns, tag) != ST_OK)
 		return false;
 	wheel_cancel(mail->w->wheel, &mail->retry);
 	free(mail);
@@ -384,7 +384,7 @@ void mail_finish(struct mail *mail)
 {
 	struct store_msg *m = mail->m;
 
-	if (m->open_rcpts || mail->deliveries || mail->bounces)
+	if (m->open_rcpts || mail->deliveries || mail->bounces || mail->nfailed)
 		return;
 	mail_drop(mail);
 	store_forget(m);

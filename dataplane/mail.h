@@ -12,12 +12,15 @@
 #include "dataplane/worker.h"
 
 struct session;
+struct bounce_rcpt;
 
 /* Who answered a delivery, for the log: empty when nobody did. */
 struct remote {
 	struct span host;
 	struct span policy; /* the TLS policy that held, as in policy/tls_policy.h */
 	struct span tls;    /* version and cipher; "none" */
+	bool final;         /* what it took is delivered */
+	bool dsn;           /* it makes reports itself */
 };
 #define REMOTE_NONE ((struct remote){ 0 })
 
@@ -38,6 +41,9 @@ struct mail {
 	uint32_t scan_slot;      /* scan.c's; 0: none */
 	uint32_t deliveries;     /* struct delivery that name this mail */
 	uint32_t bounces;        /* struct bounce under way */
+	struct bounce_rcpt *failed; /* outcome.c's: failures to be reported together */
+	uint32_t nfailed;
+	uint64_t failed_ns;      /* since when */
 	bool durable;
 	bool counted;            /* is in the queue gauges */
 	bool accepted;           /* somebody was told 250, or it is our own, or recovered */

@@ -1,8 +1,8 @@
 #include "dataplane/outbound.h"
 
 #include <stdlib.h>
-#include "dataplane/bounce.h"
 #include "dataplane/conns.h"
+#include "dataplane/outcome.h"
 #include "dataplane/recipient.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
@@ -18,6 +18,7 @@ struct outbound {
 	TAILQ_HEAD(dirty_dests, dest) dirty;
 	uint32_t nconns;
 	uint32_t nbusy; /* deliveries that a connection has */
+	uint32_t nreports; /* under way */
 	bool stopping;
 };
 
@@ -86,6 +87,7 @@ static struct dest *dest_get(struct outbound *o, const struct next_hop *hop)
 		d->outbound = o;
 		memcpy(d->key, hop->key.p, hop->key.n);
 		TAILQ_INIT(&d->queue);
+		pace_init(&d->pace, o->w->cfg->set->dest_conns_start);
 		TAILQ_INIT(&d->idle);
 		d->tag = key_tag(hop->key);
 		if (map_set(o->by_tag, tag_key(&d->tag), d) != ST_OK || map_set(o->by_key, hop->key, d) != ST_OK) {
@@ -99,6 +101,8 @@ static struct dest *dest_get(struct outbound *o, const struct next_hop *hop)
 		config_release(d->cfg);
 		d->cfg = config_hold(o->w->cfg);
 		d->kind = hop->kind;
+		d->final = hop->final;
+		d->tls_demand = hop->demand;
 		d->tls = hop->tls;
 		d->route = hop->route;
 		d->domain = hop->domain.n ? span_of(d->key + (hop->domain.p - hop->key.p), hop->domain.n) : SPAN_NONE;
@@ -116,18 +120,6 @@ void outbound_wake(struct dest *d)
 
 /* ---- retry ---- */
 
-/* The wait after the attempt with this number: doubling, with a jitter that is the same for the same message, recipient and attempt. */
-static uint64_t retry_delay_ns(const struct snap_settings *set, uint64_t id, uint32_t rcpt, unsigned attempts)
-{
-	uint64_t d = set->retry_first_ns, mix = (id ^ (uint64_t)rcpt << 32 ^ attempts) * 0x9e3779b97f4a7c15ull;
-
-	for (unsigned i = 1; i < attempts && d < set->retry_max_ns; i++)
-		d *= 2;
-	if (d > set->retry_max_ns)
-		d = set->retry_max_ns;
-	return d - d / 10 + (mix >> 33) * (d / 5) / 0x7fffffffu;
-}
-
 /* When its earliest deferred recipient is due, monotonic; UINT64_MAX: none is, or it is held. */
 static uint64_t next_attempt(const struct mail *mail)
 {
@@ -142,18 +134,34 @@ static uint64_t next_attempt(const struct mail *mail)
 	return mail->w->now_ns + (first > now ? first - now : 0);
 }
 
+/* Where recipient i goes. Messages whose senders demand more or less of TLS than the route does (RFC 8689) share no connections with others. */
+static enum status hop_of(const struct mail *mail, uint32_t i, char key[ROUTE_KEY_MAX], struct next_hop *ret)
+{
+	uint32_t flags = mail->m->env.flags;
+	bool required = (flags & ENV_REQUIRETLS) && mail->m->env.sender.n; /* RFC 8689 5: a bounce is not lost for want of it */
+
+	return route_rcpt(&mail->w->cfg->snap, mail->m->env.rcpt[i].addr,
+		required ? HOP_TLS_REQUIRED : flags & ENV_TLS_OPTIONAL ? HOP_TLS_OPTIONAL : HOP_TLS_ROUTE, key, ret);
+}
+
 /* Where a message goes that has one recipient; 0: several places. */
 static uint32_t mail_tag(const struct mail *mail)
 {
 	char key[ROUTE_KEY_MAX];
 	struct next_hop hop;
 
-	return mail->m->env.nrcpt == 1 && route_rcpt(&mail->w->cfg->snap, mail->m->env.rcpt[0].addr, key, &hop) == ST_OK ? key_tag(hop.key) : 0;
+	return mail->m->env.nrcpt == 1 && hop_of(mail, 0, key, &hop) == ST_OK ? key_tag(hop.key) : 0;
 }
 
 void outbound_rest(struct mail *mail)
 {
-	uint64_t due = next_attempt(mail);
+	uint64_t due, report;
+
+	if (outcome_report(mail))
+		return;
+	due = next_attempt(mail);
+	report = outcome_report_due(mail);
+	due = report < due ? report : due;
 
 	if (!mail->m->open_rcpts) {
 		mail_finish(mail);
@@ -172,7 +180,10 @@ void outbound_timer(struct worker *w, struct timer *t)
 	struct mail *mail = container_of(t, struct mail, retry);
 
 	(void)w;
-	outbound_put(mail);
+	if (mail->m->state == MSG_QUEUED)
+		outbound_put(mail);
+	else
+		outbound_rest(mail);
 }
 
 void outbound_retry(struct mail *mail)
@@ -189,95 +200,44 @@ void outbound_retry(struct mail *mail)
 
 /* ---- outcomes ---- */
 
-struct outcome {
-	struct bounce_rcpt *failed, *delayed;
-	uint32_t nfailed, ndelayed;
-};
-
-static void outcome_add(struct bounce_rcpt **list, uint32_t *n, uint32_t index, const struct reply *r)
+/* What an attempt says about how many connections the destination bears; once for all its recipients. */
+static void learn(struct dest *d, bool delivered, bool slow)
 {
-	struct bounce_rcpt *bigger = realloc(*list, (*n + 1) * sizeof(**list));
+	struct worker *w = d->outbound->w;
 
-	CHECK(bigger); /* a few KiB; without them nothing goes on */
-	*list = bigger;
-	bigger[*n] = (struct bounce_rcpt){ .index = index, .reply = *r };
-	(*n)++;
-}
-
-static bool wants_delay_notice(const struct mail *mail, uint32_t i, uint64_t now, uint64_t prev_wait_ns)
-{
-	const struct store_msg *m = mail->m;
-	uint64_t notice = mail->w->cfg->set->delay_notice_ns;
-	uint64_t due = m->env.arrived_ns + notice;
-	uint8_t notify = m->env.rcpt[i].notify;
-
-	if (!notice || !m->env.sender.n || (m->env.flags & ENV_INTERNAL) || (notify && !(notify & NOTIFY_DELAY)))
-		return false;
-	/* the first attempt after the time: the one before it was earlier */
-	return now >= due && now < due + prev_wait_ns;
-}
-
-/* A temporary failure: later again, or never again when the message is too old. */
-static void rcpt_temporary(struct mail *mail, uint32_t i, const struct reply *why, struct remote remote, struct outcome *oc)
-{
-	const struct snap_settings *set = mail->w->cfg->set;
-	struct store_msg *m = mail->m;
-	uint64_t life = m->env.sender.n ? set->queue_life_ns : set->bounce_life_ns, now = clock_steady_ns();
-	unsigned attempts = m->rcpt[i].attempts + 1u;
-	uint64_t wait = retry_delay_ns(set, m->id, i, attempts);
-	struct reply r;
-
-	if (now > m->env.arrived_ns && now - m->env.arrived_ns >= life) {
-		char text[REPLY_TEXT_MAX];
-		struct out o = out_of(text, sizeof(text));
-
-		reply_line(why, &o);
-		reply_set(&r, 554, "5.4.7", "Delivery time expired; last: %.*s", SPAN_FMT(out_span(&o)));
-		outcome_add(&oc->failed, &oc->nfailed, i, &r);
-		return;
-	}
-	if (wants_delay_notice(mail, i, now, retry_delay_ns(set, m->id, i, attempts > 1 ? attempts - 1 : 1)))
-		outcome_add(&oc->delayed, &oc->ndelayed, i, why);
-	m->rcpt[i].busy = 0;
-	mail_settle(mail, i, RCPT_QUEUED, why, now + wait, remote);
-}
-
-/* Carries an outcome out; the mail may be gone after this. */
-static void outcome_finish(struct mail *mail, struct outcome *oc, struct span remote)
-{
-	mail->bounces++; /* holds the mail while two notifications may begin */
-	if (oc->ndelayed)
-		bounce_begin(mail, DSN_DELAYED, oc->delayed, oc->ndelayed, remote);
-	if (oc->nfailed)
-		bounce_begin(mail, DSN_FAILED, oc->failed, oc->nfailed, remote);
-	mail->bounces--;
-	free(oc->delayed);
-	free(oc->failed);
-	outbound_rest(mail);
+	if (slow && pace_slow_down(&d->pace, w->now_ns))
+		counter_add(C_OUT_SLOWED, 1);
+	else if (!slow && delivered)
+		pace_success(&d->pace, d->nconns, w->cfg->set->dest_conns_max);
 }
 
 void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct remote remote)
 {
 	struct mail *mail = dl->mail;
+	struct dest *d = dl->dest;
 	struct outbound *o = mail->w->outbound;
 	struct outcome oc = { 0 };
+	bool delivered = false, slow = false;
 
+	remote.final = d->final;
 	for (uint32_t k = 0; k < dl->nrcpt; k++) {
-		uint32_t i = dl->rcpt[k];
 		const struct reply *r = result && result[k].code ? &result[k] : failure;
 
-		if (reply_is_ok(r)) {
-			mail->m->rcpt[i].busy = 0;
-			mail_settle(mail, i, RCPT_DELIVERED, r, 0, remote);
-		} else if (reply_is_permanent(r)) {
-			outcome_add(&oc.failed, &oc.nfailed, i, r);
-		} else {
-			rcpt_temporary(mail, i, r, remote, &oc);
-		}
+		delivered = delivered || reply_is_ok(r);
+		slow = slow || r->code == 421 || r->code == 451;
+		outcome_add(&oc, mail, dl->rcpt[k], r, remote);
 	}
+	if (remote.host.n) /* else nobody was asked */
+		learn(d, delivered, slow);
 	o->nbusy--;
 	delivery_free(dl);
-	outcome_finish(mail, &oc, remote.host);
+	outcome_finish(mail, &oc);
+}
+
+void outbound_conn_refused(struct dest *d)
+{
+	if (pace_refused(&d->pace, d->nconns - d->nconnecting, d->outbound->w->now_ns))
+		counter_add(C_OUT_SLOWED, 1);
 }
 
 void outbound_dest_failed(struct dest *d, const struct reply *why)
@@ -285,6 +245,7 @@ void outbound_dest_failed(struct dest *d, const struct reply *why)
 	struct delivery *dl;
 	struct outbound *o = d->outbound;
 
+	pace_init(&d->pace, o->w->cfg->set->dest_conns_start); /* what it bore before says nothing about what it bears when it is back */
 	if (reply_is_temporary(why)) {
 		d->down_until_ns = o->w->now_ns + o->w->cfg->set->retry_first_ns;
 		if (!d->down_reply)
@@ -333,10 +294,38 @@ struct delivery *outbound_pick(struct dest *d)
 	return dl;
 }
 
+/* Nothing is under way for its recipients any more. */
+static void release_rcpts(struct delivery *dl)
+{
+	for (uint32_t k = 0; k < dl->nrcpt; k++)
+		dl->mail->m->rcpt[dl->rcpt[k]].busy = 0;
+}
+
 void outbound_unpick(struct delivery *dl)
 {
+	struct mail *mail = dl->mail;
+
 	dl->dest->outbound->nbusy--;
-	delivery_queue(dl, true);
+	if (mail->m->state == MSG_QUEUED && !store_fenced(mail->m->store)) {
+		delivery_queue(dl, true);
+		return;
+	}
+	release_rcpts(dl);
+	delivery_free(dl);
+	outbound_rest(mail);
+}
+
+void outbound_split(struct delivery *dl, uint32_t n)
+{
+	uint32_t more = dl->nrcpt - n;
+	struct delivery *rest = malloc(sizeof(*rest) + more * sizeof(rest->rcpt[0]));
+
+	CHECK(n && n < dl->nrcpt && rest);
+	*rest = (struct delivery){ .mail = dl->mail, .dest = dl->dest, .nrcpt = more, .cap = more };
+	memcpy(rest->rcpt, dl->rcpt + n, more * sizeof(rest->rcpt[0]));
+	dl->nrcpt = n;
+	dl->mail->deliveries++;
+	delivery_queue(rest, true);
 }
 
 /* Adds recipient i to the delivery that is being filled for its destination. False: no memory. */
@@ -376,14 +365,12 @@ static void put_rcpt(struct mail *mail, uint32_t i, struct outcome *oc, struct d
 	struct reply r;
 
 	if (recipient_is_refused(w, mail->m->env.rcpt[i].addr, &r)) {
-		mail->m->rcpt[i].busy = 1;
-		outcome_add(&oc->failed, &oc->nfailed, i, &r);
+		outcome_add(oc, mail, i, &r, REMOTE_NONE);
 		return;
 	}
-	if (route_rcpt(&w->cfg->snap, mail->m->env.rcpt[i].addr, key, &hop) != ST_OK) {
+	if (hop_of(mail, i, key, &hop) != ST_OK) {
 		reply_set(&r, 550, "5.1.2", "No route to this recipient: %s", trail_text());
-		mail->m->rcpt[i].busy = 1;
-		outcome_add(&oc->failed, &oc->nfailed, i, &r);
+		outcome_add(oc, mail, i, &r, REMOTE_NONE);
 		return;
 	}
 	d = dest_get(w->outbound, &hop);
@@ -392,12 +379,12 @@ static void put_rcpt(struct mail *mail, uint32_t i, struct outcome *oc, struct d
 		return;
 	}
 	if (d && d->down_until_ns > w->now_ns) {
-		rcpt_temporary(mail, i, d->down_reply, REMOTE_NONE, oc);
+		outcome_add(oc, mail, i, d->down_reply, REMOTE_NONE);
 		return;
 	}
 	if (!d || !fill(mail, d, i)) {
 		reply_set(&r, 451, "4.3.0", "Out of memory");
-		rcpt_temporary(mail, i, &r, REMOTE_NONE, oc);
+		outcome_add(oc, mail, i, &r, REMOTE_NONE);
 		return;
 	}
 	if (d->filling_for != mail) {
@@ -428,7 +415,7 @@ void outbound_put(struct mail *mail)
 	}
 	if (m->env.nrcpt > 1)
 		free(filled);
-	outcome_finish(mail, &oc, SPAN_NONE);
+	outcome_finish(mail, &oc);
 }
 
 void outbound_withdraw(struct mail *mail)
@@ -436,8 +423,7 @@ void outbound_withdraw(struct mail *mail)
 	struct delivery *dl;
 
 	while ((dl = LIST_FIRST(&mail->waiting))) {
-		for (uint32_t k = 0; k < dl->nrcpt; k++)
-			mail->m->rcpt[dl->rcpt[k]].busy = 0;
+		release_rcpts(dl);
 		delivery_unqueue(dl);
 		delivery_free(dl);
 	}
@@ -465,7 +451,7 @@ static void pump(struct dest *d)
 	while (d->nqueue && !o->stopping) {
 		if ((c = TAILQ_FIRST(&d->idle)))
 			conn_go(c);
-		else if (d->nconns < set->dest_conns_max && o->nconns < set->outbound_conns_max && d->nqueue > d->nconnecting)
+		else if (d->nconns < pace_limit(&d->pace, set->dest_conns_max) && o->nconns < set->outbound_conns_max && d->nqueue > d->nconnecting)
 			conn_open(d);
 		else
 			break;
@@ -517,7 +503,7 @@ void outbound_tick(struct worker *w)
 		next = TAILQ_NEXT(d, entry);
 		if (d->nqueue)
 			outbound_wake(d); /* the limit on all connections may have kept it waiting */
-		else if (!d->nconns && d->down_until_ns <= w->now_ns)
+		else if (!d->nconns && d->down_until_ns <= w->now_ns && d->no_bdat_until_ns <= w->now_ns && pace_is_stale(&d->pace, w->now_ns))
 			dest_free(o, d);
 	}
 }
@@ -534,9 +520,14 @@ void outbound_count_conn(struct dest *d, int change)
 	counter_set(C_OUT_CONNS_OPEN, d->outbound->nconns);
 }
 
+void outbound_count_report(struct worker *w, int change)
+{
+	w->outbound->nreports += (uint32_t)change;
+}
+
 uint32_t outbound_busy(const struct worker *w)
 {
-	return w->outbound->nbusy;
+	return w->outbound->nbusy + w->outbound->nreports;
 }
 
 void outbound_shutdown(struct worker *w)

@@ -7,6 +7,7 @@
 
 #include <sys/queue.h>
 #include "dataplane/mail.h"
+#include "dataplane/pace.h"
 #include "dataplane/route.h"
 
 enum { DELIVERY_RCPT_MAX = 100 };
@@ -31,6 +32,8 @@ struct dest {
 	struct span domain; /* in key; ROUTE_MX only */
 	enum snap_route_kind kind;
 	enum snap_tls tls;
+	enum hop_tls tls_demand;  /* of the senders of what goes there */
+	bool final;               /* what it takes is delivered */
 	struct config *cfg; /* that of its making: its route's hosts are there */
 	const struct snap_route *route;
 	struct delivery_queue queue;
@@ -38,6 +41,8 @@ struct dest {
 	TAILQ_HEAD(, out_conn) idle;
 	TAILQ_ENTRY(dest) entry; /* among the destinations */
 	TAILQ_ENTRY(dest) dirty_entry;
+	struct pace pace;         /* how many connections */
+	uint64_t no_bdat_until_ns; /* monotonic: it offers CHUNKING, but does not know BDAT; 0: nothing of that kind */
 	bool dirty;               /* is to be pumped at the end of this turn */
 	struct delivery *filling; /* outbound_put's */
 	const struct mail *filling_for;
@@ -66,8 +71,12 @@ void outbound_retry(struct mail *mail);
 
 /* The next delivery for a connection of dest, now the connection's; NULL: none waits. */
 struct delivery *outbound_pick(struct dest *d);
-/* Puts it back at the front: nothing was said about it. */
+/* Puts it back at the front: nothing was said about it. Or lets it go, when it was held, or its partition stopped, while the connection had it: the mail may be gone then. */
 void outbound_unpick(struct delivery *dl);
+/* Leaves it its first n recipients; the others go back to the front as a delivery of their own. */
+void outbound_split(struct delivery *dl, uint32_t n);
+/* A connection could not be made, or was of no use, while others of the destination are. */
+void outbound_conn_refused(struct dest *d);
 /* What became of each recipient: result[i] for dl->rcpt[i]; code 0: no answer, failure says why. The delivery is gone after this. */
 void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct remote remote);
 /* The destination cannot be reached (temporary) or does not exist (permanent): everything that waits gets this. */
@@ -77,7 +86,9 @@ void outbound_wake(struct dest *d);
 struct worker *outbound_worker(const struct dest *d);
 /* Number of connections in all and of this destination. */
 void outbound_count_conn(struct dest *d, int change);
-/* Deliveries under way; 0: the worker may stop. */
+/* A report is begun or done: what became of its recipients is not in the log before it is. */
+void outbound_count_report(struct worker *w, int change);
+/* Deliveries and reports under way; 0: the worker may stop. */
 uint32_t outbound_busy(const struct worker *w);
 /* No new deliveries are begun. */
 void outbound_shutdown(struct worker *w);

@@ -116,7 +116,7 @@ enum status peer_domain(struct peer *p)
 	struct sts_ask ask = { .domain = p->dest->domain, .port = (uint16_t)set->mta_sts_port, .timeout_ns = set->mta_sts_timeout_ns };
 	enum status st;
 
-	if (p->sts || !set->mta_sts || p->dest->kind != ROUTE_MX || p->dest->tls == SNAP_TLS_NEVER || ask.domain.p[0] == '[')
+	if (p->sts || !set->mta_sts || p->dest->tls_demand == HOP_TLS_OPTIONAL || p->dest->kind != ROUTE_MX || p->dest->tls == SNAP_TLS_NEVER || ask.domain.p[0] == '[')
 		return ST_OK;
 	st = sts_get(p->w->sts, &ask, on_sts, p, &p->sts, &p->sts_query);
 	if (st == ST_OK)
@@ -141,14 +141,37 @@ static enum tls_sts sts_fact(const struct peer *p)
 	return TLS_STS_NONE;
 }
 
+static bool sts_may_come(const struct peer *p)
+{
+	return p->sts && (p->sts->result == STS_UNKNOWN || p->sts->fault == STS_FAULT_FETCH);
+}
+
+/* RFC 8689 4.2.1: who demands TLS wants to know whom it is with, so that the host's name must be trustworthy too: by DNSSEC, MTA-STS, or the operator's word. */
+static void demand(struct peer *p, const struct tls_facts *f)
+{
+	bool named = p->dest->kind != ROUTE_MX || p->secure || f->sts_names_host;
+
+	if (p->dest->tls_demand != HOP_TLS_REQUIRED || p->decision.refuse || (named && p->decision.level >= TLS_LEVEL_VERIFY))
+		return;
+	p->decision.refuse = true;
+	if (!named && sts_may_come(p))
+		reply_set(&p->decision.reply, 451, "4.7.5", "%s cannot be verified now as REQUIRETLS demands: the domain's MTA-STS policy is not known", p->host);
+	else
+		reply_set(&p->decision.reply, 550, "5.7.30", "%s cannot be verified as REQUIRETLS demands: %s", p->host,
+			named ? "TLS is off on this route" : "the domain has neither DNSSEC nor MTA-STS");
+}
+
 static void decide(struct peer *p)
 {
 	static const enum tls_tlsa tlsa[] = { [TLSA_NONE] = TLS_TLSA_NONE, [TLSA_USABLE] = TLS_TLSA_USABLE,
 		[TLSA_UNUSABLE] = TLS_TLSA_UNUSABLE, [TLSA_FAILED] = TLS_TLSA_FAILED };
 	struct tls_facts f = { .configured = p->dest->tls, .tlsa = tlsa[p->tlsa.state], .sts = sts_fact(p), .host = span_str(p->host) };
 
+	if (p->dest->tls_demand == HOP_TLS_REQUIRED && f.configured != SNAP_TLS_NEVER)
+		f.configured = SNAP_TLS_VERIFY;
 	f.sts_names_host = f.sts != TLS_STS_NONE && mta_sts_matches(p->sts->policy, f.host);
 	p->decision = tls_policy(&f);
+	demand(p, &f);
 	p->counted = false;
 	if (p->decision.refuse) {
 		counter_add(C_TLS_OUT_REFUSED, 1);
@@ -197,9 +220,11 @@ static enum status ask_tlsa(struct peer *p)
 
 enum status peer_host(struct peer *p, const char *host, uint16_t port, bool secure, const struct dns_answer *addr)
 {
-	bool dane = p->cfg->set->dane && dns_validates(p->w->dns) && p->dest->kind != ROUTE_LMTP && p->dest->tls != SNAP_TLS_NEVER;
+	bool dane = p->cfg->set->dane && dns_validates(p->w->dns) && p->dest->kind != ROUTE_LMTP && p->dest->tls != SNAP_TLS_NEVER &&
+		p->dest->tls_demand != HOP_TLS_OPTIONAL;
 
 	forget_host(p);
+	p->secure = secure;
 	p->host = host;
 	p->port = port;
 	snprintf(p->base, sizeof(p->base), "%s", addr && addr->canonical ? addr->canonical : host);
@@ -248,6 +273,7 @@ void peer_tls_on(struct peer *p, struct net_conn *conn)
 	enum tls_fault fault = p->decision.trial ? net_tls_fault(conn, &text) : TLS_FAULT_NONE;
 
 	counter_add(C_TLS_OUT, 1);
+	counter_add(C_TLS_OUT_RESUMED, net_tls_resumed(conn));
 	counter_add(C_TLS_OUT_DANE, p->decision.level == TLS_LEVEL_DANE);
 	counter_add(C_TLS_OUT_STS, p->decision.origin == TLS_BY_STS && p->decision.level == TLS_LEVEL_VERIFY);
 	if (p->decision.trial && !mta_sts_matches(p->sts->policy, span_str(p->host)))
@@ -263,6 +289,8 @@ void peer_tls_failed(struct peer *p, struct net_conn *conn, struct reply *ret)
 
 	counter_add(C_TLS_OUT_FAILED, 1);
 	reply_set(ret, 451, "4.7.5", "TLS with %s (policy %s): %s", p->host, p->decision.name, text);
+	if (p->dest->tls_demand == HOP_TLS_REQUIRED && fault != TLS_FAULT_NONE && fault != TLS_FAULT_HANDSHAKE) /* a handshake that broke may not break again */
+		reply_set(ret, 550, "5.7.30", "%s cannot be verified as REQUIRETLS demands: %s", p->host, text);
 	report(p, conn, result_type(fault), text);
 }
 

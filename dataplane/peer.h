@@ -25,6 +25,7 @@ struct peer {
 	struct dns_answer *tlsa_answer;
 	struct tlsa_set tlsa;
 	bool tlsa_done;              /* of this host */
+	bool secure;                 /* its name is */
 	bool counted;                /* of this connection */
 	uint16_t port;
 	uint8_t ip[16];

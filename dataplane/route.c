@@ -26,11 +26,14 @@ static void key_hosts(const struct snapshot *snap, const struct snap_route *r, s
 		out_u64(key, h[i].port);
 	}
 	out_str(key, tls[r->tls]);
+	if (r->final_)
+		out_str(key, " final");
 }
 
-enum status route_rcpt(const struct snapshot *snap, struct span rcpt, char *buf, struct next_hop *ret)
+enum status route_rcpt(const struct snapshot *snap, struct span rcpt, enum hop_tls demand, char *buf, struct next_hop *ret)
 {
 	struct out key = out_of(buf, ROUTE_KEY_MAX);
+	static const char *const demanded[] = { [HOP_TLS_ROUTE] = "", [HOP_TLS_REQUIRED] = " requiretls", [HOP_TLS_OPTIONAL] = " tls-optional" };
 	char name[ADDRESS_DOMAIN_MAX + 1];
 	struct out domain = out_of(name, sizeof(name));
 	struct address a;
@@ -44,11 +47,12 @@ enum status route_rcpt(const struct snapshot *snap, struct span rcpt, char *buf,
 		out_add(&domain, a.domain);
 	else if ((st = address_domain_key(a.domain, &domain)) != ST_OK)
 		return st;
-	*ret = (struct next_hop){ .kind = ROUTE_MX, .tls = (enum snap_tls)snap->h->settings.outbound_tls };
+	*ret = (struct next_hop){ .kind = ROUTE_MX, .demand = demand, .tls = (enum snap_tls)snap->h->settings.outbound_tls };
 	ret->route = snap_find_route(snap, out_span(&domain));
 	if (ret->route) {
 		ret->kind = (enum snap_route_kind)ret->route->kind;
 		ret->tls = (enum snap_tls)ret->route->tls;
+		ret->final = ret->route->final_ || ret->kind == ROUTE_LMTP;
 	}
 	if (ret->kind == ROUTE_MX) {
 		out_str(&key, "mx:");
@@ -57,6 +61,7 @@ enum status route_rcpt(const struct snapshot *snap, struct span rcpt, char *buf,
 	} else {
 		key_hosts(snap, ret->route, &key);
 	}
+	out_str(&key, demanded[demand]);
 	if (key.over)
 		return trail(ST_TOO_BIG, "the route of %.*s has too many hosts", SPAN_FMT(rcpt));
 	ret->key = out_span(&key);

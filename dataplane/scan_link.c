@@ -70,7 +70,7 @@ static int peer_process(int sock)
 static enum status send_hello(struct scan *s, struct scan_link_state *l, int link_fd)
 {
 	struct scan_hello hello = { .magic = SCAN_MAGIC, .version = SCAN_VERSION, .worker = s->w->opt->index,
-		.arena_bytes = arena_bytes(s->w->arena), .link_bytes = scan_link_bytes() };
+		.arena_bytes = arena_map_bytes(s->w->arena), .link_bytes = scan_link_bytes() };
 	int fds[SCAN_NFDS] = { [SCAN_FD_ARENA] = arena_fd(s->w->arena), [SCAN_FD_LINK] = link_fd, [SCAN_FD_SPOOL] = s->spool_fd };
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(fds))] = { 0 };
 	struct iovec iov = { &hello, sizeof(hello) };

@@ -51,6 +51,7 @@ struct session {
 	struct shared_query *auth_query;
 	struct password_check *auth_check;
 	struct dovecot_request *auth_request;
+	bool tls_counted;     /* its handshake was allowed */
 	bool tls_implicit;    /* the greeting comes after the handshake */
 	struct smtp_server smtp;
 };

@@ -12,9 +12,11 @@
 #include "dataplane/facts.h"
 #include "dataplane/gate.h"
 #include "dataplane/generation.h"
+#include "dataplane/handshakes.h"
 #include "dataplane/inbound.h"
 #include "dataplane/mail.h"
 #include "dataplane/outbound.h"
+#include "dataplane/report_limits.h"
 #include "dataplane/scan.h"
 #include "dataplane/tls_report.h"
 #include "spool/base/clock.h"
@@ -102,17 +104,29 @@ static void store_events(struct worker *w)
 
 /* ---- time ---- */
 
-/* A new snapshot is another file under the same name. */
-static void config_watch(struct worker *w)
+/* True when the file is another one under the same name. */
+static bool is_new(const struct worker *w, const char *name, uint64_t *stamp)
 {
+	uint64_t was;
 	char path[4096];
 	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", w->opt->run_dir, name);
+	if (stat(path, &st) < 0)
+		return false;
+	was = *stamp;
+	*stamp = (uint64_t)st.st_ino * NS_PER_S + (uint64_t)st.st_mtim.tv_nsec; /* two renewals later the number may be the first one's */
+	return *stamp != was;
+}
+
+/* A new snapshot, or new certificates and ticket keys: sessions keep what they began with, all but the certificate (begin_tls). */
+static void config_watch(struct worker *w)
+{
+	bool snapshot = is_new(w, "snapshot", &w->snapshot_stamp), secrets = is_new(w, "tls", &w->tls_stamp);
 	struct config *c;
 
-	snprintf(path, sizeof(path), "%s/snapshot", w->opt->run_dir);
-	if (stat(path, &st) < 0 || st.st_ino == w->snapshot_ino)
+	if (!snapshot && !secrets)
 		return;
-	w->snapshot_ino = st.st_ino;
 	if (config_load(w->opt->run_dir, &c) != ST_OK) {
 		counter_add(C_SNAPSHOT_REFUSED, 1);
 		log_msg(LOG_LVL_ERROR, "configuration-refused", "the last good one stays in use: %s", trail_text());
@@ -121,7 +135,7 @@ static void config_watch(struct worker *w)
 	config_release(w->cfg);
 	w->cfg = c;
 	counter_set(C_SNAPSHOT_GENERATION, c->snap.h->generation);
-	log_msg(LOG_LVL_INFO, "configuration", "generation %llu", (unsigned long long)c->snap.h->generation);
+	log_msg(LOG_LVL_INFO, "configuration", "generation %llu%s", (unsigned long long)c->snap.h->generation, snapshot ? "" : ", new certificates or ticket keys");
 }
 
 /* A trouble of the transport is said once, until another one comes. */
@@ -358,6 +372,8 @@ static enum status open_parts(struct worker *w)
 {
 	enum status st;
 
+	if ((st = handshakes_new(&w->handshakes)) != ST_OK || (st = report_limits_new(&w->report_limits)) != ST_OK)
+		return st;
 	if ((st = inbound_new(w, &w->inbound)) != ST_OK || (st = outbound_new(w, &w->outbound)) != ST_OK)
 		return st;
 	if ((st = scan_new(w, &w->scan)) != ST_OK || (st = command_new(w, &w->command)) != ST_OK)
@@ -388,15 +404,14 @@ enum status worker_prepare(struct worker_options *opt)
 enum status worker_init(struct worker *w, const struct worker_options *opt)
 {
 	char dir[4096];
-	struct stat sb;
 	enum status st;
 
 	*w = (struct worker){ .opt = opt, .now_ns = clock_mono_ns(), .tick.kind = TIMER_TICK };
+	(void)is_new(w, "snapshot", &w->snapshot_stamp); /* looked at before they are read: what comes in between is new */
+	(void)is_new(w, "tls", &w->tls_stamp);
 	st = config_load(opt->run_dir, &w->cfg);
 	if (st != ST_OK)
 		return st;
-	snprintf(dir, sizeof(dir), "%s/snapshot", opt->run_dir);
-	w->snapshot_ino = stat(dir, &sb) == 0 ? sb.st_ino : 0;
 	snprintf(dir, sizeof(dir), "%s/stats", opt->run_dir);
 	if ((st = counters_open(dir, "dataplane", (int)opt->index)) != ST_OK || (st = uring_init(&w->uring, URING_ENTRIES)) != ST_OK)
 		return st;
@@ -426,6 +441,7 @@ void worker_done(struct worker *w)
 	net_stop(w->net);
 	gate_done(w);
 	command_free(w->command);
+	report_limits_free(w->report_limits);
 	scan_free(w->scan);
 	passwords_free(w->passwords);
 	dovecot_free(w->dovecot);

@@ -28,8 +28,10 @@
 struct inbound;
 struct scan;
 struct outbound;
+struct report_limits;
 struct command;
 struct generation;
+struct handshakes;
 
 enum { WORKER_PARTITIONS_MAX = 64, WORKER_LISTENERS_MAX = 64 };
 
@@ -85,15 +87,17 @@ struct worker {
 	struct sts *sts;
 	struct tls_report *tls_report;
 	struct inbound *inbound;
+	struct handshakes *handshakes;
 	struct scan *scan;
 	struct outbound *outbound;
+	struct report_limits *report_limits;
 	struct command *command;
 	struct timer tick;
 	uint64_t ticks;
 	uint64_t now_ns; /* monotonic, of this turn */
 	struct tables tables; /* those in use; nothing points into them from one turn to the next */
 	struct generation *generation;
-	uint64_t snapshot_ino; /* what the configuration file was when last looked at */
+	uint64_t snapshot_stamp, tls_stamp; /* what the files of the configuration were when last looked at */
 	struct worker_gate {
 		uint32_t sessions_max; /* as the descriptors go */
 		bool closed;           /* accepting is paused */

@@ -98,12 +98,12 @@ static void spawn(const struct options *o, unsigned i)
 {
 	char stats[4096];
 	pid_t parent = getpid(), pid;
-	sigset_t relink;
+	sigset_t told;
 
-	/* a worker that is told to link anew before it has set its handlers must not die of it: it unblocks the signal itself */
-	sigemptyset(&relink);
-	sigaddset(&relink, SIGUSR1);
-	sigprocmask(SIG_BLOCK, &relink, NULL);
+	/* A worker that is told to link anew before it has set its handlers must not die of it, and one that is told to end must not miss it
+	 * with the parent's handler: it unblocks the signals itself. */
+	pool_worker_signals(&told);
+	sigprocmask(SIG_BLOCK, &told, NULL);
 	log_flush();
 	pid = fork();
 	if (pid == 0) {
@@ -119,7 +119,7 @@ static void spawn(const struct options *o, unsigned i)
 			log_msg(LOG_LVL_WARN, "counters", "%s", trail_text());
 		_exit(pool_worker_run(&cfg));
 	}
-	sigprocmask(SIG_UNBLOCK, &relink, NULL);
+	sigprocmask(SIG_UNBLOCK, &told, NULL);
 	pool[i] = pid > 0 ? pid : 0;
 	started_ns[i] = clock_mono_ns();
 	if (pid < 0) {
@@ -178,7 +178,7 @@ static void keep_pool(const struct options *o)
 
 	while (!stopping && !reload) {
 		reap(o);
-		for (unsigned i = 0; i < o->processes; i++)
+		for (unsigned i = 0; i < o->processes && !stopping; i++)
 			if (!pool[i] && not_before_ns[i] <= clock_mono_ns())
 				spawn(o, i);
 		now_mark = run_dir_mark(o->pool.run_dir);

@@ -148,15 +148,21 @@ static void link_all(const char *run_dir)
 /* The list of pieces as it was at this moment, checked: what is in the arena may change under a worker that lies, our copy does not. */
 static struct scan_piece *copy_list(const struct link *l, const struct scan_job *j)
 {
-	uint64_t bytes = (uint64_t)j->npieces * sizeof(struct scan_piece), sum = 0;
+	uint64_t off = j->list_off, sum = 0;
 	struct scan_piece *p;
 
-	if (!j->npieces || j->npieces > 65536 || j->list_off > l->arena_bytes || bytes > l->arena_bytes - j->list_off)
+	if (!j->npieces || j->npieces > SCAN_PIECES_MAX)
 		return NULL;
-	p = malloc(bytes);
+	p = malloc(j->npieces * sizeof(*p));
 	if (!p)
 		return NULL;
-	memcpy(p, l->arena + j->list_off, bytes);
+	for (uint32_t i = 0, n; i < j->npieces; i += n) {
+		n = j->npieces - i < SCAN_PAGE_PIECES ? j->npieces - i : SCAN_PAGE_PIECES;
+		if (off > l->arena_bytes || l->arena_bytes - off < sizeof(struct scan_page))
+			goto bad;
+		memcpy(p + i, l->arena + off, n * sizeof(*p));
+		memcpy(&off, l->arena + off + offsetof(struct scan_page, next_off), sizeof(off));
+	}
 	for (uint32_t i = 0; i < j->npieces; i++) {
 		sum += p[i].len;
 		if (p[i].partition == SCAN_PIECE_ARENA && (p[i].off > l->arena_bytes || p[i].len > l->arena_bytes - p[i].off))
@@ -250,20 +256,27 @@ static void on_alarm(int sig)
 	_exit(3);
 }
 
+void pool_worker_signals(sigset_t *ret)
+{
+	sigemptyset(ret);
+	sigaddset(ret, SIGTERM);
+	sigaddset(ret, SIGINT);
+	sigaddset(ret, SIGUSR1);
+}
+
 static void signals(void)
 {
 	struct sigaction sa = { .sa_handler = on_stop };
-	sigset_t relink;
+	sigset_t told;
 
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGUSR1, &sa, NULL);
-	sigemptyset(&relink);
-	sigaddset(&relink, SIGUSR1);
-	sigprocmask(SIG_UNBLOCK, &relink, NULL); /* blocked since before the fork */
 	sa.sa_handler = on_alarm;
 	sigaction(SIGALRM, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	pool_worker_signals(&told);
+	sigprocmask(SIG_UNBLOCK, &told, NULL);
 }
 
 int pool_worker_run(const struct pool_config *cfg)

@@ -250,6 +250,11 @@ const char *net_tls_text(const struct net_conn *c)
 	return c->tls_on ? tls_session_text(c->tls) : NULL;
 }
 
+bool net_tls_resumed(const struct net_conn *c)
+{
+	return c->tls_on && tls_session_resumed(c->tls);
+}
+
 enum tls_fault net_tls_fault(const struct net_conn *c, const char **ret_text)
 {
 	enum tls_fault fault = c->tls ? tls_session_fault(c->tls, ret_text) : TLS_FAULT_HANDSHAKE;

@@ -110,6 +110,8 @@ void net_resume(struct net_conn *c);
 void net_start_tls(struct net_conn *c, struct tls_context *t, const struct tls_peer *peer);
 /* NULL before NET_TLS_ON: "TLSv1.3 TLS_AES_256_GCM_SHA384". */
 const char *net_tls_text(const struct net_conn *c);
+/* TLS is on, by resumption of an earlier session. */
+bool net_tls_resumed(const struct net_conn *c);
 /* Of a client's handshake, from NET_TLS_ON or at the NET_CLOSED of one that failed: what was wrong with the peer. *ret_text is good for the event. */
 enum tls_fault net_tls_fault(const struct net_conn *c, const char **ret_text);
 /* Sends what is written (after the handshake, when that is under way), then closes in order: close_notify, FIN, and lingers until the peer's FIN

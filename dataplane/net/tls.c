@@ -1,100 +1,20 @@
-#include "dataplane/net/tls.h"
-
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include "dataplane/net/tls_peer.h"
 #include "dataplane/net/tls_session.h"
 
-struct tls_context {
-	SSL_CTX *ctx;
-};
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "dataplane/net/tls_cache.h"
+#include "dataplane/net/tls_context.h"
+#include "dataplane/net/tls_peer.h"
 
 struct tls_session {
 	SSL *ssl;
 	BIO *in, *out; /* owned by ssl */
-	bool on, ended;
+	bool on, ended, resumed;
+	struct tls_cache_key key; /* a client's, when its context keeps sessions */
 	char text[96];
 	char error[160];
 };
-
-static enum status ssl_trail(const char *what, const char *file)
-{
-	char buf[160] = "unknown error";
-	unsigned long e = ERR_get_error();
-
-	if (e)
-		ERR_error_string_n(e, buf, sizeof(buf));
-	ERR_clear_error();
-	return trail(ST_INVALID, "%s %s: %s", what, file ? file : "", buf);
-}
-
-static struct tls_context *context_new(const SSL_METHOD *method)
-{
-	struct tls_context *t = calloc(1, sizeof(*t));
-
-	if (!t)
-		return NULL;
-	t->ctx = SSL_CTX_new(method);
-	if (!t->ctx) {
-		free(t);
-		return NULL;
-	}
-	SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION);
-	SSL_CTX_set_options(t->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-	SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
-	return t;
-}
-
-enum status tls_server_new(const char *cert_file, const char *key_file, struct tls_context **ret)
-{
-	struct tls_context *t = context_new(TLS_server_method());
-	enum status st = ST_OK;
-
-	if (!t)
-		return ST_NOMEM;
-	SSL_CTX_set_session_id_context(t->ctx, (const unsigned char *)"weir", 4);
-	if (SSL_CTX_use_certificate_chain_file(t->ctx, cert_file) != 1)
-		st = ssl_trail("certificate", cert_file);
-	else if (SSL_CTX_use_PrivateKey_file(t->ctx, key_file, SSL_FILETYPE_PEM) != 1)
-		st = ssl_trail("key", key_file);
-	else if (SSL_CTX_check_private_key(t->ctx) != 1)
-		st = ssl_trail("the key does not fit the certificate", cert_file);
-	if (st == ST_OK)
-		*ret = t;
-	else
-		tls_context_free(t);
-	return st;
-}
-
-enum status tls_client_new(const char *ca_file, struct tls_context **ret)
-{
-	struct tls_context *t = context_new(TLS_client_method());
-	bool ok;
-
-	if (!t)
-		return ST_NOMEM;
-	ok = SSL_CTX_dane_enable(t->ctx) == 1;
-	if (ca_file && *ca_file)
-		ok = ok && SSL_CTX_load_verify_locations(t->ctx, ca_file, NULL) == 1;
-	else
-		ok = ok && SSL_CTX_set_default_verify_paths(t->ctx) == 1;
-	if (!ok) {
-		tls_context_free(t);
-		return ssl_trail("certificate authorities", ca_file);
-	}
-	*ret = t;
-	return ST_OK;
-}
-
-void tls_context_free(struct tls_context *t)
-{
-	if (!t)
-		return;
-	SSL_CTX_free(t->ctx); /* sessions hold a reference of their own */
-	free(t);
-}
 
 struct tls_session *tls_session_new(struct tls_context *t, const struct tls_peer *peer)
 {
@@ -124,6 +44,8 @@ struct tls_session *tls_session_new(struct tls_context *t, const struct tls_peer
 		tls_session_free(s);
 		return NULL;
 	}
+	if (t->cache && tls_cache_key(peer, &s->key))
+		tls_cache_begin(t->cache, s->ssl, &s->key);
 	return s;
 }
 
@@ -170,6 +92,27 @@ static enum tls_result failed(struct tls_session *s, int r)
 	}
 }
 
+/* A resumed session proves that the peer is the one of before, which was checked then: OpenSSL keeps what came of it, and does not look at it again. */
+static bool resumed_is_checked(const struct tls_session *s)
+{
+	return SSL_is_server(s->ssl) || SSL_get_verify_mode(s->ssl) == SSL_VERIFY_NONE || SSL_get_verify_result(s->ssl) == X509_V_OK;
+}
+
+static enum tls_result handshake_done(struct tls_session *s)
+{
+	s->resumed = SSL_session_reused(s->ssl) == 1;
+	if (s->resumed && !resumed_is_checked(s)) {
+		snprintf(s->error, sizeof(s->error), "the resumed session was not verified");
+		s->ended = true;
+		return TLS_ERROR;
+	}
+	s->on = true;
+	if (s->resumed && !SSL_is_server(s->ssl))
+		tls_cache_resumed(s->ssl);
+	snprintf(s->text, sizeof(s->text), "%s %s", SSL_get_version(s->ssl), SSL_get_cipher_name(s->ssl));
+	return TLS_ON;
+}
+
 enum tls_result tls_session_read(struct tls_session *s, char *buf, size_t cap, size_t *ret_n)
 {
 	int r;
@@ -180,11 +123,7 @@ enum tls_result tls_session_read(struct tls_session *s, char *buf, size_t cap, s
 	ERR_clear_error();
 	if (!s->on) {
 		r = SSL_do_handshake(s->ssl);
-		if (r != 1)
-			return failed(s, r);
-		s->on = true;
-		snprintf(s->text, sizeof(s->text), "%s %s", SSL_get_version(s->ssl), SSL_get_cipher_name(s->ssl));
-		return TLS_ON;
+		return r == 1 ? handshake_done(s) : failed(s, r);
 	}
 	r = SSL_read_ex(s->ssl, buf, cap, ret_n);
 	return r == 1 ? TLS_DATA : failed(s, r);
@@ -229,6 +168,11 @@ size_t tls_session_take(struct tls_session *s, char *buf, size_t cap)
 const char *tls_session_text(const struct tls_session *s)
 {
 	return s->text;
+}
+
+bool tls_session_resumed(const struct tls_session *s)
+{
+	return s->resumed;
 }
 
 enum tls_fault tls_session_fault(const struct tls_session *s, const char **ret_text)

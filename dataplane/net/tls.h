@@ -8,6 +8,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 #include "spool/mail/tlsa.h"
+#include "spool/store/tls_file.h"
 
 struct tls_context;
 
@@ -37,10 +38,21 @@ enum tls_fault {
 	TLS_FAULT_TLSA,
 };
 
-/* A server context from a PEM chain and key. TLS 1.2 and later, no renegotiation. */
+struct tls_server_options {
+	const char *ciphers; /* of TLS 1.2; NULL or "": those with forward secrecy and no known weakness */
+	bool only_tls13;
+	uint32_t ticket_life_s; /* 0: an hour */
+};
+
+/* A server context with certificates and ticket keys; the certificate goes by the name that the client asks for. TLS 1.2 and later, no renegotiation, no
+ * compression, forward secrecy; no resumption without ticket keys. */
+enum status tls_server_make(const struct tls_file *f, const struct tls_server_options *o, struct tls_context **ret);
+/* The same from one PEM chain and key. */
 enum status tls_server_new(const char *cert_file, const char *key_file, struct tls_context **ret);
 /* A client context with the authorities of ca_file (NULL or "": the system's); what of a peer is checked is said for each session. */
 enum status tls_client_new(const char *ca_file, struct tls_context **ret);
+/* The same; and up to so many sessions are kept to be resumed. */
+enum status tls_client_make(const char *ca_file, uint32_t sessions, struct tls_context **ret);
 void tls_context_free(struct tls_context *t);
 
 #endif

@@ -3,6 +3,8 @@
 #include <openssl/x509v3.h>
 #include "spool/mail/address.h"
 
+enum { LEVEL_OPPORTUNISTIC = 1 };
+
 static bool text_of(struct span s, char *buf, size_t cap)
 {
 	if (!s.n || s.n >= cap || memchr(s.p, 0, s.n))
@@ -49,12 +51,22 @@ static bool expect_tlsa(SSL *ssl, const char *name, const struct tls_peer *peer)
 	return taken > 0;
 }
 
+static const char unchecked[] = "unchecked"; /* only its address counts */
+
+bool tls_peer_unchecked(const SSL *ssl)
+{
+	return SSL_get_app_data(ssl) == unchecked;
+}
+
 bool tls_peer_apply(SSL *ssl, const struct tls_peer *peer)
 {
 	bool strict = peer->check == TLS_CHECK_NAME || peer->check == TLS_CHECK_TLSA;
 	char name[256];
 
 	SSL_set_verify(ssl, strict ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
+	SSL_set_app_data(ssl, peer->check == TLS_CHECK_NONE ? (void *)(uintptr_t)unchecked : NULL);
+	if (!strict) /* an old key or signature is better than none, which is what would follow */
+		SSL_set_security_level(ssl, LEVEL_OPPORTUNISTIC);
 	if (!text_of(peer->name, name, sizeof(name)))
 		return !strict;
 	if (peer->check == TLS_CHECK_TLSA)

@@ -9,7 +9,9 @@
 
 /* Before the handshake. False: it cannot be expressed; the session must not be used. */
 bool tls_peer_apply(SSL *ssl, const struct tls_peer *peer);
-/* After it, also when it failed; *ret_text is a static text. */
+/* Nothing is asked of it (TLS_CHECK_NONE). */
+bool tls_peer_unchecked(const SSL *ssl);
+/* After the handshake, also when it failed; *ret_text is a static text. */
 enum tls_fault tls_peer_fault(const SSL *ssl, bool handshake_done, const char **ret_text);
 
 #endif

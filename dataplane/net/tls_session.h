@@ -27,6 +27,8 @@ void tls_session_close(struct tls_session *s);
 size_t tls_session_pending(const struct tls_session *s);
 size_t tls_session_take(struct tls_session *s, char *buf, size_t cap);
 const char *tls_session_text(const struct tls_session *s);
+/* The handshake was a short one, of a session of before. */
+bool tls_session_resumed(const struct tls_session *s);
 const char *tls_session_error(const struct tls_session *s);
 /* What was wrong with a client's peer; *ret_text is a static text. */
 enum tls_fault tls_session_fault(const struct tls_session *s, const char **ret_text);

@@ -1,9 +1,10 @@
 /* One SMTP or LMTP client session, sans-I/O: the mirror of server.h.
  *
- * The host connects, feeds bytes, sends the output and, at CLI_BODY, streams the content itself (through wire_stuff for DATA, plain for BDAT). One session carries
- * any number of transactions one after the other. MAIL, RCPT and DATA go out in one write when the server has PIPELINING.
+ * The host connects, feeds bytes, sends the output and, at CLI_BODY, streams the content itself: through wire_stuff for DATA, in chunks for BDAT. One session carries
+ * any number of transactions one after the other. MAIL, RCPT and DATA go out in one write when the server has PIPELINING, and so do the first chunks of BDAT.
  *
- * Each recipient gets its own result; a server that dies gives "no answer" results only for what it had not answered.
+ * Each recipient gets its own result; a server that dies gives "no answer" results only for what it had not answered. The server is not trusted to count: a reply that is
+ * not due ends the session, and where replies and commands may have got out of step no result of the transaction counts (client_txn.c says how that is noticed).
  *
  * Owner: embedded by its host. Thread: one. */
 #ifndef WEIR_DATAPLANE_SMTP_CLIENT_H
@@ -20,6 +21,7 @@ struct smtp_client_config {
 	enum client_tls tls;
 	bool lmtp;
 	bool chunking; /* use BDAT where it is offered */
+	bool final;    /* what this server takes is delivered: reports of success are ours, and it is not asked for them */
 };
 
 /* One transaction. The arrays are the host's and live until CLI_RESULT. */
@@ -28,7 +30,7 @@ struct smtp_txn {
 	const uint32_t *rcpt;       /* indices into env->rcpt */
 	struct reply *result;       /* one per entry of rcpt; code 0 until answered */
 	uint32_t nrcpt;
-	uint64_t size;              /* bytes of content that will be sent, for SIZE= */
+	uint64_t size;              /* bytes of content that will be sent, for SIZE= and BDAT: exactly */
 };
 
 enum client_action {
@@ -38,7 +40,7 @@ enum client_action {
 	CLI_BODY,     /* stream the content now (as c->use_bdat says), then smtp_client_body_sent; input that comes meanwhile is fed as ever */
 	CLI_RESULT,   /* every result of the transaction is set; step on (gives CLI_READY or CLI_CLOSE) */
 	CLI_CLOSE,    /* the session is over; c->failure has the reply that ended it (code 0: in order). A transaction without a result
-		       * has code 0 in the results not known */
+		       * has code 0 in the results not known. Content that is not out yet must not go out any more */
 };
 
 enum client_ext {
@@ -50,29 +52,43 @@ enum client_ext {
 	EXT_CHUNKING = 32,
 	EXT_SMTPUTF8 = 64,
 	EXT_DSN = 128,
+	EXT_REQUIRETLS = 256,
+	EXT_LIMITS = 512,
+};
+
+/* What the words of an EHLO answer said beside being there. */
+struct ehlo_values {
+	uint64_t size_max;                           /* SIZE; 0: none given */
+	uint32_t rcpt_max, rcpt_domain_max, mail_max; /* LIMITS (RFC 9422); 0: none given */
 };
 
 struct smtp_client {
 	const struct smtp_client_config *cfg;
 	struct wire wire;
 	uint32_t ext;       /* enum client_ext of the last EHLO */
-	uint64_t size_max;  /* of the server's SIZE; 0: none given */
+	struct ehlo_values ehlo;
 	bool tls, use_bdat;
 	bool tls_missing;   /* it was wanted, and the server does not offer it, or refuses it */
+	bool tls_later;     /* it refuses it for now only */
+	bool bdat_unknown;  /* CHUNKING was offered, but BDAT is not known: the session is over, and DATA should be used next time */
 	bool accepted_any;  /* a recipient was accepted in this transaction */
 	struct smtp_txn *txn;
 	struct reply failure; /* CLI_CLOSE */
 	uint32_t transactions; /* begun on this session */
+	uint32_t replies;      /* complete ones so far: the time limit of a reply runs until this changes, however many bytes trickle in */
 	/* the rest is the state machine's own */
 	struct smtp_client_state {
-		uint8_t phase, reply_kind;
-		bool reply_began, need_rset, closing;
+		uint8_t phase, body;
+		bool reply_began, unasked, need_rset, refused;
 		uint32_t reply_lines;
-		uint32_t next_out, next_in; /* steps of the transaction: see client.c */
+		uint32_t next_out, next_in; /* steps of the transaction: see client_txn.c */
 		uint32_t next_lmtp;
+		uint32_t chunks_out, chunks_in;
+		uint64_t content_left; /* BDAT: not announced yet */
 		size_t out_sent;
 		struct reply reply;         /* being read */
 		struct out out;
+		char chunk_head[40];
 		char out_buf[4096];
 	} state;
 };
@@ -81,9 +97,13 @@ void smtp_client_init(struct smtp_client *c, const struct smtp_client_config *cf
 /* The connection is gone: before the results of a transaction are looked at. What is not known has code 0 in them. */
 void smtp_client_done(struct smtp_client *c);
 enum client_action smtp_client_step(struct smtp_client *c, struct span in, size_t *ret_used);
-/* At CLI_READY. A recipient that the server cannot take (8-bit to a 7-bit host, SMTPUTF8 lacking, larger than its SIZE) gets a local 5xx result without a word
- * to the server. Then step with empty input. */
+/* At CLI_READY. A recipient that the server cannot take (8-bit content to a 7-bit host, SMTPUTF8 or REQUIRETLS lacking, larger than its SIZE) gets a local 5xx result
+ * without a word to the server. Then step with empty input. */
 void smtp_client_begin(struct smtp_client *c, struct smtp_txn *t);
+/* BDAT: announces the next n octets of content. *ret_head goes out right before them; it is empty within a chunk that was announced already, and good until the next call.
+ * False: the server refused a chunk, and no more of the content is to be sent. */
+bool smtp_client_chunk(struct smtp_client *c, uint64_t n, struct span *ret_head);
+/* All content is out, or smtp_client_chunk said no. */
 void smtp_client_body_sent(struct smtp_client *c);
 void smtp_client_quit(struct smtp_client *c);
 /* ok: TLS is on, EHLO is said again. Not ok: with CLIENT_TLS_MAY the host reconnects without TLS. */

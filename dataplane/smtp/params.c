@@ -19,19 +19,41 @@ static const struct {
 	{ "CHUNKING", EXT_CHUNKING },
 	{ "SMTPUTF8", EXT_SMTPUTF8 },
 	{ "DSN", EXT_DSN },
+	{ "REQUIRETLS", EXT_REQUIRETLS },
+	{ "LIMITS", EXT_LIMITS },
 };
 
 enum { NEXT = sizeof(ext) / sizeof(ext[0]) };
 
-uint32_t ext_parse(struct span line, uint64_t *size)
+/* RFC 9422 4: NAME=VALUE words; those not known, or with a value that is none, are passed over. */
+static void limits_parse(struct span rest, struct ehlo_values *v)
+{
+	while (rest.p) {
+		struct span value = span_cut(&rest, ' '), name = span_cut(&value, '=');
+		uint64_t n;
+
+		if (!span_u64(value, UINT32_MAX, &n))
+			continue;
+		if (span_eq_nocase(name, SPAN("RCPTMAX")))
+			v->rcpt_max = (uint32_t)n;
+		else if (span_eq_nocase(name, SPAN("MAILMAX")))
+			v->mail_max = (uint32_t)n;
+		else if (span_eq_nocase(name, SPAN("RCPTDOMAINMAX")))
+			v->rcpt_domain_max = (uint32_t)n;
+	}
+}
+
+uint32_t ext_parse(struct span line, struct ehlo_values *v)
 {
 	struct span rest = line, word = span_cut(&rest, ' ');
 
 	for (size_t i = 0; i < NEXT; i++) {
 		if (!span_eq_nocase(word, span_str(ext[i].word)))
 			continue;
-		if (ext[i].bit == EXT_SIZE && !span_u64(span_trim(rest), UINT64_MAX, size))
-			*size = 0;
+		if (ext[i].bit == EXT_SIZE && !span_u64(span_trim(rest), UINT64_MAX, &v->size_max))
+			v->size_max = 0;
+		if (ext[i].bit == EXT_LIMITS)
+			limits_parse(rest, v);
 		return ext[i].bit;
 	}
 	return 0;
@@ -50,20 +72,41 @@ static void auth_write(const struct smtp_server *s, struct out *o)
 		}
 }
 
+static bool is_offered(const struct smtp_server *s, uint32_t bit)
+{
+	if (bit == EXT_STARTTLS)
+		return s->cfg->starttls && !s->tls;
+	if (bit == EXT_REQUIRETLS)
+		return s->tls && s->cfg->requiretls;
+	return bit != EXT_LIMITS || s->cfg->rcpt_max || s->cfg->mail_max;
+}
+
+static void values_write(const struct smtp_server *s, uint32_t bit, struct out *o)
+{
+	if (bit == EXT_SIZE)
+		out_fmt(o, " %llu", (unsigned long long)s->cfg->size_max);
+	if (bit == EXT_LIMITS && s->cfg->rcpt_max)
+		out_fmt(o, " RCPTMAX=%u", s->cfg->rcpt_max);
+	if (bit == EXT_LIMITS && s->cfg->mail_max)
+		out_fmt(o, " MAILMAX=%u", s->cfg->mail_max);
+}
+
 void ext_write(const struct smtp_server *s, struct out *o)
 {
+	size_t last = 0;
+
+	for (size_t i = 0; i < NEXT; i++)
+		if (is_offered(s, ext[i].bit))
+			last = i;
 	out_str(o, "250-");
 	out_add(o, s->cfg->hostname);
 	auth_write(s, o);
-	for (size_t i = 0; i < NEXT; i++) {
-		if (ext[i].bit == EXT_STARTTLS && (!s->cfg->starttls || s->tls))
+	for (size_t i = 0; i <= last; i++) {
+		if (!is_offered(s, ext[i].bit))
 			continue;
-		out_str(o, i + 1 < NEXT ? "\r\n250-" : "\r\n250 ");
+		out_str(o, i < last ? "\r\n250-" : "\r\n250 ");
 		out_str(o, ext[i].word);
-		if (ext[i].bit == EXT_SIZE) {
-			out_char(o, ' ');
-			out_u64(o, s->cfg->size_max);
-		}
+		values_write(s, ext[i].bit, o);
 	}
 	out_str(o, "\r\n");
 }
@@ -160,6 +203,19 @@ static bool param_smtputf8(struct smtp_server *s, struct span v, struct env_rcpt
 	return true;
 }
 
+/* RFC 8689 4.2 */
+static bool param_requiretls(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
+{
+	if (!s->cfg->requiretls)
+		return refuse(r, 555, "5.5.4", "Unsupported parameter: REQUIRETLS");
+	if (v.p)
+		return refuse(r, 501, "5.5.4", "REQUIRETLS takes no value");
+	if (!s->tls)
+		return refuse(r, 530, "5.7.10", "REQUIRETLS needs TLS: say STARTTLS first");
+	s->env.flags |= ENV_REQUIRETLS;
+	return true;
+}
+
 static bool param_notify(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
 {
 	static const struct {
@@ -191,6 +247,58 @@ static bool is_type(struct span v)
 	return v.n > 0;
 }
 
+/* A character of an address as UTF-8; false for what cannot be in one. */
+static bool out_utf8(struct out *o, uint32_t point)
+{
+	if (point <= ' ' || point == 0x7f || (point >= 0xd800 && point < 0xe000) || point > 0x10ffff)
+		return false;
+	if (point < 0x80) {
+		out_char(o, (char)point);
+	} else if (point < 0x800) {
+		out_char(o, (char)(0xc0 | point >> 6));
+		out_char(o, (char)(0x80 | (point & 0x3f)));
+	} else {
+		if (point < 0x10000) {
+			out_char(o, (char)(0xe0 | point >> 12));
+		} else {
+			out_char(o, (char)(0xf0 | point >> 18));
+			out_char(o, (char)(0x80 | (point >> 12 & 0x3f)));
+		}
+		out_char(o, (char)(0x80 | (point >> 6 & 0x3f)));
+		out_char(o, (char)(0x80 | (point & 0x3f)));
+	}
+	return true;
+}
+
+/* RFC 6533 3: utf-8-addr-xtext, or as it is when SMTPUTF8 was given; back to plain UTF-8. */
+static bool utf8_addr_read(const struct smtp_server *s, struct span v, struct out *o)
+{
+	while (v.n) {
+		unsigned char c = (unsigned char)v.p[0];
+		size_t n = 1;
+
+		if (v.n >= 4 && v.p[0] == '\\' && v.p[1] == 'x' && v.p[2] == '{') {
+			uint32_t point = 0;
+
+			for (n = 3; n < v.n && n < 9 && v.p[n] != '}'; n++) {
+				const char *digits = "0123456789ABCDEF", *at = memchr(digits, v.p[n], 16);
+
+				if (!at)
+					return false;
+				point = point << 4 | (uint32_t)(at - digits);
+			}
+			if (n == 3 || n >= v.n || v.p[n++] != '}' || !out_utf8(o, point))
+				return false;
+		} else if (c <= ' ' || c == 0x7f || c == '+' || c == '=' || c == '\\' || (c >= 0x80 && !(s->env.flags & ENV_SMTPUTF8))) {
+			return false;
+		} else {
+			out_char(o, (char)c);
+		}
+		v = span_skip(v, n);
+	}
+	return true;
+}
+
 static bool param_orcpt(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
 {
 	char buf[ORCPT_MAX];
@@ -199,7 +307,8 @@ static bool param_orcpt(struct smtp_server *s, struct span v, struct env_rcpt *r
 
 	out_add(&o, type);
 	out_char(&o, ';');
-	if (!rest.n || !is_type(type) || xtext_decode(rest, &o) != ST_OK || o.over)
+	if (!rest.n || !is_type(type) ||
+		!(span_eq_nocase(type, SPAN("utf-8")) ? utf8_addr_read(s, rest, &o) : xtext_decode(rest, &o) == ST_OK) || o.over)
 		return refuse(r, 501, "5.5.4", "ORCPT is TYPE;XTEXT of at most 500 characters");
 	rcpt->orcpt = pool_span(&s->pool, out_span(&o));
 	return true;
@@ -214,6 +323,7 @@ static const struct param mail_param[] = {
 	{ "SIZE", param_size },
 	{ "BODY", param_body },
 	{ "SMTPUTF8", param_smtputf8 },
+	{ "REQUIRETLS", param_requiretls },
 	{ "RET", param_ret },
 	{ "ENVID", param_envid },
 	{ "AUTH", param_auth },
@@ -279,6 +389,8 @@ void mail_params_write(const struct smtp_client *c, struct out *o)
 		out_str(o, " BODY=8BITMIME");
 	if ((c->ext & EXT_SMTPUTF8) && (e->flags & ENV_SMTPUTF8))
 		out_str(o, " SMTPUTF8");
+	if ((e->flags & ENV_REQUIRETLS) && c->tls && (c->ext & EXT_REQUIRETLS))
+		out_str(o, " REQUIRETLS");
 	if (!(c->ext & EXT_DSN))
 		return;
 	if (e->ret)
@@ -289,29 +401,72 @@ void mail_params_write(const struct smtp_client *c, struct out *o)
 	}
 }
 
+static void notify_write(uint8_t notify, struct out *o)
+{
+	static const struct {
+		uint8_t bit;
+		const char *word;
+	} word[] = { { NOTIFY_NEVER, "NEVER" }, { NOTIFY_SUCCESS, "SUCCESS" }, { NOTIFY_FAILURE, "FAILURE" }, { NOTIFY_DELAY, "DELAY" } };
+	const char *sep = " NOTIFY=";
+
+	for (size_t i = 0; i < sizeof(word) / sizeof(word[0]); i++)
+		if (notify & word[i].bit) {
+			out_str(o, sep);
+			out_str(o, word[i].word);
+			sep = ",";
+		}
+}
+
+/* RFC 6533 3: an address of type utf-8 goes as it is where SMTPUTF8 is, else with its other letters as \x{HEX}. */
+static void utf8_addr_write(struct span s, bool raw, struct out *o)
+{
+	while (s.n) {
+		unsigned char c = (unsigned char)s.p[0];
+		unsigned len = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+		uint32_t point = c < 0x80 ? c : c & (0xffu >> (len + 1));
+
+		if (len > s.n)
+			return;
+		for (unsigned i = 1; i < len; i++)
+			point = point << 6 | ((unsigned char)s.p[i] & 0x3f);
+		if ((c < 0x80 && c > ' ' && c != '+' && c != '=' && c != '\\' && c != 0x7f) || (raw && c >= 0x80))
+			out_add(o, span_of(s.p, len));
+		else
+			out_fmt(o, "\\x{%X}", point);
+		s = span_skip(s, len);
+	}
+}
+
+/* Left out when it does not fit a command. */
+static void orcpt_write(const struct smtp_client *c, struct span orcpt, struct out *o)
+{
+	char buf[ORCPT_MAX];
+	struct out t = out_of(buf, sizeof(buf));
+	struct span rest = orcpt, type = span_cut(&rest, ';');
+
+	out_add(&t, type);
+	out_char(&t, ';');
+	if (span_eq_nocase(type, SPAN("utf-8")))
+		utf8_addr_write(rest, c->ext & EXT_SMTPUTF8, &t);
+	else
+		xtext_encode(rest, &t);
+	if (!t.over) {
+		out_str(o, " ORCPT=");
+		out_add(o, out_span(&t));
+	}
+}
+
 void rcpt_params_write(const struct smtp_client *c, const struct env_rcpt *rcpt, struct out *o)
 {
-	struct span rest = rcpt->orcpt, type;
+	uint8_t notify = rcpt->notify;
 
 	if (!(c->ext & EXT_DSN))
 		return;
-	if (rcpt->notify & NOTIFY_NEVER) {
-		out_str(o, " NOTIFY=NEVER");
-	} else if (rcpt->notify) {
-		const char *sep = " NOTIFY=";
-
-		if (rcpt->notify & NOTIFY_SUCCESS)
-			out_str(o, sep), out_str(o, "SUCCESS"), sep = ",";
-		if (rcpt->notify & NOTIFY_FAILURE)
-			out_str(o, sep), out_str(o, "FAILURE"), sep = ",";
-		if (rcpt->notify & NOTIFY_DELAY)
-			out_str(o, sep), out_str(o, "DELAY");
+	if (c->cfg->final && (notify & NOTIFY_SUCCESS)) {
+		notify = (uint8_t)(notify & ~NOTIFY_SUCCESS); /* that report is ours */
+		notify = notify ? notify : NOTIFY_NEVER;
 	}
-	if (!rcpt->orcpt.n)
-		return;
-	type = span_cut(&rest, ';');
-	out_str(o, " ORCPT=");
-	out_add(o, type);
-	out_char(o, ';');
-	xtext_encode(rest, o);
+	notify_write(notify, o);
+	if (rcpt->orcpt.n)
+		orcpt_write(c, rcpt->orcpt, o);
 }

@@ -1,4 +1,4 @@
-/* The words of ESMTP: extensions in the answer to EHLO, and the parameters of MAIL and RCPT (RFC 1870, 3461, 6152, 6531).
+/* The words of ESMTP: extensions in the answer to EHLO, and the parameters of MAIL and RCPT (RFC 1870, 3461, 6152, 6531, 8689, 9422).
  *
  * One table of extensions serves both directions. */
 #ifndef WEIR_DATAPLANE_SMTP_PARAMS_H
@@ -7,8 +7,8 @@
 #include "dataplane/smtp/client.h"
 #include "dataplane/smtp/server.h"
 
-/* Takes one line of the answer to EHLO (without code): its bit of enum client_ext, or 0. SIZE's number goes to *size. */
-uint32_t ext_parse(struct span line, uint64_t *size);
+/* Takes one line of the answer to EHLO (without code): its bit of enum client_ext, or 0. The numbers of SIZE and LIMITS go to *v. */
+uint32_t ext_parse(struct span line, struct ehlo_values *v);
 /* Writes the answer to EHLO. */
 void ext_write(const struct smtp_server *s, struct out *o);
 /* Parameters behind the address of MAIL. False: *r is the refusal. */

@@ -2,24 +2,16 @@
 
 #include "dataplane/smtp/params.h"
 #include "dataplane/smtp/server_auth.h"
+#include "dataplane/smtp/server_body.h"
 
-enum { PHASE_COMMAND, PHASE_BODY, PHASE_AUTH };
-enum { NOT_WAITING, FOR_MAIL, FOR_RCPT, FOR_DATA, FOR_END, FOR_220, FOR_TLS, FOR_AUTH };
 enum { OUT_RESERVE = 1200 }; /* room that one command's replies may need */
 
 /* ---- output ---- */
 
-static void say(struct smtp_server *s, const struct reply *r)
+void server_say(struct smtp_server *s, const struct reply *r)
 {
 	reply_write(r, &s->state.out);
 }
-
-#define SAY(s, code, enhanced, ...)                                                                                                \
-	do {                                                                                                                       \
-		struct reply say_reply;                                                                                            \
-		reply_set(&say_reply, code, enhanced, __VA_ARGS__);                                                                \
-		say(s, &say_reply);                                                                                                \
-	} while (0)
 
 struct span smtp_server_output(const struct smtp_server *s)
 {
@@ -45,7 +37,7 @@ bool server_in_transaction(const struct smtp_server *s)
 	return in_transaction(s);
 }
 
-static void transaction_reset(struct smtp_server *s)
+void server_forget_transaction(struct smtp_server *s)
 {
 	pool_reset(&s->pool);
 	s->env = (struct envelope){ 0 };
@@ -62,11 +54,11 @@ static enum server_action reset_action(struct smtp_server *s)
 {
 	bool had = in_transaction(s);
 
-	transaction_reset(s);
+	server_forget_transaction(s);
 	return had ? SRV_RESET : SRV_STEP;
 }
 
-static enum server_action close_with(struct smtp_server *s)
+enum server_action server_close(struct smtp_server *s)
 {
 	s->state.closing = true;
 	return SRV_CLOSE;
@@ -75,10 +67,10 @@ static enum server_action close_with(struct smtp_server *s)
 /* An error of the client's; too many of them end the session. */
 static enum server_action protocol_error(struct smtp_server *s, const struct reply *r)
 {
-	say(s, r);
+	server_say(s, r);
 	if (s->cfg->errors_max && ++s->state.errors >= s->cfg->errors_max) {
 		SAY(s, 421, "4.7.0", "%.*s: too many errors", SPAN_FMT(s->cfg->hostname));
-		return close_with(s);
+		return server_close(s);
 	}
 	return SRV_STEP;
 }
@@ -184,6 +176,10 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 		return ERROR(s, 503, "5.5.1", "MAIL was said already");
 	if (s->cfg->auth && !s->auth_user.n)
 		return ERROR(s, 530, "5.7.0", "%s", s->tls ? "Authentication is required" : "Say STARTTLS first, then AUTH");
+	if (s->cfg->mail_max && s->state.mails >= s->cfg->mail_max) {
+		SAY(s, 421, "4.7.0", "%.*s: too many messages in one session", SPAN_FMT(s->cfg->hostname));
+		return server_close(s);
+	}
 	if (!take_keyword(&arg, "FROM:"))
 		return ERROR(s, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
 	if (address_path(arg, ADDRESS_ALLOW_NULL | ADDRESS_UTF8, &s->sender, &rest) != ST_OK)
@@ -191,19 +187,20 @@ static enum server_action cmd_mail(struct smtp_server *s, struct span arg)
 	if (rest.n && rest.p[0] != ' ')
 		return ERROR(s, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
 	if (!mail_params(s, rest, &r)) {
-		transaction_reset(s);
+		server_forget_transaction(s);
 		return protocol_error(s, &r);
 	}
 	if (lacks_utf8(s, &s->sender)) {
-		transaction_reset(s);
+		server_forget_transaction(s);
 		return ERROR(s, 553, "5.6.7", "The address needs SMTPUTF8");
 	}
 	s->env.sender = pool_span(&s->pool, s->sender.full);
 	if (!s->env.sender.p) {
-		transaction_reset(s);
+		server_forget_transaction(s);
 		return out_of_room(s);
 	}
 	s->state.waiting = FOR_MAIL;
+	s->state.mails++;
 	return SRV_MAIL;
 }
 
@@ -349,7 +346,7 @@ static enum server_action cmd_bdat(struct smtp_server *s, struct span arg)
 	/* where the chunk ends is not known: nothing that follows can be understood */
 	if (!span_u64(number, INT64_MAX, &n) || (rest.p && !last)) {
 		SAY(s, 501, "5.5.4", "Syntax: BDAT octets [LAST]");
-		return close_with(s);
+		return server_close(s);
 	}
 	if (!in_transaction(s))
 		return bdat_refused(s, n, 503, "Say MAIL first");
@@ -411,6 +408,7 @@ static enum server_action cmd_starttls(struct smtp_server *s, struct span arg)
 		return ERROR(s, 502, "5.5.1", "STARTTLS is not offered");
 	if (in_transaction(s))
 		return ERROR(s, 503, "5.5.1", "STARTTLS is not possible within a transaction");
+	s->state.before_220 = s->state.out.n;
 	SAY(s, 220, "2.0.0", "Ready to start TLS");
 	s->state.waiting = FOR_220;
 	return SRV_STEP;
@@ -419,14 +417,14 @@ static enum server_action cmd_starttls(struct smtp_server *s, struct span arg)
 static enum server_action cmd_quit(struct smtp_server *s, struct span arg)
 {
 	SAY(s, 221, "2.0.0", "%.*s closing the connection", SPAN_FMT(s->cfg->hostname));
-	return close_with(s);
+	return server_close(s);
 }
 
 /* What another protocol begins with: who speaks it is not a mail client (P22). */
 static enum server_action cmd_foreign(struct smtp_server *s, struct span arg)
 {
 	SAY(s, 554, "5.5.1", "This is a mail server");
-	return close_with(s);
+	return server_close(s);
 }
 
 static const struct command {
@@ -480,7 +478,7 @@ static enum server_action on_line(struct smtp_server *s, struct span line)
 		return ERROR(s, 500, "5.5.2", "Control characters are not allowed in commands");
 	if (s->cfg->commands_max && ++s->state.commands > s->cfg->commands_max) {
 		SAY(s, 421, "4.7.0", "%.*s: too many commands without a message", SPAN_FMT(s->cfg->hostname));
-		return close_with(s);
+		return server_close(s);
 	}
 	for (size_t i = 0; i < sizeof(command_table) / sizeof(command_table[0]); i++)
 		if (span_eq_nocase(word, span_str(command_table[i].name)))
@@ -497,7 +495,7 @@ static enum server_action step_command(struct smtp_server *s, struct span in, si
 		s->state.first_step = false;
 		if ((unsigned char)in.p[0] == 0x16 || in.p[0] == 0) {
 			*ret_used = in.n;
-			return close_with(s);
+			return server_close(s);
 		}
 	}
 	switch (wire_next(&s->wire, in, ret_used)) {
@@ -510,112 +508,11 @@ static enum server_action step_command(struct smtp_server *s, struct span in, si
 	case WIRE_BAD_LINE_END:
 		SAY(s, 500, "5.5.2", "Lines end with CR LF; a bare CR or LF is not accepted");
 		s->bad_line_end = true;
-		return close_with(s);
+		return server_close(s);
 	case WIRE_MORE:
 	case WIRE_BODY:
 	case WIRE_BODY_END:
 	case WIRE_BAD_NUL:
-		break;
-	}
-	return SRV_MORE;
-}
-
-/* ---- the body ---- */
-
-static void discard_with(struct smtp_server *s, const struct reply *r)
-{
-	struct out o = out_of(s->state.refusal, sizeof(s->state.refusal));
-
-	if (s->state.discard)
-		return;
-	reply_write(r, &o);
-	s->state.refusal_len = (uint16_t)o.n;
-	s->state.discard = true;
-}
-
-#define DISCARD(s, code, enhanced, text)                                                                                           \
-	do {                                                                                                                       \
-		struct reply discard_reply;                                                                                        \
-		reply_set(&discard_reply, code, enhanced, text);                                                                   \
-		discard_with(s, &discard_reply);                                                                                   \
-	} while (0)
-
-/* Says as many refusals as there is room for; after the last of them the transaction is over. */
-static enum server_action refuse_all(struct smtp_server *s)
-{
-	struct out *o = &s->state.out;
-
-	for (; s->state.refusals && o->cap - o->n >= s->state.refusal_len; s->state.refusals--)
-		out_add(o, span_of(s->state.refusal, s->state.refusal_len));
-	if (s->state.refusals)
-		return SRV_STEP; /* the host sends first */
-	if (s->state.stray_chunk) {
-		s->state.stray_chunk = s->state.discard = false;
-		return SRV_STEP;
-	}
-	/* RFC 3030: after a failed chunk the client resets; chunks that it had pipelined meet 503 */
-	transaction_reset(s);
-	return SRV_RESET;
-}
-
-/* A body that is thrown away has come to its end: its refusal, in LMTP one for each recipient. */
-static enum server_action discarded(struct smtp_server *s)
-{
-	s->state.phase = PHASE_COMMAND;
-	s->state.refusals = s->cfg->lmtp && !s->state.stray_chunk ? s->env.nrcpt : 1;
-	return refuse_all(s);
-}
-
-static enum server_action on_body_end(struct smtp_server *s)
-{
-	if (s->state.discard)
-		return discarded(s);
-	if (s->state.by_bdat && !s->state.bdat_last) {
-		s->state.phase = PHASE_COMMAND;
-		SAY(s, 250, "2.0.0", "Chunk received");
-		return SRV_STEP;
-	}
-	if (s->state.by_bdat && wire_ends_in_cr(&s->wire)) {
-		DISCARD(s, 554, "5.6.0", "The message ends with a bare CR");
-		return discarded(s);
-	}
-	/* what it is, not what it was called: the next hop may have no 8BITMIME (RFC 6152, P8) */
-	s->env.body = s->wire.eight_bit ? BODY_8BITMIME : BODY_7BIT;
-	s->state.waiting = FOR_END;
-	s->state.rcpt_answers = 0;
-	return SRV_BODY_END;
-}
-
-static enum server_action on_body(struct smtp_server *s)
-{
-	if (s->state.discard)
-		return SRV_STEP;
-	s->body = s->wire.body;
-	s->body_len += s->body.n;
-	if (s->cfg->size_max && s->body_len > s->cfg->size_max) {
-		DISCARD(s, 552, "5.3.4", "Message is larger than this server takes");
-		return SRV_STEP;
-	}
-	return SRV_BODY;
-}
-
-static enum server_action step_body(struct smtp_server *s, struct span in, size_t *ret_used)
-{
-	switch (wire_next(&s->wire, in, ret_used)) {
-	case WIRE_BODY:
-		return on_body(s);
-	case WIRE_BODY_END:
-		return on_body_end(s);
-	case WIRE_BAD_LINE_END:
-		SAY(s, 554, "5.6.0", "Message refused: a bare CR or bare LF is not accepted, lines end with CR LF");
-		s->bad_line_end = true;
-		return close_with(s);
-	case WIRE_BAD_NUL:
-		DISCARD(s, 554, "5.6.0", "Message refused: it contains NUL");
-		return SRV_STEP;
-	case WIRE_MORE:
-	case WIRE_LINE:
-	case WIRE_LINE_LONG:
 		break;
 	}
 	return SRV_MORE;
@@ -638,6 +535,7 @@ void smtp_server_init(struct smtp_server *s, const struct smtp_server_config *cf
 void smtp_server_done(struct smtp_server *s)
 {
 	server_auth_forget(s);
+	wire_forget(&s->wire);
 	pool_reset(&s->pool);
 }
 
@@ -649,8 +547,20 @@ void smtp_server_refuse(struct smtp_server *s, const struct reply *r)
 
 void smtp_server_shutdown(struct smtp_server *s, const struct reply *r)
 {
-	say(s, r);
+	server_say(s, r);
 	s->state.closing = true;
+}
+
+bool smtp_server_starts_tls(const struct smtp_server *s)
+{
+	return s->state.waiting == FOR_220;
+}
+
+void smtp_server_starttls_refuse(struct smtp_server *s, const struct reply *r)
+{
+	CHECK(s->state.waiting == FOR_220 && s->state.before_220 >= s->state.out_sent && s->state.before_220 < s->state.out.n);
+	s->state.out.n = s->state.before_220;
+	smtp_server_shutdown(s, r);
 }
 
 enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_t *ret_used)
@@ -669,16 +579,16 @@ enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_
 	if (s->state.out.cap - s->state.out.n < OUT_RESERVE)
 		return SRV_MORE; /* the host sends first */
 	if (s->state.refusals)
-		return refuse_all(s);
-	return s->state.phase == PHASE_BODY ? step_body(s, in, ret_used) : step_command(s, in, ret_used);
+		return server_body_refusals(s);
+	return s->state.phase == PHASE_BODY ? server_body_step(s, in, ret_used) : step_command(s, in, ret_used);
 }
 
 static void answer_end(struct smtp_server *s, const struct reply *r)
 {
-	say(s, r);
+	server_say(s, r);
 	if (s->cfg->lmtp && ++s->state.rcpt_answers < s->env.nrcpt)
 		return;
-	transaction_reset(s);
+	server_forget_transaction(s);
 	s->state.commands = 0;
 }
 
@@ -689,14 +599,14 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 	s->state.waiting = NOT_WAITING;
 	switch (waiting) {
 	case FOR_MAIL:
-		say(s, r);
+		server_say(s, r);
 		if (reply_is_ok(r))
 			s->state.have_mail = true;
 		else
-			transaction_reset(s);
+			server_forget_transaction(s);
 		break;
 	case FOR_RCPT:
-		say(s, r);
+		server_say(s, r);
 		if (reply_is_ok(r)) {
 			s->state.rcpt_taken++;
 			uncount(s);
@@ -707,14 +617,14 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 	case FOR_DATA:
 		if (r->code < 400) {
 			if (!s->state.by_bdat)
-				say(s, r);
+				server_say(s, r);
 			body_begin(s);
 		} else if (s->state.by_bdat) {
 			body_begin(s);
-			discard_with(s, r);
+			smtp_server_abort_body(s, r);
 		} else {
-			say(s, r);
-			transaction_reset(s);
+			server_say(s, r);
+			server_forget_transaction(s);
 		}
 		break;
 	case FOR_AUTH:
@@ -723,7 +633,7 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 		if (r->code == 535)
 			protocol_error(s, r);
 		else
-			say(s, r);
+			server_say(s, r);
 		break;
 	case FOR_END:
 		s->state.waiting = s->cfg->lmtp && s->state.rcpt_answers + 1 < s->env.nrcpt ? FOR_END : NOT_WAITING;
@@ -736,15 +646,10 @@ void smtp_server_reply(struct smtp_server *s, const struct reply *r)
 		s->state.closing = true;
 }
 
-void smtp_server_abort_body(struct smtp_server *s, const struct reply *r)
-{
-	discard_with(s, r);
-}
-
 void smtp_server_tls_started(struct smtp_server *s)
 {
 	server_auth_forget(s);
-	transaction_reset(s);
+	server_forget_transaction(s);
 	wire_mode(&s->wire, WIRE_LINES, 0, true);
 	s->helo = SPAN_NONE;
 	s->esmtp = false;

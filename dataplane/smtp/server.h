@@ -24,9 +24,11 @@ struct smtp_server_config {
 	struct span banner;     /* text after the host name in the greeting */
 	uint64_t size_max;      /* bytes; also announced */
 	uint32_t rcpt_max;      /* recipients a transaction; 452 4.5.3 beyond */
+	uint32_t mail_max;      /* transactions a session; 421 4.7.0 beyond. 0: no limit */
 	uint32_t errors_max;    /* protocol errors a session; then 421 4.7.0 and close */
 	uint32_t commands_max;  /* commands without a message between (NOOP flood; RCPT and BDAT that were taken do not count); then 421 */
 	size_t transaction_max; /* ceiling of the transaction pool, bytes; then 452 4.3.1 */
+	bool requiretls;        /* offer REQUIRETLS when TLS is on */
 	bool starttls;          /* a TLS context is there: offer STARTTLS until TLS is on */
 	bool lmtp;              /* LHLO, one reply a recipient after the data */
 	bool auth;              /* a submission service (RFC 6409): AUTH is offered under TLS, and MAIL needs it */
@@ -76,10 +78,11 @@ struct smtp_server {
 		bool stray_chunk; /* of a BDAT that was out of order */
 		uint16_t refusal_len;
 		uint32_t refusals; /* still to be said at the end of a discarded body */
-		uint32_t errors, commands, rcpt_cap, rcpt_answers;
+		uint32_t errors, commands, mails, rcpt_cap, rcpt_answers;
 		uint32_t rcpt_taken; /* RCPT commands that were accepted: not what they were expanded to */
 		uint64_t bdat_left;
 		size_t out_sent;
+		size_t before_220; /* STARTTLS: where its reply begins in out */
 		struct out out;
 		char refusal[512];
 		char out_buf[2048];
@@ -90,6 +93,9 @@ void smtp_server_init(struct smtp_server *s, const struct smtp_server_config *cf
 void smtp_server_done(struct smtp_server *s);
 /* The greeting is in the output after init; instead of it: 421 or 554 and close. Call before the first step. */
 void smtp_server_refuse(struct smtp_server *s, const struct reply *r);
+/* A STARTTLS was answered with 220, which is in the output; and its place is taken by this reply, and the session ends. */
+bool smtp_server_starts_tls(const struct smtp_server *s);
+void smtp_server_starttls_refuse(struct smtp_server *s, const struct reply *r);
 /* Uses up to in.n bytes, *ret_used says how many. May be called with empty input to go on after an answer. */
 enum server_action smtp_server_step(struct smtp_server *s, struct span in, size_t *ret_used);
 /* Answers SRV_MAIL, SRV_RCPT, SRV_DATA, SRV_BODY_END; and SRV_AUTH with a refusal: 535 counts as an error of the client's. */

@@ -16,7 +16,7 @@ void server_auth_end(struct smtp_server *s)
 	sasl_wipe(s->sasl);
 	s->sasl = NULL;
 	pool_reset(&s->pool); /* AUTH is never within a transaction: nothing else is in the pool */
-	explicit_bzero(s->wire.line_buf, sizeof(s->wire.line_buf));
+	wire_forget(&s->wire);
 	server_auth_wait(s, AUTH_WAITS_NOTHING);
 }
 

@@ -1,5 +1,7 @@
 #include "dataplane/smtp/wire.h"
 
+#include <stdlib.h>
+
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -9,7 +11,17 @@ enum { AT_START, IN_LINE, AFTER_CR, AFTER_DOT, AFTER_DOT_CR };
 
 void wire_init(struct wire *w)
 {
-	memset(w, 0, offsetof(struct wire, line_buf));
+	memset(w, 0, sizeof(*w));
+}
+
+void wire_forget(struct wire *w)
+{
+	if (!w->line_buf)
+		return;
+	explicit_bzero(w->line_buf, WIRE_LINE_MAX);
+	free(w->line_buf);
+	w->line_buf = NULL;
+	w->line_len = 0;
 }
 
 void wire_mode(struct wire *w, enum wire_mode mode, uint64_t chunk_len, bool first)
@@ -60,7 +72,9 @@ static void line_add(struct wire *w, struct span s)
 {
 	if (w->skipping)
 		return;
-	if (s.n > sizeof(w->line_buf) - w->line_len) {
+	if (!w->line_buf)
+		w->line_buf = malloc(WIRE_LINE_MAX);
+	if (!w->line_buf || s.n > WIRE_LINE_MAX - w->line_len) {
 		w->skipping = true;
 		return;
 	}
@@ -77,6 +91,8 @@ static enum wire_event next_line(struct wire *w, struct span in, size_t *ret_use
 	*ret_used = take;
 	if (take == 0)
 		return WIRE_MORE;
+	if (!w->line_len)
+		wire_forget(w); /* the line before was used: an idle connection has no buffer */
 	if (pending_cr && in.p[0] != '\n')
 		return WIRE_BAD_LINE_END;
 	cr = memchr(in.p, '\r', take);

@@ -15,7 +15,7 @@ enum { WIRE_LINE_MAX = 2048 }; /* longest command or reply line, CRLF included *
 enum wire_event {
 	WIRE_MORE,      /* all input used */
 	WIRE_LINE,      /* w->line: a line without CRLF; valid until the next call */
-	WIRE_LINE_LONG, /* a line was longer than the limit; skipped as a whole */
+	WIRE_LINE_LONG, /* a line was longer than the limit, or than the memory there is; skipped as a whole */
 	WIRE_BODY,      /* w->body: content; valid until the next call or as long as the input */
 	WIRE_BODY_END,  /* after CRLF.CRLF, or after the last octet of the chunk */
 	WIRE_BAD_LINE_END, /* bare CR or bare LF in a line or in DATA content: the session cannot go on */
@@ -33,11 +33,13 @@ struct wire {
 	bool eight_bit;  /* an octet of the content so far is not ASCII */
 	struct span line, body;
 	uint64_t chunk_left;
-	uint32_t line_len;
-	char line_buf[WIRE_LINE_MAX];
+	uint32_t line_len; /* of the line that has not come to its end */
+	char *line_buf;    /* WIRE_LINE_MAX octets, only while a line did not come in one piece; NULL: none */
 };
 
 void wire_init(struct wire *w);
+/* Wipes and frees the last line, which may have been a password; the reader goes on. Also what ends a reader. */
+void wire_forget(struct wire *w);
 /* From the next byte on. WIRE_CHUNK: of exactly chunk_len octets; line ends in it are checked as in DATA across chunks of one message (first says that a
  * message begins), and at the end of the last chunk content must end in CRLF: the caller adds it when it does not. */
 void wire_mode(struct wire *w, enum wire_mode mode, uint64_t chunk_len, bool first);

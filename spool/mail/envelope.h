@@ -17,6 +17,9 @@ enum envelope_flag {
 	ENV_ESMTP = 4,      /* EHLO rather than HELO */
 	ENV_INTERNAL = 8,   /* made by Weir itself: not scanned, no Received of a client */
 	ENV_DOUBLE_BOUNCE = 16, /* a failed notification on its way to the postmaster; dropped when it fails */
+	ENV_REQUIRETLS = 32,     /* RFC 8689: never without verified TLS, and only to who promises the same */
+	ENV_TLS_OPTIONAL = 64,   /* the header says TLS-Required: No */
+	ENV_8BIT_HEADER = 128,   /* the header has octets above 127 */
 };
 
 struct env_rcpt {
@@ -34,7 +37,7 @@ struct envelope {
 	struct span auth_user;
 	struct span trace;  /* fields that are delivered on top of the message, above our Received: whole lines, at most ENV_TRACE_MAX octets */
 	struct span hold;   /* why it is to be held once it is accepted; empty: it is not */
-	uint8_t client_ip[16]; /* IPv4 as ::ffff:a.b.c.d; all zero for internal mail */
+	uint8_t client_ip[16]; /* IPv4 as ::ffff:a.b.c.d; of a notification that of the message it is about; zero when there is none */
 	uint16_t client_port;
 	uint8_t body;   /* enum body_type */
 	uint8_t ret;    /* enum dsn_ret */

@@ -41,6 +41,27 @@ unsigned header_count_received(struct span head)
 	return n;
 }
 
+static bool has_8bit(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] & 0x80)
+			return true;
+	return false;
+}
+
+uint32_t header_flags(struct span head, const struct envelope *e)
+{
+	struct span rest = head, name, value;
+	uint32_t flags = 0;
+
+	while (header_next(&rest, &name, &value))
+		if (span_eq_nocase(name, SPAN("TLS-Required")) && span_eq_nocase(span_trim(span_cut(&value, '\r')), SPAN("No")))
+			flags = e->flags & ENV_REQUIRETLS ? 0 : ENV_TLS_OPTIONAL;
+	if (e->body != BODY_7BIT && has_8bit(span_of(head.p, head.n - rest.n)))
+		flags |= ENV_8BIT_HEADER;
+	return flags;
+}
+
 /* A word of a stranger in a header: letters, digits and a few signs only, cut. */
 static void add_word(struct out *o, struct span s)
 {

@@ -11,6 +11,8 @@
 bool header_next(struct span *rest, struct span *ret_name, struct span *ret_value);
 /* Number of Received fields in what is there of the header (B6). */
 unsigned header_count_received(struct span head);
+/* What the header of e's message says about its way: ENV_TLS_OPTIONAL for "TLS-Required: No", which REQUIRETLS outdoes (RFC 8689 4.1); and ENV_8BIT_HEADER, unless e says that all is 7BIT. */
+uint32_t header_flags(struct span head, const struct envelope *e);
 
 struct received_facts {
 	struct span hostname; /* ours */

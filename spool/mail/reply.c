@@ -39,7 +39,7 @@ void reply_set(struct reply *r, unsigned code, const char *enhanced, const char 
 
 	r->code = (uint16_t)code;
 	memset(r->enhanced, 0, sizeof(r->enhanced));
-	r->subject_pad = 0;
+	r->derived = 0;
 	if (enhanced)
 		CHECK(enhanced_parse(span_str(enhanced), r->enhanced) > 0);
 	va_start(ap, fmt);
@@ -55,7 +55,7 @@ static void write_code(const struct reply *r, struct out *o, bool more)
 {
 	out_u64(o, r->code);
 	out_char(o, more ? '-' : ' ');
-	if (r->enhanced[0]) {
+	if (r->enhanced[0] && !r->derived) {
 		char buf[12];
 
 		out_str(o, reply_status(r, buf));
@@ -96,6 +96,64 @@ void reply_add_line(struct reply *r, struct span text, bool first)
 		r->text[r->text_len++] = printable(text.p[i]);
 }
 
+/* Subject and detail; the class is that of the code. Stage REPLY_TO_SESSION stands for every stage that has no row of its own. */
+static const struct meaning {
+	uint16_t code;
+	uint8_t stage, subject, detail;
+} meaning[] = {
+	{ 250, REPLY_TO_MAIL, 1, 0 },
+	{ 250, REPLY_TO_RCPT, 1, 5 },
+	{ 251, REPLY_TO_RCPT, 1, 5 },
+	{ 421, REPLY_TO_SESSION, 3, 2 },    /* not accepting network messages */
+	{ 450, REPLY_TO_RCPT, 2, 0 },       /* mailbox busy, or a policy */
+	{ 451, REPLY_TO_SESSION, 3, 0 },
+	{ 452, REPLY_TO_RCPT, 5, 3 },       /* RFC 5321 4.5.3.1.10: too many recipients */
+	{ 452, REPLY_TO_SESSION, 3, 1 },    /* system full */
+	{ 454, REPLY_TO_SESSION, 7, 0 },
+	{ 500, REPLY_TO_SESSION, 5, 2 },
+	{ 501, REPLY_TO_MAIL, 1, 7 },
+	{ 501, REPLY_TO_RCPT, 1, 3 },
+	{ 501, REPLY_TO_SESSION, 5, 4 },
+	{ 502, REPLY_TO_SESSION, 5, 1 },
+	{ 503, REPLY_TO_SESSION, 5, 1 },
+	{ 504, REPLY_TO_SESSION, 5, 4 },
+	{ 521, REPLY_TO_SESSION, 3, 2 },    /* RFC 7504 */
+	{ 530, REPLY_TO_SESSION, 7, 0 },
+	{ 535, REPLY_TO_SESSION, 7, 8 },
+	{ 550, REPLY_TO_MAIL, 7, 1 },
+	{ 550, REPLY_TO_RCPT, 1, 1 },
+	{ 550, REPLY_TO_CONTENT, 7, 1 },
+	{ 551, REPLY_TO_RCPT, 1, 6 },
+	{ 552, REPLY_TO_RCPT, 2, 2 },       /* mailbox full */
+	{ 552, REPLY_TO_SESSION, 3, 4 },    /* message too big for system */
+	{ 553, REPLY_TO_MAIL, 1, 7 },
+	{ 553, REPLY_TO_RCPT, 1, 3 },
+	{ 555, REPLY_TO_SESSION, 5, 4 },
+	{ 556, REPLY_TO_SESSION, 1, 10 },   /* RFC 7504 */
+};
+
+void reply_derive(struct reply *r, enum reply_stage stage)
+{
+	const struct meaning *found = NULL;
+
+	if (r->enhanced[0])
+		return;
+	for (size_t i = 0; i < sizeof(meaning) / sizeof(meaning[0]); i++)
+		if (meaning[i].code == r->code && (meaning[i].stage == stage || (meaning[i].stage == REPLY_TO_SESSION && !found)))
+			found = &meaning[i];
+	r->enhanced[0] = r->code < 300 ? 2 : r->code < 500 ? 4 : 5;
+	r->enhanced[1] = found ? found->subject : 0;
+	r->enhanced[2] = found ? found->detail : 0;
+	r->derived = 1;
+}
+
+void reply_said(const struct reply *r, uint8_t ret[3])
+{
+	memset(ret, 0, 3);
+	if (!r->derived)
+		memcpy(ret, r->enhanced, 3);
+}
+
 const char *reply_status(const struct reply *r, char buf[12])
 {
 	if (r->enhanced[0])
@@ -110,7 +168,7 @@ void reply_line(const struct reply *r, struct out *o)
 	char buf[12];
 
 	out_u64(o, r->code);
-	if (r->enhanced[0]) {
+	if (r->enhanced[0] && !r->derived) {
 		out_char(o, ' ');
 		out_str(o, reply_status(r, buf));
 	}

@@ -3,7 +3,7 @@
 #include "spool/base/hash.h"
 #include "spool/store/internal.h"
 
-/* PIECES_FINE: so many small pieces and the rest in large ones fit into a scan list, whatever the message's size. */
+/* PIECES_FINE: so many small pieces, then larger ones: a scan list stays short (SCAN_PIECES_MAX), whatever the message's size. */
 enum { HEAD_GUARANTEED = 64 * 1024, HEAD_PRESSED = 16 * 1024 /* and any piece, pressed hard */, PIECE_PRESSED = 64 * 1024, PIECES_FINE = 2048 };
 
 enum status body_new(struct store *s, uint64_t size_hint, struct body **ret)
@@ -14,8 +14,15 @@ enum status body_new(struct store *s, uint64_t size_hint, struct body **ret)
 		return ST_NOMEM;
 	b->store = s;
 	b->hint = size_hint;
+	TAILQ_INSERT_TAIL(&s->bodies, b, entry);
 	*ret = b;
 	return ST_OK;
+}
+
+void body_free(struct body *b)
+{
+	TAILQ_REMOVE(&b->store->bodies, b, entry);
+	free(b);
 }
 
 void piece_free(struct store *s, struct piece *p)
@@ -27,8 +34,7 @@ void piece_free(struct store *s, struct piece *p)
 	free(p);
 }
 
-/* Half of the arena is for what is on its way; the other half may keep what will be wanted again. */
-static bool under_pressure(const struct store *s)
+bool store_pressed(const struct store *s)
 {
 	return arena_used(s->arena) > arena_bytes(s->arena) / 2;
 }
@@ -43,7 +49,7 @@ static size_t next_want(const struct body *b)
 
 	if (!b->npieces && b->hint)
 		want = b->hint > EXTENT_MAX ? HEAD_GUARANTEED : (size_t)b->hint;
-	return want > most && under_pressure(b->store) && b->npieces < PIECES_FINE ? most : want;
+	return want > most && store_pressed(b->store) && b->npieces < PIECES_FINE ? most : want;
 }
 
 static struct piece *tail(const struct body *b)
@@ -56,12 +62,6 @@ static size_t tail_room(const struct body *b)
 	struct piece *p = tail(b);
 
 	return p && p->ext.cap && !p->queued && !p->on_disk ? p->ext.cap - p->len : 0;
-}
-
-/* What bodies leave free: complete messages need a little to be scanned, and with that they end. */
-static size_t kept_free(const struct store *s)
-{
-	return arena_bytes(s->arena) / 32;
 }
 
 /* Pieces are on their way to the disk, or messages to their end, after which their memory can be given back. */
@@ -81,17 +81,48 @@ static bool room_is_coming(const struct store *s)
 	return s->open && s->open->nraw;
 }
 
+/* A long body is written to the log while it comes in; under pressure any that will not be inline. */
+static void spill(struct body *b)
+{
+	struct store *s = b->store;
+
+	if (b->len <= (store_pressed(s) ? INLINE_MAX : s->cfg.spill_bytes) || s->fenced || !log_room_left(s))
+		return; /* the reserve is not for what may never be a message */
+	for (; b->spilled < b->sealed; b->spilled++) /* only full ones; the last goes with the message */
+		log_chunk(s, b->piece[b->spilled], STREAM_HOT);
+	/* what became durable while there was room enough */
+	for (; store_pressed(s) && b->released < b->spilled && b->piece[b->released]->on_disk; b->released++) {
+		struct piece *p = b->piece[b->released];
+
+		if (!p->kept && p->ext.cap) {
+			extent_release(s->arena, p->ext);
+			p->ext.cap = 0;
+		}
+	}
+}
+
+/* What was kept, or not yet spilled, while there was room enough. */
+static void reclaim(struct store *s)
+{
+	struct body *b;
+
+	s->reclaimable = false;
+	TAILQ_FOREACH(b, &s->bodies, entry)
+		spill(b);
+}
+
 enum status body_room(struct body *b, size_t n)
 {
-	struct arena *a = b->store->arena;
-	size_t free_bytes = arena_bytes(a) - arena_used(a);
+	struct store *s = b->store;
 
-	if (n <= tail_room(b) || free_bytes > 4 * EXTENT_MAX + kept_free(b->store) || b->store->fenced)
+	if (n <= tail_room(b) || arena_left(s->arena) > 4 * EXTENT_MAX || s->fenced)
 		return ST_OK;
+	if (s->reclaimable)
+		reclaim(s);
 	/* spilling gives room back; without it only other messages' ends do, and they may wait for this one's */
-	if (room_is_coming(b->store)) {
-		b->store->room_wanted = true;
-		return free_bytes > EXTENT_MAX + kept_free(b->store) ? ST_OK : ST_AGAIN;
+	if (room_is_coming(s)) {
+		s->room_wanted = true;
+		return arena_left(s->arena) > EXTENT_MAX ? ST_OK : ST_AGAIN;
 	}
 	return ST_OK;
 }
@@ -107,40 +138,14 @@ void body_seal(struct body *b)
 	}
 }
 
-/* A long body is written to the log while it comes in; under pressure any that will not be inline. */
-static void spill(struct body *b)
-{
-	struct store *s = b->store;
-
-	if (b->len <= (under_pressure(s) ? INLINE_MAX : s->cfg.spill_bytes) || s->fenced || !log_room_left(s))
-		return; /* the reserve is not for what may never be a message */
-	while (b->spilled < b->npieces) {
-		struct piece *p = b->piece[b->spilled];
-
-		if (p->len < p->ext.cap)
-			break; /* only full ones; the last goes with the message */
-		log_chunk(s, p, STREAM_HOT);
-		b->spilled++;
-	}
-	/* what became durable while there was room enough */
-	for (; under_pressure(s) && b->released < b->spilled && b->piece[b->released]->on_disk; b->released++) {
-		struct piece *p = b->piece[b->released];
-
-		if (!p->kept && p->ext.cap) {
-			extent_release(s->arena, p->ext);
-			p->ext.cap = 0;
-		}
-	}
-}
-
 static enum status add_piece(struct body *b)
 {
 	struct piece *p;
 
 	body_seal(b);
 	spill(b);
-	if (arena_bytes(b->store->arena) - arena_used(b->store->arena) < kept_free(b->store))
-		return ST_FULL;
+	if (b->spilled < b->sealed)
+		b->store->reclaimable = true; /* under pressure it would have been spilled */
 	if (b->npieces == b->cap) {
 		uint32_t cap = b->cap ? b->cap * 2 : 4;
 		struct piece **bigger = realloc(b->piece, cap * sizeof(struct piece *));
@@ -226,5 +231,5 @@ void body_drop(struct body *b)
 			piece_free(b->store, b->piece[i]);
 	}
 	free(b->piece);
-	free(b);
+	body_free(b);
 }

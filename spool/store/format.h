@@ -85,12 +85,14 @@ struct message_record {
 };
 static_assert(sizeof(struct message_record) == 48);
 
+enum { ATTEMPTS_MAX = 0x7fff, TOLD_OF_DELAY = 0x8000 };
+
 /* REC_OUTCOME: this, then the reply's text. */
 struct outcome_record {
 	struct record_header h;
 	uint64_t next_ns; /* deferred until, spool time (clock_steady_ns) */
 	uint32_t rcpt;
-	uint16_t attempts;
+	uint16_t attempts; /* and TOLD_OF_DELAY */
 	uint16_t code; /* 0: no reply */
 	uint8_t state; /* enum rcpt_state */
 	uint8_t enhanced[3];

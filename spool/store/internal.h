@@ -24,6 +24,7 @@ struct piece {
 
 struct body {
 	struct store *store;
+	TAILQ_ENTRY(body) entry;
 	uint64_t len, hint;
 	struct piece **piece;
 	uint32_t npieces, cap;
@@ -47,7 +48,8 @@ struct msg {
 	uint32_t npieces;
 	struct piece **piece; /* an inline body has some while it is in the arena */
 	uint64_t inline_hash;
-	struct extent scan_list;
+	struct extent *scan_page; /* while a scanner may read it */
+	uint32_t nscan_pages;
 	uint32_t scan_segment; /* where a scanner reads an inline body */
 	struct move *move;    /* is being copied piece by piece */
 	struct pool pool;     /* envelope and recipients */
@@ -130,6 +132,8 @@ struct store {
 	struct disk *disk;
 	struct arena *arena;
 	uint32_t id;         /* which store of the process: in the tag's slot */
+	TAILQ_HEAD(, body) bodies; /* that come in */
+	bool reclaimable;    /* one of them may have memory that can be given back, or full pieces that are not spilled */
 	bool fenced, room_wanted, filling;
 	const char *fence_reason;
 	char fence_text[200];
@@ -237,7 +241,12 @@ void fence(struct store *s, const char *what, int err);
 
 /* ---- body.c ---- */
 void piece_free(struct store *s, struct piece *p);
+/* The body's pieces are somebody else's, or freed. */
+void body_free(struct body *b);
+/* Half of the arena is for what is on its way; the other half may keep what will be wanted again. */
+bool store_pressed(const struct store *s);
 /* All pieces get their hash, if they are to be pieces in the log: before another one is begun, and at the end. */
+void scan_list_free(struct msg *m);
 void body_seal(struct body *b);
 
 /* The length of the batch that is valid at the start of buf (n bytes), its header in *ret; 0: none is. */

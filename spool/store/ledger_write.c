@@ -81,7 +81,8 @@ static struct span first_line(const struct reply *r)
 static void reply_into(struct ledger_row *row, const struct reply *r)
 {
 	row->code = r ? r->code : 0;
-	memcpy(row->enhanced, r ? r->enhanced : (const uint8_t[3]){ 0 }, 3);
+	if (r)
+		reply_said(r, row->enhanced);
 	row->text = first_line(r);
 }
 

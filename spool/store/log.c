@@ -298,9 +298,11 @@ static void raw_durable(struct store *s, const struct raw *r)
 	segment_live(s, p->segment, 1, p->len);
 	if (p->orphan) {
 		piece_free(s, p);
-	} else if (!p->kept && arena_used(s->arena) > arena_bytes(s->arena) / 2) {
+	} else if (!p->kept && store_pressed(s)) {
 		extent_release(s->arena, p->ext); /* a spilled piece under pressure */
 		p->ext.cap = 0;
+	} else {
+		s->reclaimable = true;
 	}
 }
 

@@ -120,6 +120,7 @@ enum status store_look(const char *dir, uint32_t partition, const struct look_si
 	s->disk = &disk.disk;
 	s->cfg = (struct store_config){ .dir = dir, .partition = partition, .segment_bytes = 16 * BLOCK, .ledger_keep_ns = LEDGER_DAY_NS };
 	TAILQ_INIT(&s->waiting);
+	TAILQ_INIT(&s->bodies);
 	TAILQ_INIT(&s->flying);
 	TAILQ_INIT(&s->waiting_put);
 	st = recover_in_memory(s);

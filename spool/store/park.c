@@ -29,6 +29,8 @@ static void read_states(struct store_msg *m, struct span states)
 
 		r->state = in_u8(&i);
 		r->attempts = in_le16(&i);
+		r->told = (r->attempts & TOLD_OF_DELAY) != 0;
+		r->attempts &= ATTEMPTS_MAX;
 		r->next_ns = in_le64(&i);
 		code = in_le16(&i);
 		enhanced = in_bytes(&i, 3);
@@ -38,6 +40,7 @@ static void read_states(struct store_msg *m, struct span states)
 		if (i.bad || !code || text.n > REPLY_TEXT_MAX || !(r->last = malloc(offsetof(struct reply, text) + text.n + 1)))
 			continue;
 		r->last->code = code;
+		r->last->derived = 0;
 		memcpy(r->last->enhanced, enhanced.p, 3);
 		r->last->text_len = (uint16_t)text.n;
 		if (text.n)

@@ -22,12 +22,15 @@ static void write_states(const struct store_msg *m, struct out *o)
 	out_le32(o, (uint32_t)states_bytes(m));
 	for (uint32_t i = 0; i < m->env.nrcpt; i++) {
 		const struct store_rcpt_state *r = &m->rcpt[i];
+		uint8_t enhanced[3] = { 0 };
 
+		if (r->last)
+			reply_said(r->last, enhanced);
 		out_char(o, (char)r->state);
-		out_le16(o, r->attempts);
+		out_le16(o, (uint16_t)(r->attempts | (r->told ? TOLD_OF_DELAY : 0)));
 		out_le64(o, r->next_ns);
 		out_le16(o, r->last ? r->last->code : 0);
-		out_add(o, span_of(r->last ? r->last->enhanced : (const uint8_t[3]){ 0 }, 3));
+		out_add(o, span_of(enhanced, 3));
 		out_field(o, r->last ? reply_text(r->last) : SPAN_NONE);
 	}
 }
@@ -137,10 +140,12 @@ static void outcome_fill(struct outcome_record *rec, const struct store_rcpt_sta
 {
 	rec->next_ns = r->next_ns;
 	rec->rcpt = i;
-	rec->attempts = r->attempts;
+	rec->attempts = (uint16_t)(r->attempts | (r->told ? TOLD_OF_DELAY : 0));
 	rec->code = r->last ? r->last->code : 0;
 	rec->state = r->state;
-	memcpy(rec->enhanced, r->last ? r->last->enhanced : (const uint8_t[3]){ 0 }, 3);
+	memset(rec->enhanced, 0, sizeof(rec->enhanced));
+	if (r->last)
+		reply_said(r->last, rec->enhanced);
 	rec->text_len = r->last ? r->last->text_len : 0;
 	if (rec->text_len)
 		memcpy(rec + 1, r->last->text, rec->text_len);
@@ -247,13 +252,15 @@ static void apply_outcome(struct store_msg *m, const struct outcome_record *r)
 	else if (r->state == RCPT_QUEUED && st->state != RCPT_QUEUED)
 		m->open_rcpts++;
 	st->state = r->state;
-	st->attempts = r->attempts;
+	st->attempts = r->attempts & ATTEMPTS_MAX;
+	st->told = (r->attempts & TOLD_OF_DELAY) != 0;
 	st->next_ns = r->next_ns;
 	last = r->code ? realloc(st->last, offsetof(struct reply, text) + r->text_len + 1) : NULL;
 	if (!last)
 		return;
 	st->last = last;
 	last->code = r->code;
+	last->derived = 0;
 	memcpy(last->enhanced, r->enhanced, 3);
 	last->text_len = (uint16_t)r->text_len;
 	memcpy(last->text, r + 1, r->text_len);

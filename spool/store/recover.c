@@ -158,7 +158,7 @@ static void repair_row(struct recovery *rc, const struct entry *e, struct ledger
 
 static void repair_outcome(struct recovery *rc, const struct entry *e, const struct outcome_record *r)
 {
-	struct ledger_row row = { .type = LEDGER_FATE, .state = r->state, .rcpt = r->rcpt, .attempts = r->attempts, .code = r->code };
+	struct ledger_row row = { .type = LEDGER_FATE, .state = r->state, .rcpt = r->rcpt, .attempts = r->attempts & ATTEMPTS_MAX, .code = r->code };
 	struct span text = span_of(r + 1, r->text_len <= r->h.bytes - sizeof(*r) ? r->text_len : 0);
 
 	if (e->state == MSG_PENDING)

@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include "spool/base/ring.h"
 
-enum { SCAN_VERSION = 2, SCAN_RING = 256, SCAN_NAME_MAX = 64 };
+enum { SCAN_VERSION = 3, SCAN_RING = 256, SCAN_NAME_MAX = 64 };
 #define SCAN_MAGIC 0x4e41435352494557ull /* "WEIRSCAN" */
 
 enum scan_fd { SCAN_FD_ARENA, SCAN_FD_LINK, SCAN_FD_SPOOL, SCAN_NFDS };
@@ -42,11 +42,20 @@ struct scan_piece {
 };
 static_assert(sizeof(struct scan_piece) == 24);
 
+/* The list of pieces: full pages, and the last. */
+enum { SCAN_PAGE_PIECES = 170, SCAN_PIECES_MAX = 65536 };
+struct scan_page {
+	struct scan_piece piece[SCAN_PAGE_PIECES];
+	uint64_t next_off;  /* arena offset of the next page; 0 in the last */
+	uint64_t pad;
+};
+static_assert(sizeof(struct scan_page) == 4096);
+
 struct scan_job {
 	uint64_t job;       /* the worker's number of it; given back in the verdict. Never 0 */
 	uint64_t msg_id;    /* for logs */
 	uint64_t len;       /* of the whole body */
-	uint64_t list_off;  /* arena offset of struct scan_piece[npieces] */
+	uint64_t list_off;  /* arena offset of the first struct scan_page */
 	uint32_t npieces;
 	uint32_t flags;
 	uint64_t pad[3];

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "spool/base/hash.h"
 #include "spool/mail/address.h"
+#include "spool/store/tls_file.h"
 
 /* ---- checking: everything once, so that nothing need be checked later ---- */
 
@@ -43,10 +44,24 @@ static bool settings_strings_ok(const struct snapshot *s)
 	const struct snap_settings *set = &s->h->settings;
 	const struct snap_str all[] = { set->hostname, set->node, set->postmaster, set->run_dir, set->spool_dir, set->tls_cert, set->tls_key,
 		set->redis, set->user, set->signatures, set->engine, set->metrics, set->auth_file, set->auth_dovecot, set->auth_secret, set->ca_file,
-		set->policy_help_url, set->dpdk_devices, set->dpdk_ip4, set->dpdk_ip6, set->dpdk_gateway4, set->dpdk_gateway6 };
+		set->policy_help_url, set->dpdk_devices, set->dpdk_ip4, set->dpdk_ip6, set->dpdk_gateway4, set->dpdk_gateway6,
+		set->tls_ciphers, set->tls_ticket_file };
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (!str_ok(s, all[i]))
+			return false;
+	return true;
+}
+
+static bool certs_ok(const struct snapshot *s)
+{
+	const struct snap_list l = s->h->settings.tls_certs;
+	const struct snap_cert *c = list_at(s, l);
+
+	if (!list_ok(s, l, sizeof(*c)) || l.n > TLS_CERTS_MAX)
+		return false;
+	for (uint32_t i = 0; i < l.n; i++)
+		if (!str_ok(s, c[i].certificate) || !str_ok(s, c[i].key))
 			return false;
 	return true;
 }
@@ -99,7 +114,7 @@ static bool tables_ok(const struct snapshot *s)
 		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_VERIFY ||
 			(r[i].kind != ROUTE_MX && !r[i].hosts.n))
 			return false;
-	return set->workers && set->partitions && set->listeners.n <= 64 && auth_ok(s);
+	return set->workers && set->partitions && set->listeners.n <= 64 && auth_ok(s) && certs_ok(s);
 }
 
 static bool policy_ok(const struct snapshot *s)

@@ -12,7 +12,7 @@
 #include "spool/base/status.h"
 #include "spool/mail/rules.h"
 
-enum { SNAPSHOT_VERSION = 7 };
+enum { SNAPSHOT_VERSION = 8 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -77,7 +77,8 @@ struct snap_route {
 	struct snap_list hosts; /* of struct snap_host, tried in order */
 	uint32_t kind;          /* enum snap_route_kind; ROUTE_MX: hosts is empty */
 	uint32_t tls;           /* enum snap_tls */
-	uint32_t line, pad;
+	uint32_t line;
+	uint32_t final_;        /* 0 or 1: what its hosts take is delivered */
 };
 struct snap_host {
 	struct snap_str name; /* host name (A/AAAA are looked up) or address text */
@@ -92,6 +93,11 @@ struct snap_senders {
 	uint32_t line, pad;
 };
 
+/* A server certificate (P23): weir-control reads the files and publishes what is in them (tls_file.h). */
+struct snap_cert {
+	struct snap_str certificate, key; /* PEM files */
+	uint32_t line, pad;
+};
 /* A mode that the configuration gives to a rule; weir-control makes the matrix of them. */
 struct snap_policy {
 	uint32_t rule;    /* enum rule */
@@ -120,6 +126,7 @@ struct snap_settings {
 	uint64_t redis_budget_ns; /* a decision never waits longer for Redis */
 	uint64_t retry_first_ns, retry_max_ns, queue_life_ns, bounce_life_ns, delay_notice_ns;
 	uint64_t connect_timeout_ns, greeting_timeout_ns, reply_timeout_ns, final_timeout_ns, idle_reuse_ns;
+	uint32_t dest_conns_start; /* connections to one destination that nothing is known of yet */
 	uint32_t dest_conns_max;  /* connections to one destination, per worker */
 	uint32_t conn_msgs_max;   /* messages on one delivery connection */
 	uint32_t outbound_conns_max; /* per worker */
@@ -135,13 +142,23 @@ struct snap_settings {
 	uint32_t dane, mta_sts, tls_reports; /* 0 or 1 */
 	uint32_t mta_sts_port;    /* of policy hosts: 443 but for tests */
 	uint64_t mta_sts_timeout_ns;
+	struct snap_str tls_ciphers, tls_ticket_file;
+	uint32_t tls_only_13;     /* 1: tls.min_version is 1.3 */
+	uint32_t tls_handshakes;  /* a minute, of a client address; 0: no limit */
+	uint64_t tls_ticket_life_ns, tls_watch_ns; /* ticket life 0: no tickets */
+	uint32_t tls_sessions;    /* of peers, kept to be resumed; per worker */
 	uint32_t tables_keep; /* generations kept for rollback */
+	uint32_t chunking, requiretls; /* 0 or 1 */
+	uint32_t mail_max;        /* messages of an inbound session; 0: no limit */
+	uint32_t reports_per_sender, reports_per_host, reports_total, reports_double; /* in reports_period_ns, of one worker; 0: no limit */
+	uint64_t reports_period_ns;
 	struct snap_str policy_help_url; /* {code} stands for the rule's name; empty: none */
 	struct snap_list policy_rules;   /* of struct snap_policy, as configured */
 	uint8_t policy_mode[RULE_NRULE][CLASS_NCLASS]; /* enum policy_mode */
 	uint32_t policy_line[RULE_NRULE][CLASS_NCLASS]; /* of the configuration; 0: the default */
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
+	struct snap_list tls_certs; /* of struct snap_cert; tls.certificate is the first */
 };
 
 struct snap_header {

@@ -54,8 +54,7 @@ void msg_free(struct store *s, struct msg *m)
 	}
 	for (uint32_t i = 0; i < m->pub.env.nrcpt; i++)
 		free(m->pub.rcpt[i].last);
-	if (m->scan_list.cap)
-		extent_release(s->arena, m->scan_list);
+	scan_list_free(m);
 	free(m->piece);
 	free((void *)(uintptr_t)m->pub.hold_reason.p);
 	pool_reset(&m->pool);
@@ -150,7 +149,7 @@ enum status store_put(struct store *s, const struct envelope *env, struct body *
 	body_seal(b);
 	for (uint32_t i = 0; i < m->npieces; i++)
 		m->piece[i]->kept = true; /* a scanner is about to be told where they are */
-	free(b);
+	body_free(b);
 	m->waits_for_pieces = pieces_queued(m);
 	if (m->waits_for_pieces)
 		TAILQ_INSERT_TAIL(&s->waiting_put, m, waiting);
@@ -197,7 +196,7 @@ void store_rcpt_at(struct store_msg *pub, uint32_t i, enum rcpt_state state, con
 			r->last = copy;
 		}
 	}
-	if (state == RCPT_QUEUED && r->attempts < UINT16_MAX)
+	if (state == RCPT_QUEUED && r->attempts < ATTEMPTS_MAX)
 		r->attempts++;
 	r->state = (uint8_t)state;
 	r->next_ns = next_ns;
@@ -225,7 +224,7 @@ void store_forget(struct store_msg *pub)
 	struct store *s = pub->store;
 	struct entry *e = msg_entry(m);
 
-	CHECK(m->pins == (m->scan_list.cap != 0) || s->fenced); /* a scanner may still read, nobody else */
+	CHECK(m->pins == (m->nscan_pages != 0) || s->fenced); /* a scanner may still read, nobody else */
 	if (m->move)
 		move_cancel(s, m);
 	if (!s->fenced)
@@ -239,7 +238,7 @@ void store_forget(struct store_msg *pub)
 /* One that is forgotten stays until no batch names it and no scanner reads it. */
 void msg_let_go(struct store *s, struct msg *m)
 {
-	if (m->slot == SLOT_NONE && !m->nbatch && !m->scan_list.cap)
+	if (m->slot == SLOT_NONE && !m->nbatch && !m->nscan_pages)
 		msg_free(s, m);
 }
 
@@ -273,72 +272,6 @@ void store_evict(struct store_msg *pub)
 
 	m->evict_wanted = true;
 	msg_maybe_evict(m);
-}
-
-/* ---- scanners ---- */
-
-/* A scanner reads what is in the log alone: those segments are not reused meanwhile. */
-static void scan_reads(struct msg *m, int change)
-{
-	struct store *s = m->pub.store;
-
-	if (!m->npieces) {
-		if (change > 0)
-			m->scan_segment = msg_entry(m)->segment;
-		s->seg[m->scan_segment].reads += (uint32_t)change;
-	}
-	for (uint32_t i = 0; i < m->npieces; i++)
-		if (!m->piece[i]->ext.cap)
-			s->seg[m->piece[i]->segment].reads += (uint32_t)change;
-}
-
-enum status store_scan_begin(struct store_msg *pub, uint64_t *ret_list_off, uint32_t *ret_pieces)
-{
-	struct msg *m = (struct msg *)pub;
-	struct store *s = pub->store;
-	uint32_t n = m->npieces ? m->npieces : 1;
-	struct scan_piece *list;
-
-	if (m->scan_list.cap)
-		return trail(ST_AGAIN, "a scanner still reads it");
-	if (n > EXTENT_MAX / sizeof(*list))
-		return trail(ST_TOO_BIG, "the message has too many pieces");
-	if (extent_alloc(s->arena, n * sizeof(*list), &m->scan_list) != ST_OK)
-		return trail(ST_FULL, "no room for a scan list");
-	if (m->scan_list.cap < n * sizeof(*list)) {
-		extent_release(s->arena, m->scan_list);
-		m->scan_list.cap = 0;
-		return trail(ST_FULL, "no room for a scan list");
-	}
-	list = arena_at(s->arena, m->scan_list.off);
-	if (!m->npieces)
-		list[0] = (struct scan_piece){ .off = msg_entry(m)->off + (uint64_t)msg_entry(m)->head, .len = (uint32_t)pub->body_len,
-			.partition = s->cfg.partition, .segment = msg_entry(m)->segment };
-	for (uint32_t i = 0; i < m->npieces; i++) {
-		struct piece *p = m->piece[i];
-
-		list[i] = p->ext.cap ? (struct scan_piece){ .off = p->ext.off, .len = p->len, .partition = SCAN_PIECE_ARENA } :
-			(struct scan_piece){ .off = p->off, .len = p->len, .partition = s->cfg.partition, .segment = p->segment };
-	}
-	scan_reads(m, 1);
-	m->pins++;
-	*ret_list_off = m->scan_list.off;
-	*ret_pieces = n;
-	return ST_OK;
-}
-
-void store_scan_done(struct store_msg *pub)
-{
-	struct msg *m = (struct msg *)pub;
-
-	if (!m->scan_list.cap)
-		return;
-	extent_release(pub->store->arena, m->scan_list);
-	m->scan_list.cap = 0;
-	scan_reads(m, -1);
-	m->pins--;
-	msg_maybe_evict(m);
-	msg_let_go(pub->store, m);
 }
 
 /* ---- ids ---- */
@@ -462,7 +395,7 @@ static void lend_buffers(struct store *s)
 	struct iovec iov[1 + SPARES];
 	unsigned n = 0;
 
-	iov[n++] = (struct iovec){ arena_at(s->arena, 0), arena_bytes(s->arena) };
+	iov[n++] = (struct iovec){ arena_at(s->arena, 0), arena_map_bytes(s->arena) };
 	for (uint32_t i = 0; i < s->nspare; i++)
 		iov[n++] = (struct iovec){ s->spare[i]->staging, s->spare[i]->cap };
 	if (s->id == 0 && arena_bytes(s->arena) <= 1ull << 30)
@@ -602,6 +535,7 @@ enum status store_open(struct uring *u, struct arena *a, const struct store_conf
 		s->cfg.staging_bytes = STAGING;
 	s->arena = a;
 	TAILQ_INIT(&s->waiting);
+	TAILQ_INIT(&s->bodies);
 	TAILQ_INIT(&s->flying);
 	TAILQ_INIT(&s->waiting_put);
 	while (s->id < 63 && stores[s->id])

@@ -75,7 +75,8 @@ enum rcpt_state {
 struct store_rcpt_state {
 	uint8_t state;            /* enum rcpt_state */
 	uint8_t busy;             /* the worker's: a delivery of it is under way; never stored */
-	uint16_t attempts;
+	uint8_t told;             /* the worker's, stored with the outcome: the sender knows of the delay */
+	uint16_t attempts;        /* at most ATTEMPTS_MAX */
 	uint64_t next_ns;         /* deferred until, spool time (clock_steady_ns) */
 	struct reply *last;       /* heap; NULL when there was no attempt */
 };
@@ -171,7 +172,7 @@ void store_read_close(struct body_reader *r);
 /* ---- what a scanner needs to know (scan.h) ---- */
 
 struct scan_piece;
-/* Describes the body for a scanner: pieces in the arena or in the log. Writes them to an extent of the arena, which stays, as does the body, until
+/* Describes the body for a scanner: pieces in the arena or in the log. Writes them to pages (struct scan_page) in the arena, which stay, as does the body, until
  * store_scan_done: also beyond store_forget. ST_FULL; ST_AGAIN while an earlier scan has not ended. */
 enum status store_scan_begin(struct store_msg *m, uint64_t *ret_list_off, uint32_t *ret_pieces);
 void store_scan_done(struct store_msg *m);

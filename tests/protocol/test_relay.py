@@ -245,7 +245,7 @@ def test_operator_holds_releases_and_deletes(make_node, make_sink):
     state["down"] = False
     node.ctl("queue", "retry", "--all")
     assert wait_for(lambda: sink.count == 1) and sink.messages[0]["to"] == ["b2@example.org"]
-    assert [m["state"] for m in node.queue()] == ["held"]
+    assert wait_for(lambda: [m["state"] for m in node.queue()] == ["held"])
     node.stop()
     node.start()
     assert [m["state"] for m in node.queue()] == ["held"]  # survives a restart

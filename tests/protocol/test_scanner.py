@@ -225,3 +225,21 @@ def test_a_worker_of_another_version_costs_no_descriptors(tmp_path):
         finally:
             scanner.terminate()
             scanner.wait(20)
+
+
+def test_a_pool_that_is_told_to_end_while_it_begins(tmp_path):
+    """Workers that were just forked must not miss it: with so many some always are."""
+    for d in ("run", "spool"):
+        (tmp_path / d).mkdir()
+    for tenth in range(1, 6):
+        p = subprocess.Popen([f"{BIN}/weir-scanner", "--run", tmp_path / "run", "--spool", tmp_path / "spool", "--engine", "trivial",
+                              "--processes", "250"], stderr=subprocess.PIPE, start_new_session=True)
+        try:
+            assert b"started" in p.stderr.readline()
+            time.sleep(tenth / 100)
+            p.terminate()
+            p.communicate(timeout=60)
+            assert p.returncode == 0
+        finally:
+            if p.poll() is None:
+                os.killpg(p.pid, signal.SIGKILL)

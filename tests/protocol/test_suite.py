@@ -16,7 +16,7 @@ from suite import OPEN, TEXT, Connection, act, as_bytes, connect, expect, expect
 
 CASES = cases_session.CASES + cases_params.CASES + cases_content.CASES
 RUNS = [(case, way) for case in CASES for way in case.runs()]
-LIMITS = "limits: {message_size: 64K, recipients: 100, errors: 20, commands: 1000, connections_per_client: 5000}\n"
+LIMITS = "limits: {message_size: 64K, recipients: 100, errors: 20, commands: 1000, connections_per_client: 5000, tls_handshakes: 0}\n"
 
 
 class Suite:

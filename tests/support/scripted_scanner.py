@@ -12,6 +12,7 @@ import time
 
 RING, JOB, RESULT, HEADER = 256, 64, 96, 192
 JOBS = 4096
+PAGE = 170  # pieces
 RESULTS = JOBS + (HEADER + RING * JOB + 4095) // 4096 * 4096
 CLEAN, INFECTED, ERROR = 1, 2, 3
 
@@ -55,7 +56,9 @@ class Link:
     def body(self, where, n):
         out = b""
         for i in range(n):
-            off, length, partition = struct.unpack_from("<QII", self.arena, where + 24 * i)
+            if i and i % PAGE == 0:
+                where = struct.unpack_from("<Q", self.arena, where + 24 * PAGE)[0]
+            off, length, partition = struct.unpack_from("<QII", self.arena, where + 24 * (i % PAGE))
             assert partition == 0xffffffff
             out += self.arena[off:off + length]
         return out

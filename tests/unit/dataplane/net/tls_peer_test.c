@@ -1,64 +1,18 @@
 /* What a client takes for its peer: handshakes in memory with certificates made here, of every fault. */
 #include "tests/support/unit.h"
 
-#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/sha.h>
-#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-#include "dataplane/net/tls_session.h"
-
-struct made {
-	EVP_PKEY *key;
-	X509 *cert;
-};
+#include "tests/support/tls_made.h"
 
 static struct made ca;
 static struct tls_context *client;
 static char dir[64];
 
 /* ---- certificates ---- */
-
-static void add_extension(X509 *x, X509 *issuer, int nid, const char *value)
-{
-	X509V3_CTX v;
-	X509_EXTENSION *e;
-
-	X509V3_set_ctx(&v, issuer, x, NULL, NULL, 0);
-	e = X509V3_EXT_conf_nid(NULL, &v, nid, value);
-	assert_non_null(e);
-	X509_add_ext(x, e, -1);
-	X509_EXTENSION_free(e);
-}
-
-/* by NULL: signs itself. from, to: in seconds from now. */
-static struct made make(const char *name, const char *alt, const struct made *by, long from, long to)
-{
-	struct made m = { EVP_EC_gen("P-256"), X509_new() };
-	X509 *issuer = by ? by->cert : m.cert;
-	static long serial;
-
-	X509_set_version(m.cert, 2);
-	ASN1_INTEGER_set(X509_get_serialNumber(m.cert), ++serial);
-	X509_gmtime_adj(X509_getm_notBefore(m.cert), from);
-	X509_gmtime_adj(X509_getm_notAfter(m.cert), to);
-	X509_set_pubkey(m.cert, m.key);
-	X509_NAME_add_entry_by_txt(X509_get_subject_name(m.cert), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
-	X509_set_issuer_name(m.cert, X509_get_subject_name(issuer));
-	add_extension(m.cert, issuer, NID_basic_constraints, alt ? "CA:FALSE" : "critical,CA:TRUE");
-	if (alt)
-		add_extension(m.cert, issuer, NID_subject_alt_name, alt);
-	assert_true(X509_sign(m.cert, by ? by->key : m.key, EVP_sha256()) > 0);
-	return m;
-}
-
-static void unmake(struct made *m)
-{
-	EVP_PKEY_free(m->key);
-	X509_free(m->cert);
-}
 
 /* A server with this certificate; with the authority's behind it when chain is set. */
 static struct tls_context *server_of(const struct made *m, bool chain)
@@ -85,33 +39,17 @@ static struct tls_context *server_of(const struct made *m, bool chain)
 
 /* ---- handshakes ---- */
 
-static void carry(struct tls_session *from, struct tls_session *to)
-{
-	char buf[16384];
-	size_t n;
-
-	while ((n = tls_session_take(from, buf, sizeof(buf))) > 0)
-		assert_true(tls_session_feed(to, span_of(buf, n)));
-}
-
 /* True when the client takes the server. */
 static bool shake(const struct made *m, bool chain, const struct tls_peer *peer, enum tls_fault *ret_fault)
 {
 	struct tls_context *st = server_of(m, chain);
 	struct tls_session *c = tls_session_new(client, peer), *s = tls_session_new(st, NULL);
-	enum tls_result r = TLS_MORE;
+	enum tls_result r;
 	const char *text;
-	char buf[64];
-	size_t n;
 
 	assert_non_null(s);
 	assert_non_null(c);
-	for (int i = 0; i < 10 && r == TLS_MORE; i++) {
-		r = tls_session_read(c, buf, sizeof(buf), &n);
-		carry(c, s);
-		(void)tls_session_read(s, buf, sizeof(buf), &n);
-		carry(s, c);
-	}
+	r = tls_shake(c, s);
 	*ret_fault = tls_session_fault(c, &text);
 	assert_non_null(text);
 	tls_session_free(c);
@@ -124,7 +62,7 @@ static bool shake(const struct made *m, bool chain, const struct tls_peer *peer,
 
 static void expect(const char *alt, const struct made *by, long to, const char *name, enum tls_fault fault)
 {
-	struct made m = make("server", alt, by, -2 * DAY, to);
+	struct made m = make_cert("server", alt, by, -2 * DAY, to);
 	struct tls_peer peer = { .check = TLS_CHECK_NAME, .name = span_str(name) };
 	enum tls_fault got;
 
@@ -135,7 +73,7 @@ static void expect(const char *alt, const struct made *by, long to, const char *
 	assert_int_equal(got, fault);
 	peer.check = TLS_CHECK_NONE;
 	assert_true(shake(&m, false, &peer, &got));
-	unmake(&m);
+	unmake_cert(&m);
 }
 
 static void names(void **state)
@@ -154,12 +92,12 @@ static void names(void **state)
 
 static void dates_and_authorities(void **state)
 {
-	struct made other = make("Other Authority", NULL, NULL, -DAY, DAY);
+	struct made other = make_cert("Other Authority", NULL, NULL, -DAY, DAY);
 
 	expect("DNS:mx.cam.example", &ca, -DAY, "mx.cam.example", TLS_FAULT_EXPIRED);
 	expect("DNS:mx.cam.example", &other, DAY, "mx.cam.example", TLS_FAULT_NOT_TRUSTED);
 	expect("DNS:mx.cam.example", NULL, DAY, "mx.cam.example", TLS_FAULT_NOT_TRUSTED);
-	unmake(&other);
+	unmake_cert(&other);
 }
 
 /* ---- DANE ---- */
@@ -190,7 +128,7 @@ static void dane(const struct made *m, bool chain, const struct tlsa *t, const c
 
 static void dane_ee_wants_the_key_and_nothing_else(void **state)
 {
-	struct made old = make("elsewhere", "DNS:elsewhere.example", NULL, -2 * DAY, -DAY), other = make("x", "DNS:mx.cam.example", &ca, -DAY, DAY);
+	struct made old = make_cert("elsewhere", "DNS:elsewhere.example", NULL, -2 * DAY, -DAY), other = make_cert("x", "DNS:mx.cam.example", &ca, -DAY, DAY);
 
 	for (uint8_t selector = 0; selector < 2; selector++)
 		for (uint8_t matching = 0; matching < 3; matching++) {
@@ -200,14 +138,14 @@ static void dane_ee_wants_the_key_and_nothing_else(void **state)
 			dane(&other, false, &t, NULL, TLS_FAULT_TLSA);
 			dane(&other, true, &t, NULL, TLS_FAULT_TLSA); /* an authority's word is nothing here */
 		}
-	unmake(&old);
-	unmake(&other);
+	unmake_cert(&old);
+	unmake_cert(&other);
 }
 
 static void dane_ta_wants_chain_name_and_dates(void **state)
 {
-	struct made good = make("m", "DNS:mx.cam.example", &ca, -DAY, DAY), name = make("m", "DNS:other.example", &ca, -DAY, DAY),
-		    late = make("m", "DNS:mx.cam.example", &ca, -2 * DAY, -DAY), self = make("m", "DNS:mx.cam.example", NULL, -DAY, DAY);
+	struct made good = make_cert("m", "DNS:mx.cam.example", &ca, -DAY, DAY), name = make_cert("m", "DNS:other.example", &ca, -DAY, DAY),
+		    late = make_cert("m", "DNS:mx.cam.example", &ca, -2 * DAY, -DAY), self = make_cert("m", "DNS:mx.cam.example", NULL, -DAY, DAY);
 	struct tlsa t = tlsa_of(ca.cert, TLSA_DANE_TA, 1, 1);
 
 	dane(&good, true, &t, NULL, TLS_FAULT_NONE);
@@ -220,10 +158,10 @@ static void dane_ta_wants_chain_name_and_dates(void **state)
 
 		assert_false(shake(&self, true, &peer, &got));
 	}
-	unmake(&good);
-	unmake(&name);
-	unmake(&late);
-	unmake(&self);
+	unmake_cert(&good);
+	unmake_cert(&name);
+	unmake_cert(&late);
+	unmake_cert(&self);
 }
 
 static void what_cannot_be_checked_is_not_begun(void **state)
@@ -244,7 +182,7 @@ static int begin(void **state)
 
 	snprintf(dir, sizeof(dir), "/tmp/weir-tls-XXXXXX");
 	assert_non_null(mkdtemp(dir));
-	ca = make("Test Authority", NULL, NULL, -DAY, DAY);
+	ca = make_cert("Test Authority", NULL, NULL, -DAY, DAY);
 	snprintf(path, sizeof(path), "%s/ca", dir);
 	f = fopen(path, "w");
 	assert_non_null(f);
@@ -265,7 +203,7 @@ static int end(void **state)
 	}
 	rmdir(dir);
 	tls_context_free(client);
-	unmake(&ca);
+	unmake_cert(&ca);
 	return 0;
 }
 

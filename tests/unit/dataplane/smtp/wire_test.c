@@ -110,7 +110,13 @@ static void lines(void **state)
 	memcpy(big + sizeof(big) - 2, "\r\n", 2);
 	assert_int_equal(wire_next(&w, span_of(big, sizeof(big)), &used), WIRE_LINE_LONG);
 	assert_int_equal(used, sizeof(big));
+	assert_int_equal(wire_next(&w, SPAN("four\r\n"), &used), WIRE_LINE);
+	assert_null(w.line_buf); /* an idle connection has none */
+	assert_int_equal(wire_next(&w, SPAN("half"), &used), WIRE_MORE);
+	assert_int_equal(wire_next(&w, span_of(big, sizeof(big)), &used), WIRE_LINE_LONG);
 	assert_int_equal(wire_next(&w, SPAN("a\nb\r\n"), &used), WIRE_BAD_LINE_END);
+	wire_forget(&w);
+	assert_null(w.line_buf);
 }
 
 static void chunks_end_exactly(void **state)
@@ -129,10 +135,39 @@ static void chunks_end_exactly(void **state)
 	assert_int_equal(wire_next(&w, SPAN("NOOP\r\n"), &used), WIRE_LINE);
 }
 
+/* What decides about 8BITMIME: octets of the content, wherever they are in it, and none behind its end. */
+static void octets_above_127_are_noticed(void **state)
+{
+	for (size_t at = 0; at < 80; at++)
+		for (size_t cut = 1; cut < 90; cut += 7) {
+			char in[128];
+			struct wire w;
+			size_t used, end = 0;
+
+			memset(in, 'x', sizeof(in));
+			memcpy(in + 40, "\r\n", 2);
+			memcpy(in + 60, "\r\n.\r\n", 5);
+			if (at == 40 || at == 41 || (at >= 60 && at < 65))
+				continue;
+			in[at] = (char)0xe4;
+			wire_init(&w);
+			wire_mode(&w, WIRE_DATA, 0, true);
+			for (size_t pos = 0; !end; pos += cut) {
+				struct span s = span_of(in + pos, pos + cut > sizeof(in) ? sizeof(in) - pos : cut);
+
+				while (s.n && !end) {
+					end = wire_next(&w, s, &used) == WIRE_BODY_END;
+					s = span_skip(s, used);
+				}
+			}
+			assert_int_equal(w.eight_bit, at < 60);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(the_same_however_it_is_split), cmocka_unit_test(unstuffing_undoes_stuffing),
-		cmocka_unit_test(lines), cmocka_unit_test(chunks_end_exactly) };
+		cmocka_unit_test(lines), cmocka_unit_test(chunks_end_exactly), cmocka_unit_test(octets_above_127_are_noticed) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,11 +130,31 @@ static void headers(void **state)
 	assert_span(name, "Subject");
 }
 
+static void what_a_header_says_of_the_way(void **state)
+{
+	static const struct {
+		const char *head;
+		uint32_t flags, want;
+		uint8_t body;
+	} row[] = {
+		{ "Subject: x\r\n\r\nTLS-Required: No\r\n", 0, 0, BODY_7BIT },
+		{ "Subject: x\r\ntls-required:  no \r\n\r\n", 0, ENV_TLS_OPTIONAL, BODY_7BIT },
+		{ "TLS-Required: No\r\n", 0, ENV_TLS_OPTIONAL, BODY_7BIT },
+		{ "TLS-Required: Nope\r\nTLS-Required: Yes\r\n\r\n", 0, 0, BODY_7BIT },
+		{ "TLS-Required: No\r\n\r\n", ENV_REQUIRETLS, 0, BODY_7BIT }, /* RFC 8689 4.1 */
+		{ "Subject: \xc3\xa4\r\n\r\n", 0, ENV_8BIT_HEADER, BODY_8BITMIME },
+		{ "Subject: x\r\n\r\n\xc3\xa4", 0, 0, BODY_8BITMIME },
+	};
+
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+		assert_int_equal(header_flags(span_str(row[i].head), &(struct envelope){ .flags = row[i].flags, .body = row[i].body }), row[i].want);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(good_and_bad_addresses), cmocka_unit_test(local_parts_in_look_up_form),
 		cmocka_unit_test(paths), cmocka_unit_test(networks),
-		cmocka_unit_test(envelopes_round_trip_and_survive_damage), cmocka_unit_test(replies_are_clean), cmocka_unit_test(headers) };
+		cmocka_unit_test(envelopes_round_trip_and_survive_damage), cmocka_unit_test(replies_are_clean), cmocka_unit_test(headers), cmocka_unit_test(what_a_header_says_of_the_way) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

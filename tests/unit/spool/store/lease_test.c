@@ -147,6 +147,57 @@ static void one_lease_at_a_time(void **state)
 	until_idle();
 }
 
+/* Free is only what is too small for a list in one extent: a complete message has its scan list all the same. */
+static void a_list_in_pieces(void **state)
+{
+	enum { ALL = (4 << 20) / EXTENT_MIN, MOST = 2 * SCAN_PAGE_PIECES + 10 };
+	static struct extent taken[ALL];
+	const struct scan_page *page = NULL;
+	struct scan_piece copy[MOST];
+	struct store_msg *m;
+	uint64_t off;
+	uint32_t n;
+
+	for (int i = 0; i < ALL; i++)
+		assert_ok(extent_alloc(arena, EXTENT_MIN, &taken[i]));
+	for (int i = 0; i < ALL; i += 2)
+		extent_release(arena, taken[i]);
+	m = put('p', (MOST - 2) * EXTENT_MIN);
+	assert_ok(store_scan_begin(m, &off, &n));
+	assert_in_range(n, 2 * SCAN_PAGE_PIECES + 1, MOST);
+	for (uint32_t i = 0; i < n; i++) {
+		page = arena_at(arena, off);
+		copy[i] = page->piece[i % SCAN_PAGE_PIECES];
+		if (i % SCAN_PAGE_PIECES == SCAN_PAGE_PIECES - 1)
+			off = page->next_off;
+	}
+	assert_int_equal(page->next_off, 0);
+	assert_true(intact(copy, n, 'p'));
+	store_scan_done(m);
+	forget(m);
+	until_idle();
+	for (int i = 1; i < ALL; i += 2)
+		extent_release(arena, taken[i]);
+}
+
+/* Nothing at all is free. */
+static void a_list_when_bodies_have_it_all(void **state)
+{
+	static struct extent taken[(4 << 20) / EXTENT_MIN];
+	struct store_msg *m = put('q', SMALL);
+	uint32_t n, ntaken = 0;
+	uint64_t off;
+
+	while (extent_alloc(arena, EXTENT_MIN, &taken[ntaken]) == ST_OK)
+		ntaken++;
+	assert_ok(store_scan_begin(m, &off, &n));
+	store_scan_done(m);
+	forget(m);
+	until_idle();
+	while (ntaken)
+		extent_release(arena, taken[--ntaken]);
+}
+
 static int begin(void **state)
 {
 	strcpy(dir, access("/dev/shm", W_OK) == 0 ? "/dev/shm/weir-lease-XXXXXX" : "/var/tmp/weir-lease-XXXXXX");
@@ -170,7 +221,8 @@ static int end(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(in_the_arena), cmocka_unit_test(in_the_log), cmocka_unit_test(one_lease_at_a_time) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(in_the_arena), cmocka_unit_test(in_the_log), cmocka_unit_test(one_lease_at_a_time),
+		cmocka_unit_test(a_list_in_pieces), cmocka_unit_test(a_list_when_bodies_have_it_all) };
 
 	return cmocka_run_group_tests(tests, begin, end);
 }

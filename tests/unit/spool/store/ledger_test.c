@@ -83,6 +83,7 @@ static struct store_msg *put(unsigned nrcpt, bool scanned)
 /* ---- what a reader finds ---- */
 
 struct seen {
+	unsigned attempts[2]; /* of deferred rows, and how many of those rows have an enhanced code */
 	unsigned begins, accepted, own, rcpts, delivered, bounced, deleted, deferred, held, released, refused, repaired, damage, queued, lacking;
 	char text[300];
 };
@@ -105,6 +106,10 @@ static void on_row(void *ctx, const struct ledger_row *row, bool repaired)
 		return;
 	assert_true(row->arrived_ns > 0);
 	s->deferred += row->state == RCPT_QUEUED;
+	if (row->state == RCPT_QUEUED) {
+		s->attempts[0] += row->attempts;
+		s->attempts[1] += row->enhanced[0] != 0;
+	}
 	s->delivered += row->state == RCPT_DELIVERED;
 	s->bounced += row->state == RCPT_BOUNCED;
 	s->deleted += row->state == RCPT_DELETED;
@@ -321,6 +326,37 @@ static void recovery_writes_what_is_missing(void **state)
 	assert_int_equal(s.damage, 0);
 }
 
+/* What a row says is the same whether the worker wrote it or a start had to: the mark of a delay notice is no attempt, and a code of our own making not the remote's. */
+static void a_mended_row_is_as_it_would_have_been(void **state)
+{
+	struct store_msg *m = put(2, false);
+	struct seen written, mended;
+	struct reply r;
+	char copy[80];
+
+	until_idle();
+	store_set_state(m, MSG_QUEUED, SPAN_NONE);
+	reply_set(&r, 451, NULL, "later");
+	reply_derive(&r, REPLY_TO_RCPT);
+	assert_true(r.derived);
+	m->rcpt[0].told = 1;
+	store_rcpt(m, 0, RCPT_QUEUED, &r, 1);
+	store_rcpt(m, 1, RCPT_QUEUED, &r, 1);
+	until_idle();
+	crash_copy(copy, sizeof(copy));
+	mended = look(copy);
+	store_close(store);
+	store = NULL;
+	written = read_ledger();
+	assert_int_equal(mended.repaired, 4);
+	assert_int_equal(written.deferred, 2);
+	assert_int_equal(mended.deferred, 2);
+	assert_int_equal(written.attempts[0], 2);
+	assert_int_equal(mended.attempts[0], 2);
+	assert_int_equal(written.attempts[1], 0);
+	assert_int_equal(mended.attempts[1], 0);
+}
+
 /* So much that checkpoints are made and segments recycled, with a crash in the middle of it all. */
 static void over_checkpoints(void **state)
 {
@@ -517,6 +553,7 @@ int main(void)
 		cmocka_unit_test(names),
 		cmocka_unit_test_setup_teardown(a_life, begin, end),
 		cmocka_unit_test_setup_teardown(recovery_writes_what_is_missing, begin, end),
+		cmocka_unit_test_setup_teardown(a_mended_row_is_as_it_would_have_been, begin, end),
 		cmocka_unit_test_setup_teardown(over_checkpoints, begin, end),
 		cmocka_unit_test_setup_teardown(many_recipients, begin, end),
 		cmocka_unit_test_setup_teardown(damage_is_noticed, begin, end),

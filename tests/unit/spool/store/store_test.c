@@ -201,8 +201,10 @@ static void outcomes_holds_and_done_survive(void **state)
 
 	until_idle();
 	drain(STORE_DURABLE, NULL);
-	reply_set(&r, 450, "4.2.1", "later");
+	reply_set(&r, 450, NULL, "later");
+	reply_derive(&r, REPLY_TO_RCPT);
 	store_rcpt(a, 0, RCPT_DELIVERED, NULL, 0);
+	a->rcpt[1].told = 1;
 	store_rcpt(a, 1, RCPT_QUEUED, &r, 12345);
 	store_set_state(b, MSG_HELD, SPAN("because"));
 	store_rcpt(c, 0, RCPT_DELIVERED, NULL, 0);
@@ -216,6 +218,8 @@ static void outcomes_holds_and_done_survive(void **state)
 	assert_int_equal(a->open_rcpts, 2);
 	assert_int_equal(a->rcpt[0].state, RCPT_DELIVERED);
 	assert_int_equal(a->rcpt[1].attempts, 1);
+	assert_true(a->rcpt[1].told);
+	assert_int_equal(a->rcpt[1].last->enhanced[0], 0);
 	assert_int_equal(a->rcpt[1].next_ns, 12345);
 	assert_span(reply_text(a->rcpt[1].last), "later");
 	assert_int_equal(b->state, MSG_HELD);
