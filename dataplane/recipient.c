@@ -173,7 +173,7 @@ static bool judge(struct session *s, struct decision *d)
 	if (!done)
 		;
 	else if (!is_taken(s, d))
-		counter_add(C_RCPT_UNKNOWN, d->rule == RULE_RCPT_UNKNOWN);
+		counter_add(C_RCPT_UNKNOWN, reply_is_permanent(&d->reply));
 	else if (e.in_tables && e.d.accept && !put_expanded(s, &e))
 		out_of_room(s, d);
 	else if (!e.in_tables && !is_new(s, s->smtp.rcpt.full))
