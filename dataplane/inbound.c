@@ -7,6 +7,7 @@
 #include "dataplane/handshakes.h"
 #include "dataplane/recipient.h"
 #include "dataplane/session.h"
+#include "dataplane/terms.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/mail/header.h"
@@ -512,6 +513,8 @@ static void decide_message(struct session *s)
 	struct body *b = s->body;
 	struct reply r;
 
+	if (d.accept && !terms_envelope_takes(s->facts.snap, s->facts.tables, &s->smtp.env, body_len(b), &d.reply))
+		d = (struct decision){ .rule = "A7", .reply = d.reply };
 	s->body = NULL;
 	recipient_reset(s);
 	if (s->smtp.wire.dot_line)

@@ -5,6 +5,7 @@
 #include "dataplane/inbound.h"
 #include "dataplane/policy/alias.h"
 #include "dataplane/rcpt_check.h"
+#include "dataplane/terms.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
@@ -152,6 +153,21 @@ static bool verify(struct session *s, struct span addr, struct decision *d)
 
 /* ---- the decision ---- */
 
+/* A7: by the size that MAIL declared, at least one address behind this one can get the message. The others are returned. */
+static bool size_fits(const struct session *s, const struct alias_expansion *e, struct decision *d)
+{
+	uint64_t size = s->smtp.size_declared;
+	struct reply r;
+
+	for (uint32_t i = 0; size && e->in_tables && i < e->nrcpt; i++)
+		if (terms_takes(s->facts.snap, s->facts.tables, e->rcpt[i], size, &r))
+			return true;
+	if (!size || (!e->in_tables && terms_takes(s->facts.snap, s->facts.tables, s->smtp.rcpt.full, size, &r)))
+		return true;
+	*d = (struct decision){ .accept = false, .rule = "A7", .reply = r };
+	return false;
+}
+
 /* What the tables and the destination say; an accepted recipient is in the envelope then. False: the destination is waited for. */
 static bool judge(struct session *s, struct decision *d)
 {
@@ -176,6 +192,8 @@ static bool judge(struct session *s, struct decision *d)
 		d->accept = true;
 	else if (!d->accept)
 		counter_add(C_RCPT_UNKNOWN, reply_is_permanent(&d->reply));
+	else if (!size_fits(s, &e, d))
+		;
 	else if (e.in_tables && !put_expanded(s, &e))
 		out_of_room(s, d);
 	else if (!e.in_tables && !is_new(s, s->smtp.rcpt.full))
