@@ -1,8 +1,8 @@
 #include "dataplane/recipient.h"
 
 #include <stdlib.h>
+#include "dataplane/decide.h"
 #include "dataplane/dictionary.h"
-#include "dataplane/inbound.h"
 #include "dataplane/policy/alias.h"
 #include "dataplane/rcpt_check.h"
 #include "dataplane/terms.h"
@@ -80,14 +80,14 @@ static bool put_expanded(struct session *s, struct alias_expansion *e)
 static void out_of_room(struct session *s, struct decision *d)
 {
 	recipient_reset(s);
-	*d = (struct decision){ .accept = false, .rule = "C6" };
+	*d = (struct decision){ .accept = false, .rule = RULE_NO_ROOM };
 	reply_set(&d->reply, 452, "4.3.1", "The transaction is too large, try with fewer recipients");
 }
 
-/* A5: a fragile client never sees a refusal that can become a bounce. */
-static bool is_for_later(struct session *s, const struct decision *d)
+/* Whether the recipient will be in the envelope: nothing is said against it, or nothing that this client is to see (D2, A5). */
+static bool is_taken(const struct session *s, const struct decision *d)
 {
-	return !d->accept && reply_is_permanent(&d->reply) && policy_class(&s->facts) == CLASS_FRAGILE;
+	return d->accept || policy_mode(&s->facts, d->rule) < POLICY_DEFER;
 }
 
 /* ---- the destination's word (B2) ---- */
@@ -118,7 +118,7 @@ static void decide_by(const struct session *s, const struct verify_answer *a, st
 	char text[REPLY_TEXT_MAX + 32], status[16] = "4.4.1";
 	struct out o = out_of(text, sizeof(text));
 
-	*d = (struct decision){ .accept = a->result == VERIFY_YES, .rule = "B2" };
+	*d = (struct decision){ .accept = a->result == VERIFY_YES, .rule = a->result == VERIFY_NO ? RULE_RCPT_UNKNOWN : RULE_RCPT_UNVERIFIED };
 	if (d->accept)
 		return;
 	reply_line(&a->reply, &o);
@@ -157,14 +157,15 @@ static bool verify(struct session *s, struct span addr, struct decision *d)
 static bool size_fits(const struct session *s, const struct alias_expansion *e, struct decision *d)
 {
 	uint64_t size = s->smtp.size_declared;
-	struct reply r;
+	uint32_t n = e->in_tables ? e->nrcpt : 1;
+	struct decision no = { .rule = RULE_ROUTE_SIZE };
 
-	for (uint32_t i = 0; size && e->in_tables && i < e->nrcpt; i++)
-		if (terms_takes(s->facts.snap, s->facts.tables, e->rcpt[i], size, &r))
-			return true;
-	if (!size || (!e->in_tables && terms_takes(s->facts.snap, s->facts.tables, s->smtp.rcpt.full, size, &r)))
+	if (!size || !d->accept)
 		return true;
-	*d = (struct decision){ .accept = false, .rule = "A7", .reply = r };
+	for (uint32_t i = 0; i < n; i++)
+		if (terms_takes(s->facts.snap, s->facts.tables, e->in_tables ? e->rcpt[i] : s->smtp.rcpt.full, size, &no.reply))
+			return true;
+	*d = no;
 	return false;
 }
 
@@ -188,13 +189,11 @@ static bool judge(struct session *s, struct decision *d)
 		done = verify(s, addr, d);
 	if (!done)
 		;
-	else if (is_for_later(s, d))
-		d->accept = true;
-	else if (!d->accept)
-		counter_add(C_RCPT_UNKNOWN, reply_is_permanent(&d->reply));
+	else if (!is_taken(s, d))
+		counter_add(C_RCPT_UNKNOWN, d->rule == RULE_RCPT_UNKNOWN);
 	else if (!size_fits(s, &e, d))
 		;
-	else if (e.in_tables && !put_expanded(s, &e))
+	else if (e.in_tables && e.d.accept && !put_expanded(s, &e))
 		out_of_room(s, d);
 	else if (!e.in_tables && !is_new(s, s->smtp.rcpt.full))
 		(void)smtp_server_rcpt_replace(&s->smtp, NULL, 0);
@@ -232,7 +231,7 @@ static bool decide(struct session *s, struct decision *ret)
 	if (dictionary_look(s))
 		return false;
 	if (c->refused) {
-		*ret = (struct decision){ .accept = false, .rule = "B3" };
+		*ret = (struct decision){ .accept = false, .rule = RULE_DICTIONARY };
 		dictionary_refusal(s, &ret->reply);
 		return true;
 	}
@@ -268,7 +267,7 @@ void recipient_go_on(struct session *s)
 	if (s->waits != WAITS_RCPT || !decide(s, &d))
 		return;
 	check_free(s);
-	inbound_rcpt(s, &d);
+	decide_rcpt_came(s, &d);
 }
 
 void recipient_cancel(struct session *s)
