@@ -85,7 +85,7 @@ DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ar
 	libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libseccomp-dev libidn2-dev libxxhash-dev libcrypt-dev scdoc redis-server procps
 # Exim, OpenSMTPD and nodemailer are unpacked by the tests (tests/support/counterparts), as MTAs cannot be installed together; the libraries that they need can.
 LIBS_COUNTERPARTS := libdb5.3 libgnutls-dane0 libidn12 libnsl2 libevent-2.1-7
-DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc unbound ldnsutils \
+DEPS_CHECK := libcmocka-dev python3-pytest python3-pytest-xdist swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc unbound ldnsutils \
 	nginx openssl sslscan haproxy curl nodejs $(LIBS_COUNTERPARTS)
 # For the DPDK transport, which everything else goes on without.
 DEPS_DPDK := libdpdk-dev dpkg-dev iproute2 ethtool

@@ -348,7 +348,6 @@ typedef void item_fn(struct reader *r, const yaml_node_t *item, void *row);
 
 static void row_net(struct reader *r, const yaml_node_t *item, void *row)
 {
-	static const char *const class_words[] = { "mx", "robust", "fragile", "submission", NULL };
 	struct snap_net *n = row;
 	const char *text = scalar(item), *class = NULL, *rate = NULL, *name = NULL;
 	unsigned prefix = 0;
@@ -501,6 +500,7 @@ static const struct table {
 	{ offsetof(struct snap_settings, auth_mechs), sizeof(uint32_t), row_mechanism },
 	{ offsetof(struct snap_settings, auth_senders), sizeof(struct snap_senders), row_senders },
 	{ offsetof(struct snap_settings, tls_certs), sizeof(struct snap_cert), row_certificate },
+	{ offsetof(struct snap_settings, policy_rules), sizeof(struct snap_policy), row_policy },
 };
 
 static struct model *sorting; /* qsort has no context; one thread */
@@ -813,6 +813,7 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 	if (file)
 		read_file(m, file);
 	mail_domains_together(m);
+	policy_together(m);
 	derive(m, run_dir);
 	tls_together(m);
 	check_together(m);

@@ -1,5 +1,5 @@
-/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_listen.c (listeners), model_routes.c and
- * model_domains.c (managed mail domains). */
+/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_listen.c (listeners), model_routes.c,
+ * model_domains.c (managed mail domains) and model_policy.c (modes of rules). */
 #ifndef WEIR_CONTROL_MODEL_H
 #define WEIR_CONTROL_MODEL_H
 
@@ -71,5 +71,9 @@ void tls_together(struct model *m);
 uint32_t verify_recipients(struct reader *r, const yaml_node_t *item, const char *what);
 /* What settings of verify and dictionary say about each other. */
 void verify_together(struct model *m);
+
+/* model_policy.c: one row of policy.rules; and the matrix of all, once, after the whole file. */
+void row_policy(struct reader *r, const yaml_node_t *item, void *row);
+void policy_together(struct model *m);
 
 #endif

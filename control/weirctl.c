@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "control/ask.h"
 #include "control/authtool.h"
+#include "control/codes.h"
 #include "control/domainctl.h"
 #include "control/generations.h"
 #include "control/ledger.h"
@@ -46,6 +47,7 @@ static int usage(FILE *f)
 	      "  domain check D [--dkim SELECTOR] | self-check   targets, loops, MX, SPF, DKIM, DMARC; every postmaster\n"
 	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
 	      "  verify show|forget ADDR|DOMAIN           what is known of recipients; ask anew\n"
+	      "  explain-code [CODE|RULE]                 cause and cure of a refusal; without CODE: all rules\n"
 	      "  auth hash [--no-scram] USER              a line for the password file; the password is read from standard input\n"
 	      "  auth check FILE                          lines of a password file that would be left out\n"
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
@@ -610,6 +612,8 @@ int main(int argc, char **argv)
 		return cmd_route(argc, argv);
 	if (strcmp(argv[0], "verify") == 0)
 		return verify_command(run_dir, as_json, argc, argv);
+	if (strcmp(argv[0], "explain-code") == 0 && argc <= 2)
+		return codes_command(run_dir, as_json, argc == 2 ? argv[1] : NULL);
 	if (strcmp(argv[0], "auth") == 0) {
 		int code = auth_tool(argc, argv);
 

@@ -654,7 +654,7 @@ static void message_rule(const struct config *cfg, struct policy_facts *f, struc
 
 	f->net = f->auth_user.n ? NULL : snap_find_net(f->snap, f->client_ip);
 	*ret = (struct rate_rule){ .limit = policy_rate_limit(f), .period_ns = set->rate_period_ns, .source = "rates.limit",
-		.mode = set->rate_mode == MODE_OFF ? "off" : set->rate_mode == MODE_DEFER ? "defer" : "monitor" };
+		.mode = policy_mode_words[policy_mode(f, RULE_RATE)] };
 	if (!f->auth_user.n && !f->net)
 		ret->source = "none (outside client)";
 	if (f->net && f->net->rate_limit >= 0)

@@ -10,7 +10,7 @@ enum conn_phase { CONN_RESOLVING, CONN_CONNECTING, CONN_TALKING, CONN_IDLE, CONN
 /* Sending the content of the delivery: the added header, the body, the end. */
 enum send_phase { SEND_NOTHING, SEND_PIECES, SEND_END, SEND_DONE };
 
-enum { TRACE_MAX = 2048, SLICES_MAX = 48 };
+enum { TRACE_MAX = 2048 + ENV_TRACE_MAX, SLICES_MAX = 48 };
 
 struct out_conn {
 	struct owner owner; /* first: OWNER_CONN */

@@ -75,9 +75,16 @@ static void refuse_until(struct session *s, uint64_t until_ns)
 
 /* ---- refusing ---- */
 
+/* Only clients from outside, unless the configuration says otherwise. */
 static bool is_looked_at(const struct session *s)
 {
-	return policy_class(&s->facts) == CLASS_MX && (s->cfg->set->bad_refuse > 0 || s->cfg->set->bad_slow > 0);
+	return policy_mode(&s->facts, RULE_DICTIONARY) != POLICY_OFF && (s->cfg->set->bad_refuse > 0 || s->cfg->set->bad_slow > 0);
+}
+
+/* Mode monitor: counted and logged, no more. */
+static bool may_refuse(const struct session *s)
+{
+	return s->cfg->set->bad_refuse > 0 && is_looked_at(s) && policy_mode(&s->facts, RULE_DICTIONARY) >= POLICY_DEFER;
 }
 
 bool dictionary_refuses(struct session *s)
@@ -87,7 +94,7 @@ bool dictionary_refuses(struct session *s)
 
 	client_of(s, ip);
 	p = place_of(s->w->dictionary, ip);
-	return s->cfg->set->bad_refuse > 0 && is_looked_at(s) && memcmp(p->ip, ip, 16) == 0 && p->until_ns > s->w->now_ns;
+	return may_refuse(s) && memcmp(p->ip, ip, 16) == 0 && p->until_ns > s->w->now_ns;
 }
 
 void dictionary_refusal(const struct session *s, struct reply *r)
@@ -113,7 +120,7 @@ bool dictionary_look(struct session *s)
 	struct span name = SPAN(":refused");
 	char buf[64];
 
-	if (s->check->looked || s->rcpt_looked || !is_looked_at(s) || s->cfg->set->bad_refuse <= 0)
+	if (s->check->looked || s->rcpt_looked || !may_refuse(s))
 		return false;
 	s->check->looked = s->rcpt_looked = true;
 	s->check->refused = dictionary_refuses(s);
@@ -122,21 +129,33 @@ bool dictionary_look(struct session *s)
 
 /* ---- counting ---- */
 
-static void refuse(struct session *s)
+static void attack_log(const struct session *s, struct span client, uint64_t refused_ns)
 {
-	uint64_t life = s->cfg->set->bad_refuse_ns;
-	char buf[64];
 	struct logline l;
-	struct span key = key_of(s, buf, sizeof(buf));
 
-	refuse_until(s, s->w->now_ns + life);
-	shared_put(s->w->shared, key, SPAN(":refused"), SPAN("1"), life);
 	log_begin(&l, LOG_LVL_WARN, "dictionary-attack");
 	log_str(&l, "rule", "B3");
-	log_span(&l, "client", span_skip(key, 4));
-	log_u64(&l, "refused_s", life / NS_PER_S);
+	log_str(&l, "mode", policy_mode_words[policy_mode(&s->facts, RULE_DICTIONARY)]);
+	log_span(&l, "client", client);
+	log_u64(&l, "refused_s", refused_ns / NS_PER_S);
 	log_emit(&l);
-	s->check->d.rule = "B3";
+}
+
+/* The recipient is refused in any case: in mode monitor as the unknown one that it is, else its client with it. */
+static void refuse(struct session *s)
+{
+	uint64_t life = may_refuse(s) ? s->cfg->set->bad_refuse_ns : 0;
+	char buf[64];
+	struct span key = key_of(s, buf, sizeof(buf));
+
+	attack_log(s, span_skip(key, 4), life);
+	if (!life) {
+		counter_add(C_POLICY_MONITORED, 1);
+		return;
+	}
+	refuse_until(s, s->w->now_ns + life);
+	shared_put(s->w->shared, key, SPAN(":refused"), SPAN("1"), life);
+	s->check->d.rule = RULE_DICTIONARY;
 	dictionary_refusal(s, &s->check->d.reply);
 }
 
@@ -149,7 +168,7 @@ static bool take_count(struct session *s, const struct rate_answer *a)
 		refuse(s);
 		return false;
 	}
-	if (set->bad_slow <= 0 || a->rate < set->bad_slow || !set->bad_delay_ns)
+	if (policy_mode(&s->facts, RULE_DICTIONARY) < POLICY_DEFER || set->bad_slow <= 0 || a->rate < set->bad_slow || !set->bad_delay_ns)
 		return false;
 	counter_add(C_BAD_SLOWED, 1);
 	s->check->timer.kind = TIMER_RCPT;

@@ -1,6 +1,6 @@
 /* Clients that try invented names (B3): counted on all nodes together, slowed down, then refused for a while.
  *
- * Only clients from outside are looked at: those inside, and users who logged in, are known by name and have rate limits of their own. */
+ * By default only clients from outside are looked at: those inside, and users who logged in, are known by name and have rate limits of their own. Modes (D2) decide. */
 #ifndef WEIR_DATAPLANE_DICTIONARY_H
 #define WEIR_DATAPLANE_DICTIONARY_H
 

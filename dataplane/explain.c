@@ -46,7 +46,7 @@ static bool explain_relay(struct explain *x, const struct address *a)
 	char text[REPLY_TEXT_MAX + 32];
 	struct out o = out_of(text, sizeof(text));
 
-	begin(&row, d.rule, d.accept ? (x->f.net ? "client may relay" : "our domain") : "refused", a->full);
+	begin(&row, rule_row[d.rule].row, d.accept ? (x->f.net ? "client may relay" : "our domain") : "refused", a->full);
 	if (!d.accept) {
 		reply_line(&d.reply, &o);
 		log_span(&row, "to", out_span(&o));
@@ -99,7 +99,8 @@ static void explain_refusal(struct explain *x, const struct decision *d, struct 
 	struct out o = out_of(text, sizeof(text));
 	struct logline row;
 
-	begin(&row, d->rule, "refused", addr);
+	begin(&row, rule_row[d->rule].row, "refused", addr);
+	log_str(&row, "code", rule_row[d->rule].name);
 	reply_line(&d->reply, &o);
 	log_span(&row, "to", out_span(&o));
 	x->emit(x->ctx, &row);

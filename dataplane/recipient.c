@@ -1,8 +1,8 @@
 #include "dataplane/recipient.h"
 
 #include <stdlib.h>
+#include "dataplane/decide.h"
 #include "dataplane/dictionary.h"
-#include "dataplane/inbound.h"
 #include "dataplane/policy/alias.h"
 #include "dataplane/rcpt_check.h"
 #include "spool/base/clock.h"
@@ -79,14 +79,14 @@ static bool put_expanded(struct session *s, struct alias_expansion *e)
 static void out_of_room(struct session *s, struct decision *d)
 {
 	recipient_reset(s);
-	*d = (struct decision){ .accept = false, .rule = "C6" };
+	*d = (struct decision){ .accept = false, .rule = RULE_NO_ROOM };
 	reply_set(&d->reply, 452, "4.3.1", "The transaction is too large, try with fewer recipients");
 }
 
-/* A5: a fragile client never sees a refusal that can become a bounce. */
-static bool is_for_later(struct session *s, const struct decision *d)
+/* Whether the recipient will be in the envelope: nothing is said against it, or nothing that this client is to see (D2, A5). */
+static bool is_taken(const struct session *s, const struct decision *d)
 {
-	return !d->accept && reply_is_permanent(&d->reply) && policy_class(&s->facts) == CLASS_FRAGILE;
+	return d->accept || policy_mode(&s->facts, d->rule) < POLICY_DEFER;
 }
 
 /* ---- the destination's word (B2) ---- */
@@ -117,7 +117,7 @@ static void decide_by(const struct session *s, const struct verify_answer *a, st
 	char text[REPLY_TEXT_MAX + 32], status[16] = "4.4.1";
 	struct out o = out_of(text, sizeof(text));
 
-	*d = (struct decision){ .accept = a->result == VERIFY_YES, .rule = "B2" };
+	*d = (struct decision){ .accept = a->result == VERIFY_YES, .rule = a->result == VERIFY_NO ? RULE_RCPT_UNKNOWN : RULE_RCPT_UNVERIFIED };
 	if (d->accept)
 		return;
 	reply_line(&a->reply, &o);
@@ -172,11 +172,9 @@ static bool judge(struct session *s, struct decision *d)
 		done = verify(s, addr, d);
 	if (!done)
 		;
-	else if (is_for_later(s, d))
-		d->accept = true;
-	else if (!d->accept)
-		counter_add(C_RCPT_UNKNOWN, reply_is_permanent(&d->reply));
-	else if (e.in_tables && !put_expanded(s, &e))
+	else if (!is_taken(s, d))
+		counter_add(C_RCPT_UNKNOWN, d->rule == RULE_RCPT_UNKNOWN);
+	else if (e.in_tables && e.d.accept && !put_expanded(s, &e))
 		out_of_room(s, d);
 	else if (!e.in_tables && !is_new(s, s->smtp.rcpt.full))
 		(void)smtp_server_rcpt_replace(&s->smtp, NULL, 0);
@@ -214,7 +212,7 @@ static bool decide(struct session *s, struct decision *ret)
 	if (dictionary_look(s))
 		return false;
 	if (c->refused) {
-		*ret = (struct decision){ .accept = false, .rule = "B3" };
+		*ret = (struct decision){ .accept = false, .rule = RULE_DICTIONARY };
 		dictionary_refusal(s, &ret->reply);
 		return true;
 	}
@@ -250,7 +248,7 @@ void recipient_go_on(struct session *s)
 	if (s->waits != WAITS_RCPT || !decide(s, &d))
 		return;
 	check_free(s);
-	inbound_rcpt(s, &d);
+	decide_rcpt_came(s, &d);
 }
 
 void recipient_cancel(struct session *s)

@@ -7,7 +7,7 @@
 
 #include "dataplane/session.h"
 
-/* Decides on the session's last recipient; when it is accepted the envelope is complete with it. False: it waits, for the destination's word (B2) for example, and inbound_rcpt gets the decision. */
+/* What the rules find about the session's last recipient, modes not yet applied; when it is to be accepted the envelope is complete with it. False: it waits, for the destination's word (B2) for example, and decide_rcpt_came gets the decision. */
 bool recipient_decide(struct session *s, struct decision *ret);
 /* The session ends while it waits. */
 void recipient_cancel(struct session *s);

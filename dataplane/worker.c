@@ -10,6 +10,7 @@
 #include "dataplane/command.h"
 #include "dataplane/conns.h"
 #include "dataplane/dictionary.h"
+#include "dataplane/facts.h"
 #include "dataplane/gate.h"
 #include "dataplane/generation.h"
 #include "dataplane/handshakes.h"
@@ -189,6 +190,7 @@ static timer_fn *const on_timer[TIMER_NKIND] = {
 	[TIMER_VERIFY] = verify_timer,
 	[TIMER_VERIFY_WAIT] = verify_wait_timer,
 	[TIMER_RCPT] = dictionary_timer,
+	[TIMER_FACTS] = facts_timer,
 };
 
 static uint64_t timers(struct worker *w)

@@ -63,6 +63,7 @@ enum timer_kind {
 	TIMER_VERIFY,  /* struct verify_job */
 	TIMER_VERIFY_WAIT, /* struct verify_query */
 	TIMER_RCPT,    /* struct rcpt_check: a reply that is delayed */
+	TIMER_FACTS,   /* struct facts_ask */
 	TIMER_NKIND,
 };
 

@@ -10,8 +10,9 @@
 #include <assert.h>
 #include "spool/base/span.h"
 #include "spool/base/status.h"
+#include "spool/mail/rules.h"
 
-enum { SNAPSHOT_VERSION = 8 };
+enum { SNAPSHOT_VERSION = 9 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -21,7 +22,6 @@ struct snap_list {
 	uint32_t off, n;
 };
 
-enum snap_class { CLASS_MX, CLASS_ROBUST, CLASS_FRAGILE, CLASS_SUBMISSION };
 enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
@@ -122,6 +122,13 @@ struct snap_cert {
 	struct snap_str certificate, key; /* PEM files */
 	uint32_t line, pad;
 };
+/* A mode that the configuration gives to a rule; weir-control makes the matrix of them. */
+struct snap_policy {
+	uint32_t rule;    /* enum rule */
+	uint32_t classes; /* bits 1 << enum snap_class */
+	uint32_t mode;    /* enum policy_mode */
+	uint32_t line;
+};
 
 /* Everything with one value. Times in ns unless the name says otherwise. */
 struct snap_settings {
@@ -179,6 +186,10 @@ struct snap_settings {
 	uint32_t verify_probes, verify_cache;
 	double bad_slow, bad_refuse; /* bad recipients in bad_period_ns; 0: no limit */
 	uint64_t bad_period_ns, bad_delay_ns, bad_refuse_ns;
+	struct snap_str policy_help_url; /* {code} stands for the rule's name; empty: none */
+	struct snap_list policy_rules;   /* of struct snap_policy, as configured */
+	uint8_t policy_mode[RULE_NRULE][CLASS_NCLASS]; /* enum policy_mode */
+	uint32_t policy_line[RULE_NRULE][CLASS_NCLASS]; /* of the configuration; 0: the default */
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
 	struct snap_list balancers, xclient_clients; /* of struct snap_range */
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
@@ -214,6 +225,8 @@ unsigned snap_mechs(const struct snapshot *s);
 /* The senders of a user; NULL: nothing is said about the user. And whether an address, its domain in look-up form, is among them. */
 const struct snap_senders *snap_find_senders(const struct snapshot *s, struct span user);
 bool snap_sender_in(const struct snapshot *s, const struct snap_senders *l, struct span local, struct span domain);
+/* What is done about what a rule finds, by the configuration. dataplane/policy/apply.c knows what that comes to. */
+enum policy_mode snap_policy_mode(const struct snapshot *s, enum rule r, enum snap_class class);
 /* The most specific network with this client, or NULL. */
 const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16]);
 bool snap_may_xclient(const struct snapshot *s, const uint8_t ip[16]);
@@ -222,6 +235,8 @@ bool snap_is_balancer(const struct snapshot *s, const uint8_t ip[16]);
 const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain);
 const struct snap_mail_domain *snap_mail_domains(const struct snapshot *s, uint32_t *ret_n);
 const struct snap_mail_domain *snap_find_mail_domain(const struct snapshot *s, struct span domain);
+/* Whether a route has just this name; ".cam.example" is the one for all sub-domains. */
+bool snap_route_is(const struct snapshot *s, struct span name);
 /* Exact name, then ".parent" names from the longest, then "*"; NULL: by MX. */
 const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain);
 

@@ -4,10 +4,10 @@ import socket
 import ssl
 import subprocess
 import textwrap
-import threading
 import time
 
 from node import free_port, wait_for
+from server import Server
 from tls_world import Authority
 
 GOOD = "postmaster: pm@cam.example\nwebmaster: web@cam.example\nabuse: ab@cam.example\n"
@@ -93,27 +93,17 @@ class AliasWeb:
         self.proc.wait(10)
 
 
-class NastyWeb:
+class NastyWeb(Server):
     """https, spoken badly; what is wrong is the path that is asked for."""
 
     def __init__(self, cert, key):
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(cert, key)
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=16)
-        self.port = self.listener.getsockname()[1]
         self.stopped = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
     def url(self, path):
         return f"https://localhost:{self.port}/{path}"
-
-    def _accept(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._session, args=(s,), daemon=True).start()
 
     def _session(self, s):
         try:
@@ -156,4 +146,4 @@ class NastyWeb:
 
     def stop(self):
         self.stopped = True
-        self.listener.close()
+        super().stop()

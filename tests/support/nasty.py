@@ -3,10 +3,11 @@
 Steps: connect, ehlo, helo, starttls, mail, rcpt, data, bdat, end, rset, quit; "rcpt2" is the second time. What: a str is said as a line, bytes as they are,
 CLOSE ends the connection, Wait(s) and Drip(bytes, s) take their time, a list does one after the other, a callable is given the conversation."""
 import re
-import socket
 import ssl
 import threading
 import time
+
+from server import Server
 
 CLOSE = object()
 
@@ -150,7 +151,7 @@ class Conversation:
                 self.step(verb.lower(), "250 2.0.0 ok")
 
 
-class Nasty:
+class Nasty(Server):
     def __init__(self, script=None, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), at_most=None, address="127.0.0.1", port=0, cert=None):
         self.context = None
         if cert:
@@ -159,18 +160,7 @@ class Nasty:
         self.script, self.extensions, self.at_most = script or {}, extensions, at_most
         self.messages, self.heard, self.refused, self.open, self.most, self.connections = [], [], 0, 0, 0, 0
         self.lock = threading.Lock()
-        self.listener = socket.create_server((address, port), backlog=128)
-        self.port = self.listener.getsockname()[1]
-        self.thread = threading.Thread(target=self._accept, daemon=True)
-        self.thread.start()
-
-    def _accept(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._session, args=(s,), daemon=True).start()
+        super().__init__(address, port)
 
     def _session(self, s):
         with self.lock:
@@ -197,8 +187,3 @@ class Nasty:
 
     def verbs(self):
         return [line.split(b" ")[0].strip().decode("latin-1").upper() for line in self.heard]
-
-    def stop(self):
-        self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread: else it would live on, and take connections of the port's next owner
-        self.thread.join(5)
-        self.listener.close()

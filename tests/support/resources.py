@@ -8,6 +8,8 @@ import subprocess
 import threading
 import time
 
+from server import Server
+
 SHIMS = pathlib.Path(__file__).resolve().parent / "shim"
 
 
@@ -60,22 +62,12 @@ class Peak:
         self.thread.join()
 
 
-class DigestSink:
+class DigestSink(Server):
     """An SMTP server that keeps only a digest of each message (without its first Received field): fast enough for large ones. Content must not begin lines with dots."""
 
     def __init__(self):
         self.digests, self.lock = [], threading.Lock()
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._session, args=(s,), daemon=True).start()
+        super().__init__(backlog=512)
 
     def _session(self, s):
         f = s.makefile("rb", 1 << 20)
@@ -119,9 +111,6 @@ class DigestSink:
         with self.lock:
             self.digests.append(h.hexdigest())
         return True
-
-    def stop(self):
-        self.listener.close()
 
 
 class Crowd:

@@ -3,14 +3,13 @@ certificates of a private authority. Everything on loopback, on free ports, belo
 import hashlib
 import pathlib
 import re
-import socket
 import ssl
 import subprocess
 import textwrap
-import threading
 import time
 
 from node import free_port
+from server import Server
 
 
 def sh(*args, cwd=None, data=None):
@@ -61,7 +60,7 @@ class Authority:
         return hashlib.sha256(sh("openssl", "x509", "-in", cert, "-outform", "DER")).hexdigest()
 
 
-class TlsSink:
+class TlsSink(Server):
     """A mail exchanger on one loopback address; with STARTTLS when it has a certificate. Remembers for each message whether TLS was on, and the server name asked for."""
 
     def __init__(self, address, port, cert=None, key=None):
@@ -70,19 +69,10 @@ class TlsSink:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(cert, key)
             self.context.sni_callback = self._sni
-        self.listener = socket.create_server((address, port), backlog=64)
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(address, port)
 
     def _sni(self, sock, name, context):
         self.sni = name
-
-    def _accept(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._session, args=(s,), daemon=True).start()
 
     def _session(self, s):
         try:
@@ -131,15 +121,13 @@ class TlsSink:
     def got(self, rcpt):
         return [m for m in self.messages if rcpt in m["to"]]
 
-    def stop(self):
-        self.listener.close()
-
 
 class Dns:
     """nsd with zones, unbound before it. `signed` zones get keys, a signature and a trust anchor; tamper(text) changes the signed zone's text."""
 
-    def __init__(self, directory, zones, signed=(), tamper=None):
-        self.dir = pathlib.Path(directory)
+    def __init__(self, directory, zones, signed=(), tamper=None, stubs=None):
+        """stubs: more zones, each with the port of the server that is asked for it."""
+        self.dir, self.stubs = pathlib.Path(directory), stubs or {}
         self.auth_port, self.port = free_port(), free_port()
         anchors = []
         for name, text in zones.items():
@@ -193,9 +181,10 @@ class Dns:
               module-config: "validator iterator"
               val-log-level: 2
               cache-max-negative-ttl: 1
-            """) + "".join(f'  trust-anchor: "{a}"\n' for a in anchors)
+            """) + "".join(f'  trust-anchor: "{a}"\n' for a in anchors) + "".join(f'  local-zone: "{z}" nodefault\n' for z in zones if z.endswith(".arpa"))
             + "remote-control:\n  control-enable: no\n"
-            + "".join(f'stub-zone:\n  name: "{z}"\n  stub-addr: 127.0.0.1@{self.auth_port}\n' for z in zones))
+            + "".join(f'stub-zone:\n  name: "{z}"\n  stub-addr: 127.0.0.1@{port}\n'
+                      for z, port in [*((z, self.auth_port) for z in zones), *self.stubs.items()]))
         self.unbound = subprocess.Popen(["unbound", "-d", "-c", conf], stderr=open(self.dir / "unbound.err", "wb"))
         time.sleep(1)
         assert self.nsd.poll() is None and self.unbound.poll() is None, (self.dir / "unbound.err").read_text()

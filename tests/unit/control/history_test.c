@@ -1,13 +1,11 @@
 /* The history of a managed domain on the disk: what was added is there, and a kill at any system call leaves the state before or the one after (C1, C9). */
 #include "tests/support/unit.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "control/history.h"
+#include "tests/support/kill_at.h"
 
 static char dir[64];
 
@@ -120,40 +118,9 @@ static void a_row_that_was_not_finished_never_was(void **state)
 	}
 }
 
-static bool add_killed_at(unsigned k, const char *text)
+static bool add_text(void *text)
 {
-	pid_t pid = fork();
-	int status;
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-		raise(SIGSTOP);
-		_exit(add(text, 2) == ST_OK ? 0 : 1);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	for (unsigned stops = 0; WIFSTOPPED(status); stops++) {
-		if (stops == 2 * k) { /* each call stops twice: at its begin and at its end */
-			kill(pid, SIGKILL);
-			waitpid(pid, &status, 0);
-			return false;
-		}
-		ptrace(PTRACE_SYSCALL, pid, NULL, NULL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-	}
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	return true;
-}
-
-static bool can_trace(void)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (pid == 0)
-		_exit(ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0);
-	waitpid(pid, &status, 0);
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	return add(text, 2) == ST_OK;
 }
 
 static void a_kill_at_any_system_call_leaves_one_state_or_the_other(void **state)
@@ -163,12 +130,12 @@ static void a_kill_at_any_system_call_leaves_one_state_or_the_other(void **state
 	char live[32] = "begin", text[32];
 	uint64_t n = 1;
 
-	if (!can_trace())
+	if (!kill_at_works())
 		skip();
 	assert_ok(add(live, 2));
 	for (bool done = false; !done; k++) {
 		snprintf(text, sizeof(text), "text %u", k);
-		done = add_killed_at(k, text);
+		done = kill_at(k, add_text, text);
 		assert_ok(history_last(dir, "d.example", &row));
 		if (row.n == n) {
 			before++;

@@ -3,11 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/ptrace.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include "control/generations.h"
+#include "tests/support/kill_at.h"
 
 static const char config[] = "mail_domains:\n"
 			     "  - {domain: B.example, aliases: b, forwarding: users}\n"
@@ -192,42 +190,12 @@ static void generations_come_and_go(void **state)
 }
 
 /* Runs the switch in a child that is killed before its k-th system call. True: it came to its end. */
-static bool switch_killed_at(const struct fixture *x, unsigned k)
+static bool switch_over(void *ctx)
 {
-	pid_t pid = fork();
-	int status;
+	const struct fixture *x = ctx;
+	uint64_t generation;
 
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		uint64_t generation;
-
-		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-		raise(SIGSTOP);
-		_exit(tables_publish(&x->snap, x->dir, TABLES_AT_START, stderr, &generation) ? 0 : 1);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	for (unsigned stops = 0; WIFSTOPPED(status); stops++) {
-		if (stops == 2 * k) { /* each call stops twice: at its begin and at its end */
-			kill(pid, SIGKILL);
-			waitpid(pid, &status, 0);
-			return false;
-		}
-		ptrace(PTRACE_SYSCALL, pid, NULL, NULL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-	}
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	return true;
-}
-
-static bool can_trace(void)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (pid == 0)
-		_exit(ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0);
-	waitpid(pid, &status, 0);
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	return tables_publish(&x->snap, x->dir, TABLES_AT_START, stderr, &generation);
 }
 
 static void a_kill_at_any_system_call_leaves_a_good_generation(void **state)
@@ -237,7 +205,7 @@ static void a_kill_at_any_system_call_leaves_a_good_generation(void **state)
 	unsigned k, old = 0, new = 0;
 	char text[64];
 
-	if (!can_trace())
+	if (!kill_at_works())
 		skip();
 	fixture_begin(&x);
 	write_files(&x);
@@ -249,7 +217,7 @@ static void a_kill_at_any_system_call_leaves_a_good_generation(void **state)
 
 		snprintf(text, sizeof(text), "n%u: x@b.example\n", k);
 		fixture_file(&x, "a", text);
-		done = switch_killed_at(&x, k);
+		done = kill_at(k, switch_over, &x);
 		after = tables_current(x.dir);
 		assert_true(after == before || after > before);
 		assert_ok(tables_open_current(x.dir, &t));
