@@ -1,4 +1,4 @@
-"""The example organisation, played with as README says: every command of its section Play says what README promises (A1, A5, A9, B2, C1-C4, C6-C8, C10, E1, F2, P5, P19)."""
+"""The example organisation, played with as README says: every command of its section Play says what README promises (A1, A2, A5, A6, A9, A12, B2, C1-C4, C6-C10, D2, E1, F2, P5, P19)."""
 import json
 import os
 import pathlib
