@@ -79,8 +79,8 @@ class Example:
 
 
 @pytest.fixture
-def example(tmp_path):
-    e = Example(tmp_path)
+def example(tmp_path_factory):
+    e = Example(tmp_path_factory.mktemp("ex"))  # a short name: Unix sockets
     yield e
     e.stop()
     assert e.processes() == []
