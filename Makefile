@@ -92,18 +92,24 @@ DEPS_CHECK := libcmocka-dev python3-pytest python3-pytest-xdist swaks libnet-ssl
 # For the DPDK transport, which everything else goes on without.
 DEPS_DPDK := libdpdk-dev dpkg-dev iproute2 ethtool
 TRANSPORT ?= io_uring
+# For the example organisation.
+DEPS_EXAMPLE := unbound nginx openssl swaks libnet-ssleay-perl
+EXAMPLE ?= no
 deps-run:
 	@deploy/apt-missing $(DEPS_BUILD)
+	@$(if $(filter yes,$(EXAMPLE)),deploy/apt-missing $(DEPS_EXAMPLE))
 	@$(if $(filter dpdk,$(TRANSPORT)),deploy/apt-missing $(DEPS_DPDK) swaks)
 deps:
 	@deploy/apt-missing $(DEPS_BUILD) $(DEPS_CHECK)
 	@deploy/apt-missing $(DEPS_DPDK) || echo "the DPDK transport is left out"
 
-# TRANSPORT=dpdk: in a network namespace of its own, with a second one for clients (deploy/run-dpdk).
+# TRANSPORT=dpdk: in a network namespace of its own, with a second one for clients (deploy/run-dpdk). EXAMPLE=yes: with an organisation around it (deploy/example/run).
 run: deps-run
 	@$(MAKE) --no-print-directory -s -j2 programs
 ifeq ($(TRANSPORT),dpdk)
 	@exec deploy/run-dpdk $(B) run $(CONFIG)
+else ifeq ($(EXAMPLE),yes)
+	@BUILD=$(B) exec deploy/example/run
 else
 	@exec $(B)/weir run --run run $(if $(CONFIG),--config $(CONFIG))
 endif
