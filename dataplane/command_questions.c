@@ -160,6 +160,7 @@ const char *question_route(struct command *c, struct asker *a)
 	return explain_route(c->w, command_arg(a, "addr"), command_arg(a, "client"), on_explained, a);
 }
 
+/* Routes on hold, and what waits for them (F2). */
 const char *question_holds(struct command *c, struct asker *a)
 {
 	holds_rows(c->w, on_explained, a);

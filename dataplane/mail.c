@@ -317,7 +317,8 @@ struct mail *mail_woken(struct worker *w, struct store_msg *m)
 			log_msg(LOG_LVL_ERROR, "out-of-memory", "a message stays in memory without anybody to deliver it until the next start");
 		return NULL;
 	}
-	if (store_row(m->store, m->id, &row) && (row.tag & HOLD_TAG))
+	mail->on_hold = store_row(m->store, m->id, &row) && (row.tag & HOLD_TAG);
+	if (mail->on_hold)
 		holds_woken(w->holds, row.tag, m->body_len);
 	mail->m = m;
 	m->user = mail;
