@@ -74,10 +74,11 @@ bool admit_refusal(struct session *s, struct reply *r)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your host", host);
 	else if (count(s->w->inbound->per_network, net, 0) > set->conns_per_network)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your network", host);
-	else if (!dictionary_refuses(s))
+	else if (!dictionary_refuses(s->w, &s->facts))
 		return false;
 	else {
-		dictionary_refusal(s, r);
+		counter_add(C_BAD_REFUSED, 1);
+		dictionary_refusal(&s->facts, r);
 		policy_help(&s->cfg->snap, RULE_DICTIONARY, r);
 	}
 	return true;

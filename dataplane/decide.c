@@ -4,6 +4,7 @@
 #include "dataplane/finding.h"
 #include "dataplane/inbound.h"
 #include "dataplane/recipient.h"
+#include "dataplane/terms.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/mail/header.h"
@@ -107,18 +108,6 @@ static bool mail_refused(struct session *s)
 	return true;
 }
 
-/* Whose messages are counted: the user's, else the client host's. */
-static void rate_key(const struct session *s, struct out *o)
-{
-	if (s->facts.auth_user.n) {
-		out_str(o, "user/");
-		out_add(o, s->facts.auth_user);
-		return;
-	}
-	out_str(o, "client/");
-	ip_write(s->facts.client_ip, o);
-}
-
 /* The rate of messages is the last question at MAIL: what others refuse is not counted. */
 static void ask_rate(struct session *s)
 {
@@ -135,7 +124,7 @@ static void ask_rate(struct session *s)
 		decide_answer(s, &r);
 		return;
 	}
-	rate_key(s, &o);
+	policy_rate_key(&s->facts, &o);
 	st = shared_rate(s->w->shared, out_span(&o), 1, limit, set->rate_period_ns, policy_mode(&s->facts, RULE_RATE) >= POLICY_DEFER, on_rate, s,
 		&a, &s->rate_query);
 	if (st == ST_AGAIN)
@@ -154,11 +143,6 @@ static bool is_wanted(const struct session *s, enum rule r)
 	return policy_mode(&s->facts, r) != POLICY_OFF;
 }
 
-static bool domain_is_wanted(const struct session *s)
-{
-	return is_wanted(s, RULE_SENDER_DOMAIN) || is_wanted(s, RULE_SENDER_HOST_NAME);
-}
-
 static void ask_client(struct session *s)
 {
 	if (s->client || !is_wanted(s, RULE_CLIENT_DNS))
@@ -170,47 +154,27 @@ static void ask_client(struct session *s)
 
 static void ask_sender(struct session *s)
 {
-	char key[ADDRESS_DOMAIN_MAX + 1];
-	struct out o = out_of(key, sizeof(key));
-	struct pool work;
-
-	s->facts.sender_domain = NULL;
-	s->facts.sender_known = EXISTS_UNASKED;
 	s->dns_begun_ns = s->w->now_ns;
 	s->dns_left_ns = FACTS_BUDGET_NS;
-	if (is_wanted(s, RULE_SENDER_UNKNOWN) && s->smtp.sender.full.n) {
-		pool_init(&work, s->cfg->set->transaction_max);
-		s->facts.sender_known = policy_known(&s->facts, &s->smtp.sender, &work);
-		pool_reset(&work);
-	}
-	if (!domain_is_wanted(s) || !policy_sender_asks(&s->smtp.sender, &o))
-		return;
-	s->sender = (struct fact_domain){ .name = pool_span(&s->smtp.pool, out_span(&o)), .is = DOMAIN_IS_UNDECIDED, .why = "out of memory" };
-	if (!s->sender.name.p || facts_domains(s->w, &s->sender, 1, FACTS_BUDGET_NS, on_sender, s, &s->domain_ask) == ST_OK)
-		s->facts.sender_domain = &s->sender;
+	facts_sender(s->w, &s->facts, &s->smtp.sender, FACTS_BUDGET_NS, &s->smtp.pool, &s->sender, on_sender, s, &s->domain_ask);
+}
+
+static bool take_sender(void *ctx, struct decision *d)
+{
+	struct session *s = ctx;
+
+	if (finding_accept(s, d, SPAN_NONE))
+		return true;
+	counter_add(C_SENDER_INVALID, d->rule != RULE_CLIENT_DNS);
+	decide_answer(s, &d->reply);
+	return false;
 }
 
 /* What is known of client and sender now decides. */
 static void decide_sender(struct session *s)
 {
-	struct decision d = policy_client_dns(&s->facts);
-
-	if (!finding_accept(s, &d, SPAN_NONE)) {
-		decide_answer(s, &d.reply);
-		return;
-	}
-	if (domain_is_wanted(s))
-		d = policy_sender_domain(&s->facts, &s->smtp.sender);
-	if (finding_accept(s, &d, SPAN_NONE)) {
-		d = policy_sender_exists(&s->facts, &s->smtp.sender);
-		finding_accept(s, &d, SPAN_NONE);
-	}
-	if (d.accept) {
+	if (policy_mail(&s->facts, &s->smtp.sender, take_sender, s))
 		ask_rate(s);
-		return;
-	}
-	counter_add(C_SENDER_INVALID, 1);
-	decide_answer(s, &d.reply);
 }
 
 static void facts_came(struct session *s)
@@ -238,7 +202,6 @@ static void on_sender(void *ctx)
 	uint64_t took = s->w->now_ns - s->dns_begun_ns;
 
 	s->domain_ask = NULL;
-	s->facts.sender_domain = &s->sender;
 	s->dns_left_ns -= took < s->dns_left_ns ? took : s->dns_left_ns;
 	facts_came(s);
 }
@@ -267,6 +230,7 @@ static void forget_client(struct session *s)
 
 void decide_other_client(struct session *s)
 {
+	s->rcpt_looked = false;
 	forget_client(s);
 	ask_client(s);
 }
@@ -435,10 +399,14 @@ static void ask_header(struct session *s)
 
 void decide_message(struct session *s)
 {
+	struct decision size = { .rule = RULE_ROUTE_SIZE };
+
 	recipient_reset(s);
 	if (s->smtp.wire.dot_line)
 		body_mark_dot_lines(s->body);
 	if (!message_accept(s, policy_hops(&s->facts, header_count_received(body_head(s->body)))))
+		return;
+	if (!terms_envelope_takes(s->facts.snap, s->facts.tables, &s->smtp.env, body_len(s->body), &size.reply) && !message_accept(s, size))
 		return;
 	ask_header(s);
 	if (s->waits != WAITS_HEADER)

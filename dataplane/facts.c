@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include "dataplane/verify.h"
 #include "spool/base/clock.h"
 
 /* One look-up after another until its fact is known. */
@@ -19,6 +20,8 @@ struct facts_ask {
 	struct timer timer; /* TIMER_FACTS */
 	struct fact_client *client;
 	uint8_t ip[16];
+	struct verify_query *verify; /* under way: whether the sender of facts exists */
+	struct policy_facts *facts;
 	uint32_t pending;   /* parts that are not known yet */
 	uint32_t nparts;
 	struct part part[FACTS_DOMAINS_MAX + 1]; /* of a client: its address, then its names */
@@ -138,6 +141,8 @@ static void facts_free(struct facts_ask *k)
 	for (uint32_t i = 0; i < k->nparts; i++)
 		if (k->part[i].query)
 			dns_cancel(k->part[i].query);
+	if (k->verify)
+		verify_cancel(k->verify);
 	wheel_cancel(k->w->wheel, &k->timer);
 	free(k);
 }
@@ -206,6 +211,11 @@ void facts_timer(struct worker *w, struct timer *t)
 		else
 			client_is(p, CLIENT_IS_UNDECIDED, late.text);
 	}
+	if (k->verify) {
+		verify_cancel(k->verify);
+		k->verify = NULL;
+		k->pending--;
+	}
 	facts_ready(k);
 }
 
@@ -254,6 +264,21 @@ enum status facts_client(struct worker *w, const uint8_t ip[16], uint64_t budget
 	return facts_begun(k, ret_ask);
 }
 
+static void ask_domains(struct facts_ask *k, struct fact_domain *domain, uint32_t n)
+{
+	k->pending += n;
+	k->nparts = n;
+	for (uint32_t i = 0; i < n; i++) {
+		struct part *p = &k->part[i];
+		struct dns_answer *found = NULL;
+
+		p->ask = k;
+		p->domain = &domain[i];
+		if (dns_mx(k->w->dns, domain[i].name, on_mx, p, &found, &p->query) != ST_AGAIN)
+			take_mx(p, found);
+	}
+}
+
 enum status facts_domains(struct worker *w, struct fact_domain *domain, uint32_t n, uint64_t budget_ns, facts_fn *fn, void *ctx,
 	struct facts_ask **ret_ask)
 {
@@ -265,18 +290,90 @@ enum status facts_domains(struct worker *w, struct fact_domain *domain, uint32_t
 		domain[i] = (struct fact_domain){ .name = domain[i].name, .is = k ? DOMAIN_IS_UNASKED : DOMAIN_IS_UNDECIDED, .why = "out of memory" };
 	if (!k)
 		return ST_OK;
-	k->pending = n;
-	k->nparts = n;
-	for (uint32_t i = 0; i < n; i++) {
-		struct part *p = &k->part[i];
-		struct dns_answer *found = NULL;
-
-		p->ask = k;
-		p->domain = &domain[i];
-		if (dns_mx(w->dns, domain[i].name, on_mx, p, &found, &p->query) != ST_AGAIN)
-			take_mx(p, found);
-	}
+	ask_domains(k, domain, n);
 	return facts_begun(k, ret_ask);
+}
+
+/* ---- the sender ---- */
+
+static void take_verified(struct facts_ask *k, const struct verify_answer *a)
+{
+	static const enum fact_exists of[] = { [VERIFY_YES] = EXISTS_YES, [VERIFY_NO] = EXISTS_NO, [VERIFY_UNKNOWN] = EXISTS_UNKNOWN };
+
+	k->facts->sender_known = of[a->result];
+	k->pending--;
+}
+
+static void on_verified(void *ctx, const struct verify_answer *a)
+{
+	struct facts_ask *k = ctx;
+
+	k->verify = NULL;
+	take_verified(k, a);
+	facts_ready(k);
+}
+
+static bool is_wanted(const struct policy_facts *f, enum rule r)
+{
+	return policy_mode(f, r) != POLICY_OFF;
+}
+
+/* Whether its destination is asked for the sender. */
+static bool sender_is_to_verify(const struct worker *w, const struct policy_facts *f, const struct address *sender, struct span domain)
+{
+	return f->sender_known == EXISTS_UNKNOWN && policy_class(f) != CLASS_FRAGILE && !address_is_postmaster(sender) && policy_is_own(f, domain) &&
+		verify_wanted(w, sender->full);
+}
+
+static void ask_verify(struct facts_ask *k, const struct address *sender, uint64_t budget_ns)
+{
+	struct verify_answer a;
+
+	uint64_t most_ns = k->facts->snap->h->settings.verify_wait_ns;
+	enum status st = verify_address(k->w, sender->full, budget_ns < most_ns ? budget_ns : most_ns, on_verified, k, &a, &k->verify);
+
+	k->pending++;
+	if (st == ST_OK)
+		take_verified(k, &a);
+	else if (st != ST_AGAIN)
+		k->pending--; /* nobody can be asked */
+}
+
+void facts_sender(struct worker *w, struct policy_facts *f, const struct address *sender, uint64_t budget_ns, struct pool *pool, struct fact_domain *ret, facts_fn *fn, void *ctx,
+	struct facts_ask **ret_ask)
+{
+	char key[ADDRESS_DOMAIN_MAX + 1];
+	struct out o = out_of(key, sizeof(key));
+	bool asks = policy_sender_asks(sender, &o), exists = is_wanted(f, RULE_SENDER_UNKNOWN) && sender->full.n;
+	bool domain = asks && (is_wanted(f, RULE_SENDER_DOMAIN) || is_wanted(f, RULE_SENDER_HOST_NAME));
+	struct facts_ask *k;
+	struct pool work;
+
+	*ret_ask = NULL;
+	f->sender_domain = NULL;
+	f->sender_known = EXISTS_UNASKED;
+	if (exists) {
+		pool_init(&work, f->snap->h->settings.transaction_max);
+		f->sender_known = policy_known(f, sender, &work);
+		pool_reset(&work);
+	}
+	exists = exists && asks && sender_is_to_verify(w, f, sender, out_span(&o));
+	if (!domain && !exists)
+		return;
+	if (domain) {
+		*ret = (struct fact_domain){ .name = pool_span(pool, out_span(&o)), .is = DOMAIN_IS_UNDECIDED, .why = "out of memory" };
+		f->sender_domain = ret;
+	}
+	k = !domain || ret->name.p ? facts_new(w, budget_ns, fn, ctx) : NULL;
+	if (!k)
+		return;
+	k->facts = f;
+	if (domain)
+		ask_domains(k, ret, 1);
+	if (exists)
+		ask_verify(k, sender, budget_ns);
+	if (facts_begun(k, ret_ask) == ST_OK)
+		*ret_ask = NULL;
 }
 
 void facts_cancel(struct facts_ask *ask)

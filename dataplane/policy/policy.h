@@ -110,6 +110,10 @@ struct decision policy_domain(const struct policy_facts *f, struct span who, con
 /* Whether the tables have an address of ours. EXISTS_UNKNOWN: they do not say. */
 enum fact_exists policy_known(const struct policy_facts *f, const struct address *a, struct pool *work);
 
+/* What MAIL is answered by once the facts are there: the rules in their order (A2, A6), each finding given to take; it ends where that says false. */
+typedef bool policy_take_fn(void *ctx, struct decision *d);
+bool policy_mail(const struct policy_facts *f, const struct address *sender, policy_take_fn *take, void *ctx);
+
 /* B5: From, Sender and Reply-To. */
 struct decision policy_header_from(const struct policy_facts *f);
 
@@ -123,6 +127,8 @@ struct decision policy_hops(const struct policy_facts *f, unsigned received);
 
 /* A8, D2: limit in messages per period for this client, or for the user who logged in; 0: none. */
 double policy_rate_limit(const struct policy_facts *f);
+/* Whose messages are counted: the user's, else the client host's. */
+void policy_rate_key(const struct policy_facts *f, struct out *o);
 /* over is what the counter said. */
 struct decision policy_rate(const struct policy_facts *f, bool over, double rate);
 

@@ -10,6 +10,17 @@ double policy_rate_limit(const struct policy_facts *f)
 	return f->net->rate_limit < 0 ? f->snap->h->settings.rate_limit : f->net->rate_limit;
 }
 
+void policy_rate_key(const struct policy_facts *f, struct out *o)
+{
+	if (f->auth_user.n) {
+		out_str(o, "user/");
+		out_add(o, f->auth_user);
+		return;
+	}
+	out_str(o, "client/");
+	ip_write(f->client_ip, o);
+}
+
 struct decision policy_rate(const struct policy_facts *f, bool over, double rate)
 {
 	struct decision d = { .accept = !over, .rule = RULE_RATE };

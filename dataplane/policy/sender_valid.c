@@ -97,3 +97,16 @@ struct decision policy_sender_exists(const struct policy_facts *f, const struct 
 		reply_set(&d.reply, 550, "5.1.7", "<%.*s>: there is no such sender here", SPAN_FMT(sender->full));
 	return d;
 }
+
+bool policy_mail(const struct policy_facts *f, const struct address *sender, policy_take_fn *take, void *ctx)
+{
+	struct decision d = policy_client_dns(f);
+
+	if (!take(ctx, &d))
+		return false;
+	d = policy_sender_domain(f, sender);
+	if (!take(ctx, &d))
+		return false;
+	d = policy_sender_exists(f, sender);
+	return take(ctx, &d);
+}

@@ -60,7 +60,7 @@ class Sink:
         """reduce: what is kept of the content of a message; `enter` is called first in the sink's thread, before it listens on `host`."""
         self.reduce = reduce
         self.messages, self.count, self.decide, self.lmtp, self.extensions, self.keep = [], 0, decide, lmtp, extensions, keep
-        self.connections, self.host, self.enter = 0, host, enter
+        self.connections, self.peers, self.host, self.enter = 0, set(), host, enter
         self.raw = bytearray()
         self.port = free_port()
         self.loop = asyncio.new_event_loop()
@@ -86,6 +86,7 @@ class Sink:
 
     async def _session(self, r, w):
         self.connections += 1
+        self.peers.add(w.get_extra_info("peername")[0])
         try:
             w.write((self._answer("connect", "", "220 sink.test ready") + "\r\n").encode())
             sender, rcpts, begun = "", [], False
