@@ -32,6 +32,7 @@ struct report_limits;
 struct command;
 struct generation;
 struct handshakes;
+struct clients;
 struct verify;
 struct dictionary;
 
@@ -93,6 +94,7 @@ struct worker {
 	struct tls_report *tls_report;
 	struct inbound *inbound;
 	struct handshakes *handshakes;
+	struct clients *clients; /* NULL: nothing is noted about them */
 	struct scan *scan;
 	struct outbound *outbound;
 	struct report_limits *report_limits;
