@@ -96,7 +96,7 @@ static struct span trimmed(struct span s)
 
 enum status client_parse(struct span line, struct client_entry *ret)
 {
-	struct span rest = trimmed(line), net, key, value;
+	struct span rest = trimmed(line), net, key, value, before;
 	char buf[CLIENT_LINE_MAX];
 	unsigned seen = 0;
 
@@ -107,7 +107,7 @@ enum status client_parse(struct span line, struct client_entry *ret)
 	if (net_parse(net, ret->ip, &ret->prefix) != ST_OK)
 		return trail(ST_INVALID, "\"%.*s\" is not a network; write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32", SPAN_FMT(net));
 	net_mask(ret->ip, ret->prefix, ret->ip);
-	while (row_next(&rest, &key, &value, buf, sizeof(buf))) {
+	while (before = trimmed(rest), row_next(&rest, &key, &value, buf, sizeof(buf))) {
 		enum status st = client_set(ret, key, value);
 		unsigned bit;
 
@@ -118,7 +118,7 @@ enum status client_parse(struct span line, struct client_entry *ret)
 			return trail(ST_INVALID, "%.*s is there twice", SPAN_FMT(key));
 		seen |= bit;
 	}
-	return rest.n ? trail(ST_INVALID, "\"%.*s\" is not KEY=VALUE; a value with spaces is in quotation marks", SPAN_FMT(rest)) : ST_OK;
+	return before.n ? trail(ST_INVALID, "\"%.*s\" is not KEY=VALUE; a value with spaces is in quotation marks", SPAN_FMT(before)) : ST_OK;
 }
 
 void client_net_write(const uint8_t ip[16], unsigned prefix, struct out *o)

@@ -145,12 +145,34 @@ const char *registry_name(const struct snapshot *s)
 	return *file ? file : "registry of clients";
 }
 
+/* A name that is relative is beside the configuration. */
+static void resolve_file(struct model *m)
+{
+	const char *file = model_text(m, model_settings(m)->clients_file), *slash = m->file ? strrchr(m->file, '/') : NULL;
+	char path[4096];
+	struct snap_str made;
+	int n;
+
+	if (!*file || *file == '/' || !slash)
+		return;
+	n = snprintf(path, sizeof(path), "%.*s/%s", (int)(slash - m->file), m->file, file);
+	if (n >= (int)sizeof(path)) {
+		complain(m, NULL, "clients.file: the name is too long");
+		return;
+	}
+	made = model_add_str(m, span_str(path));
+	model_settings(m)->clients_file = made;
+}
+
 void registry_together(struct model *m)
 {
-	struct snapshot s = { .h = (const struct snap_header *)(const void *)m->bytes, .bytes = m->n };
-	char *text, *name = strdup(registry_name(&s)); /* the bytes move */
+	struct snapshot s;
+	char *text, *name;
 	size_t n;
 
+	resolve_file(m);
+	s = (struct snapshot){ .h = (const struct snap_header *)(const void *)m->bytes, .bytes = m->n };
+	name = strdup(registry_name(&s)); /* the bytes move */
 	CHECK(name);
 	if (registry_text(&s, &text, &n) != ST_OK)
 		complain(m, NULL, "clients: %s", trail_text());

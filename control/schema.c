@@ -35,8 +35,8 @@ const struct schema_row schema[] = {
 	{ "log_level", T_ENUM, AT(log_level), "info", 0, 0, level_words, RELOAD_LIVE, "Least level of what is logged." },
 	{ "metrics", T_STRING, AT(metrics), "127.0.0.1:9925", 0, 0, NULL, RELOAD_RESTART, "ADDRESS:PORT for Prometheus (/metrics), or none." },
 	{ "listen", T_TABLE, AT(listeners), "[\"127.0.0.1:2525\"]", 0, 64, NULL, RELOAD_RESTART,
-		"Addresses to take SMTP on: \"ADDRESS:PORT\", or {address: \"ADDRESS:PORT\", role: mx|submission|submissions|lmtp, tls: implicit, bare_lf: refuse|normalise, banner_delay: DURATION, proxy: yes}. "
-		"submission (port 587) needs AUTH, which it takes only after STARTTLS; submissions (port 465) is the same with TLS from the first byte; mx has no AUTH; lmtp (RFC 2033) answers the data once for each recipient, with the same rules as mx. bare_lf: normalise makes line ends of old devices good, and still only CRLF.CRLF ends a message; banner_delay makes clients outside relay_clients wait for the greeting, and who talks before it is refused. proxy: yes: for balancers alone, which say first who their client is." },
+		"Addresses to take SMTP on: \"ADDRESS:PORT\", or {address: \"ADDRESS:PORT\", role: mx|submission|submissions|lmtp, tls: implicit, bare_lf: refuse|normalise, banner_delay: DURATION, proxy: yes, name: TEXT}. "
+		"submission (port 587) needs AUTH, which it takes only after STARTTLS; submissions (port 465) is the same with TLS from the first byte; mx has no AUTH; lmtp (RFC 2033) answers the data once for each recipient, with the same rules as mx. bare_lf: normalise makes line ends of old devices good, and still only CRLF.CRLF ends a message; banner_delay makes clients outside relay_clients wait for the greeting, and who talks before it is refused. proxy: yes: for balancers alone, which say first who their client is. name: its traffic is counted under it (rule A4)." },
 	{ "balancers", T_TABLE, AT(balancers), "[]", 0, 1000, NULL, RELOAD_LIVE,
 		"Networks of the balancers that may connect to listeners with proxy: yes, with the PROXY protocol, version 1 or 2. Their word for the client's address is taken." },
 	{ "xclient_clients", T_TABLE, AT(xclient_clients), "[]", 0, 1000, NULL, RELOAD_LIVE,
@@ -44,7 +44,7 @@ const struct schema_row schema[] = {
 	{ "relay_clients", T_TABLE, AT(relay_nets), "[127.0.0.0/8, \"::1\"]", 0, 100000, NULL, RELOAD_LIVE,
 		"Networks whose clients may send to anywhere: NETWORK, or {network: NETWORK, class: robust|fragile, rate: NUMBER|none, name: TEXT}. The most specific one counts." },
 	{ "clients.file", T_STRING, AT(clients_file), "", 0, 0, NULL, RELOAD_LIVE,
-		"The registry of clients as a file, read with the configuration, in the place of weirctl clients set and delete. Its lines are below REGISTRY OF CLIENTS. Rule A3." },
+		"The registry of clients as a file, read with the configuration and, when its name is relative, beside it, in the place of weirctl clients set and delete. Its lines are below REGISTRY OF CLIENTS. Rule A3." },
 	{ "clients.directory", T_STRING, AT(clients_dir), "", 0, 0, NULL, RELOAD_RESTART,
 		"Where the registry, its history and what is known of clients are kept; it must survive a restart of the machine. Default: RUN/clients. Rule A3." },
 	{ "clients.evidence", T_U32, AT(clients_evidence), "10000", 16, 1000000, NULL, RELOAD_RESTART,
