@@ -175,7 +175,7 @@ void registry_together(struct model *m)
 	name = strdup(registry_name(&s)); /* the bytes move */
 	CHECK(name);
 	if (registry_text(&s, &text, &n) != ST_OK)
-		complain(m, NULL, "clients: %s", trail_text());
+		complain_line(m, m->row_line[schema_find(SPAN("clients.file")) - schema], "clients: %s: %s", name, trail_text());
 	model_settings(m)->registry_off = (uint32_t)m->n;
 	registry_merge(m, span_of(text, text ? n : 0), name);
 	free(text);

@@ -3,6 +3,7 @@
 #include "dataplane/ask_dns.h"
 #include "dataplane/auth.h"
 #include "dataplane/explain.h"
+#include "dataplane/holds.h"
 #include "dataplane/policy/policy.h"
 #include "spool/base/clock.h"
 
@@ -157,4 +158,10 @@ const char *question_dns(struct command *c, struct asker *a)
 const char *question_route(struct command *c, struct asker *a)
 {
 	return explain_route(c->w, command_arg(a, "addr"), command_arg(a, "client"), on_explained, a);
+}
+
+const char *question_holds(struct command *c, struct asker *a)
+{
+	holds_rows(c->w, on_explained, a);
+	return NULL;
 }

@@ -133,6 +133,8 @@ def test_a_file_in_the_place_of_commands(make_node, sink):
     """A3: errors name file and line; a file with errors changes nothing."""
     node = make_node(sink.port, workers=1, start=False, extra=OUTSIDE + "clients: {file: clients.txt}\n")
     file = node.dir / "clients.txt"
+    p = node.ctl_text("config", "check", str(node.config))
+    assert p.returncode == 1 and re.search(rf"weir\.yaml:\d\d: clients: {file}: No such file", p.stdout + p.stderr), p.stderr
     file.write_text("# devices\r\n\r\n127.0.0.9 class=fragile owner=chem note=\"no DNS\"\r\n127.0.0.32/27 rate=5\n2001:db8::/32\n")
     node.start()
     assert relays(node, "127.0.0.9").startswith("250") and relays(node, "127.0.0.40").startswith("250") and relays(node, "127.0.0.64").startswith("550")
