@@ -44,13 +44,13 @@ static void message_rule(const struct config *cfg, struct policy_facts *f, struc
 {
 	const struct snap_settings *set = cfg->set;
 
-	f->net = f->auth_user.n ? NULL : snap_find_net(f->snap, f->client_ip);
+	f->net = f->auth_user.n ? NULL : snap_find_client(f->snap, f->client_ip, clock_wall_ns() / NS_PER_S, &f->expired);
 	*ret = (struct rate_rule){ .limit = policy_rate_limit(f), .period_ns = set->rate_period_ns, .source = "rates.limit",
 		.mode = policy_mode_words[policy_mode(f, RULE_RATE)] };
 	if (!f->auth_user.n && !f->net)
 		ret->source = "none (outside client)";
 	if (f->net && f->net->rate_limit >= 0)
-		ret->source = "relay_clients";
+		ret->source = f->net->registered ? "registry of clients" : "relay_clients";
 	if (f->net)
 		ret->line = f->net->line;
 }

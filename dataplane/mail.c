@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include "dataplane/bounce.h"
+#include "dataplane/clients.h"
 #include "dataplane/holds.h"
 #include "dataplane/inbound.h"
 #include "dataplane/outbound.h"
@@ -240,6 +241,7 @@ static void mail_decide(struct mail *mail)
 		break;
 	case VERDICT_INFECTED:
 		counter_add(C_MSG_INFECTED, 1);
+		clients_content(mail->w, mail->m->env.client_ip, RULE_MALWARE);
 		if (mail->hold_infected) {
 			mail_hold_found(mail, "infected: ");
 			break;
@@ -254,6 +256,7 @@ static void mail_decide(struct mail *mail)
 		break;
 	case VERDICT_UNSCANNED:
 	case VERDICT_NONE:
+		clients_content(mail->w, mail->m->env.client_ip, RULE_UNSCANNED);
 		if (mail->hold_unscanned) {
 			mail_accept(mail, MSG_HELD, SPAN("could not be scanned"));
 			break;
