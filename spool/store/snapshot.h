@@ -12,7 +12,7 @@
 #include "spool/base/status.h"
 #include "spool/mail/rules.h"
 
-enum { SNAPSHOT_VERSION = 10 };
+enum { SNAPSHOT_VERSION = 11 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
