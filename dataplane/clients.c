@@ -36,15 +36,15 @@ static void enqueue(struct clients *c, struct client *k, unsigned queue)
 
 /* ---- begin and end ---- */
 
-/* Rows of before are in order, the newest first; which of them are registered shows when they come again. */
-static enum status take_rows(struct clients *c)
+/* Rows of before are in order, the newest first. */
+static enum status take_rows(struct clients *c, const struct snapshot *s)
 {
 	while (c->used < c->table.rows && c->table.row[c->used].first_s)
 		c->used++;
 	for (uint32_t i = c->used; i > 0; i--) {
 		if (map_set(c->by_ip, span_of((const char *)c->table.row[i - 1].ip, 16), &c->client[i - 1]) != ST_OK)
 			return ST_NOMEM;
-		enqueue(c, &c->client[i - 1], STRANGERS);
+		enqueue(c, &c->client[i - 1], snap_find_net(s, c->table.row[i - 1].ip) ? REGISTERED : STRANGERS);
 	}
 	return ST_OK;
 }
@@ -88,7 +88,7 @@ struct clients *clients_new(struct worker *w)
 		st = c->client ? map_new(&c->by_ip) : trail(ST_NOMEM, "no memory");
 	}
 	if (st == ST_OK)
-		st = take_rows(c);
+		st = take_rows(c, &w->cfg->snap);
 	if (st == ST_OK) {
 		take_listeners(c, w);
 		return c;
