@@ -82,7 +82,7 @@ static int config_check(const char *run_dir, const char *file)
 	if (ok)
 		printf("%s: no errors\n", file);
 	else
-		fprintf(stderr, "%u errors\n", m.errors + image.errors);
+		fprintf(stderr, "%u error%s\n", m.errors + image.errors, m.errors + image.errors == 1 ? "" : "s");
 	tables_image_free(&image);
 	free(m.bytes);
 	return ok ? 0 : 1;

@@ -23,9 +23,17 @@ struct snap_settings *model_settings(struct model *m)
 static void complain_at(struct model *m, size_t line, const char *fmt, va_list ap)
 {
 	m->errors++;
-	fprintf(m->complain, "%s:%zu: ", m->file ? m->file : "(default)", line);
+	fputs(m->file ? m->file : "(default)", m->complain);
+	if (line)
+		fprintf(m->complain, ":%zu", line);
+	fputs(": ", m->complain);
 	vfprintf(m->complain, fmt, ap);
 	fputc('\n', m->complain);
+}
+
+uint32_t key_line(const struct model *m, const char *key)
+{
+	return m->row_line[schema_find(span_str(key)) - schema];
 }
 
 void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...)
@@ -712,13 +720,13 @@ static void check_auth(struct model *m)
 	for (uint32_t i = 0; i < s->listeners.n; i++)
 		submission = submission || snap_role_is_submission(l[i].role);
 	if (s->auth_file.len && s->auth_dovecot.len)
-		complain(m, NULL, "auth.password_file and auth.dovecot cannot both be there");
+		complain_line(m, key_line(m, "auth.password_file"), "auth.password_file and auth.dovecot cannot both be there");
 	if (submission && !s->auth_file.len && !s->auth_dovecot.len)
-		complain(m, NULL, "listen: a submission service needs auth.password_file or auth.dovecot");
+		complain_line(m, key_line(m, "listen"), "listen: a submission service needs auth.password_file or auth.dovecot");
 	if ((s->auth_client_limit > 0 && s->auth_client_limit < 2) || (s->auth_user_limit > 0 && s->auth_user_limit < 2))
-		complain(m, NULL, "auth.failures_per_client and auth.failures_per_user must be at least 2: a login that is under way counts");
+		complain_line(m, key_line(m, "auth.failures_per_client"), "auth.failures_per_client and auth.failures_per_user must be at least 2: a login that is under way counts");
 	if (submission && !s->auth_mechs.n)
-		complain(m, NULL, "auth.mechanisms: a submission service needs one");
+		complain_line(m, key_line(m, "auth.mechanisms"), "auth.mechanisms: a submission service needs one");
 }
 
 /* Each worker's device and addresses. */
@@ -728,10 +736,10 @@ static void check_dpdk(struct model *m)
 	struct snap_dpdk d;
 
 	if (*WEIR_NO_DPDK)
-		complain(m, NULL, "transport: this build has no DPDK: %s", WEIR_NO_DPDK);
+		complain_line(m, key_line(m, "transport"), "transport: this build has no DPDK: %s", WEIR_NO_DPDK);
 	for (uint32_t w = 0; w < s.h->settings.workers; w++)
 		if (snap_dpdk(&s, w, &d) != ST_OK || snap_dpdk_listens(&s, &d) != ST_OK) {
-			complain(m, NULL, "%s (worker %u)", trail_text(), w);
+			complain_line(m, key_line(m, "transport"), "%s (worker %u)", trail_text(), w);
 			return;
 		}
 }
@@ -743,25 +751,25 @@ static void check_together(struct model *m)
 	const char *host = m->bytes + s->hostname.off;
 
 	if (!address_domain_ok(span_str(host), false))
-		complain(m, NULL, "hostname: \"%s\" is not a host name", host);
+		complain_line(m, key_line(m, "hostname"), "hostname: \"%s\" is not a host name", host);
 	if (s->ca_file.len && access(m->bytes + s->ca_file.off, R_OK) < 0)
-		complain(m, NULL, "tls.ca_file: %s: %s", m->bytes + s->ca_file.off, strerror(errno));
+		complain_line(m, key_line(m, "tls.ca_file"), "tls.ca_file: %s: %s", m->bytes + s->ca_file.off, strerror(errno));
 	if (!s->listeners.n)
-		complain(m, NULL, "listen: at least one address is needed");
+		complain_line(m, key_line(m, "listen"), "listen: at least one address is needed");
 	listeners_together(m);
 	check_auth(m);
 	verify_together(m);
 	if (s->spill_bytes > s->segment_bytes / 4)
-		complain(m, NULL, "spool.spill must be at most a quarter of spool.segment");
+		complain_line(m, key_line(m, "spool.spill"), "spool.spill must be at most a quarter of spool.segment");
 	if (s->retry_first_ns > s->retry_max_ns)
-		complain(m, NULL, "delivery.retry_first must not be longer than delivery.retry_max");
+		complain_line(m, key_line(m, "delivery.retry_first"), "delivery.retry_first must not be longer than delivery.retry_max");
 	if (s->transport) /* not io_uring */
 		check_dpdk(m);
 	if (s->postmaster.len) {
 		struct address a;
 
 		if (address_parse(span_str(m->bytes + s->postmaster.off), 0, &a) != ST_OK)
-			complain(m, NULL, "postmaster: \"%s\" is not an address: %s", m->bytes + s->postmaster.off, trail_text());
+			complain_line(m, key_line(m, "postmaster"), "postmaster: \"%s\" is not an address: %s", m->bytes + s->postmaster.off, trail_text());
 	}
 }
 

@@ -13,7 +13,9 @@ struct reader {
 };
 
 void complain(struct model *m, const yaml_node_t *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/* The same for a thing of which only the line is still known. */
+/* Where the file has a key of the schema; 0: it does not. */
+uint32_t key_line(const struct model *m, const char *key);
+/* The same for a thing of which only the line is still known; 0: the file as a whole. */
 void complain_line(struct model *m, uint32_t line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* What is possible, but hardly meant: it is said, and the configuration is taken. */
 void warn_line(struct model *m, uint32_t line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -157,7 +157,7 @@ static void resolve_file(struct model *m)
 		return;
 	n = snprintf(path, sizeof(path), "%.*s/%s", (int)(slash - m->file), m->file, file);
 	if (n >= (int)sizeof(path)) {
-		complain(m, NULL, "clients.file: the name is too long");
+		complain_line(m, key_line(m, "clients.file"), "clients.file: the name is too long");
 		return;
 	}
 	made = model_add_str(m, span_str(path));
@@ -175,7 +175,7 @@ void registry_together(struct model *m)
 	name = strdup(registry_name(&s)); /* the bytes move */
 	CHECK(name);
 	if (registry_text(&s, &text, &n) != ST_OK)
-		complain_line(m, m->row_line[schema_find(SPAN("clients.file")) - schema], "clients: %s: %s", name, trail_text());
+		complain_line(m, key_line(m, "clients.file"), "clients: %s: %s", name, trail_text());
 	model_settings(m)->registry_off = (uint32_t)m->n;
 	registry_merge(m, span_of(text, text ? n : 0), name);
 	free(text);

@@ -103,9 +103,9 @@ void listeners_together(struct model *m)
 
 	for (uint32_t i = 0; i < s->listeners.n; i++)
 		if (l[i].proxy && !s->balancers.n)
-			complain(m, NULL, "listen: the listener on port %u has proxy: yes, but there are no balancers", l[i].port);
+			complain_line(m, key_line(m, "listen"), "listen: the listener on port %u has proxy: yes, but there are no balancers", l[i].port);
 	for (uint32_t i = 0; i < s->listeners.n; i++)
 		for (uint32_t k = 0; k < i; k++)
 			if (l[i].name[0] && strcmp(l[i].name, l[k].name) == 0)
-				complain(m, NULL, "listen: two listeners have the name %s", l[i].name);
+				complain_line(m, key_line(m, "listen"), "listen: two listeners have the name %s", l[i].name);
 }

@@ -97,7 +97,7 @@ static void check_help_url(struct model *m)
 	for (size_t i = 0; i < url.n; i++)
 		ok = ok && url.p[i] > ' ' && url.p[i] < 0x7f;
 	if (url.n && (!ok || url.n > HELP_URL_MAX))
-		complain(m, NULL, "policy.help_url: \"%s\" is not a page; write for example https://help.cam.example/mail/{code}, at most %d characters", url.p,
+		complain_line(m, key_line(m, "policy.help_url"), "policy.help_url: \"%s\" is not a page; write for example https://help.cam.example/mail/{code}, at most %d characters", url.p,
 			HELP_URL_MAX);
 }
 

@@ -25,11 +25,6 @@ void row_certificate(struct reader *r, const yaml_node_t *item, void *row)
 	c->line = (uint32_t)item->start_mark.line + 1;
 }
 
-static uint32_t line_of(const struct model *m, const char *key)
-{
-	return m->row_line[schema_find(span_str(key)) - schema];
-}
-
 static void check_cert(struct model *m, const struct snap_cert *c)
 {
 	const char *cert = model_text(m, c->certificate), *key = model_text(m, c->key);
@@ -64,9 +59,9 @@ static void check_ticket_file(struct model *m)
 	if (!*file)
 		return;
 	if (tls_keys_file(file, &keys, &open) != ST_OK)
-		complain_line(m, line_of(m, "tls.ticket_key_file"), "tls.ticket_key_file: %s", trail_text());
+		complain_line(m, key_line(m, "tls.ticket_key_file"), "tls.ticket_key_file: %s", trail_text());
 	else if (open)
-		warn_line(m, line_of(m, "tls.ticket_key_file"), "tls.ticket_key_file: everybody can read %s; chmod o= %s", file, file);
+		warn_line(m, key_line(m, "tls.ticket_key_file"), "tls.ticket_key_file: everybody can read %s; chmod o= %s", file, file);
 	tls_file_free(&keys);
 }
 
@@ -89,14 +84,14 @@ void tls_together(struct model *m)
 	const struct snap_settings *s = model_settings(m);
 
 	if (s->tls_cert.len && s->tls_key.len)
-		put_first(m, line_of(m, "tls.certificate"));
+		put_first(m, key_line(m, "tls.certificate"));
 	else if (s->tls_cert.len)
-		complain_line(m, line_of(m, "tls.certificate"), "tls.certificate is there without tls.key");
+		complain_line(m, key_line(m, "tls.certificate"), "tls.certificate is there without tls.key");
 	else if (s->tls_key.len)
-		complain_line(m, line_of(m, "tls.key"), "tls.key is there without tls.certificate");
+		complain_line(m, key_line(m, "tls.key"), "tls.key is there without tls.certificate");
 	s = model_settings(m);
 	if (s->tls_certs.n > TLS_CERTS_MAX)
-		complain_line(m, line_of(m, "tls.certificates"), "tls.certificates: at most %d, tls.certificate included", TLS_CERTS_MAX);
+		complain_line(m, key_line(m, "tls.certificates"), "tls.certificates: at most %d, tls.certificate included", TLS_CERTS_MAX);
 	for (uint32_t i = 0; i < s->tls_certs.n; i++)
 		check_cert(m, &((const struct snap_cert *)(const void *)(m->bytes + s->tls_certs.off))[i]);
 	check_ticket_file(m);

@@ -20,11 +20,11 @@ void verify_together(struct model *m)
 	const struct snap_settings *s = model_settings(m);
 
 	if (s->verify_address_yes_ns > s->verify_domain_yes_ns)
-		complain(m, NULL, "verify.address_yes must not be longer than verify.domain_yes");
+		complain_line(m, key_line(m, "verify.address_yes"), "verify.address_yes must not be longer than verify.domain_yes");
 	if (s->verify_wait_ns > s->verify_probe_ns)
-		complain(m, NULL, "verify.wait must not be longer than verify.probe_time");
+		complain_line(m, key_line(m, "verify.wait"), "verify.wait must not be longer than verify.probe_time");
 	if (s->verify_probe_rate > 0 && s->verify_probe_rate < 2)
-		complain(m, NULL, "verify.probes_per_minute must be at least 2, or none");
+		complain_line(m, key_line(m, "verify.probes_per_minute"), "verify.probes_per_minute must be at least 2, or none");
 	if (s->bad_slow > 0 && s->bad_refuse > 0 && s->bad_slow > s->bad_refuse)
-		complain(m, NULL, "dictionary.slow_after must not be more than dictionary.refuse_after");
+		complain_line(m, key_line(m, "dictionary.slow_after"), "dictionary.slow_after must not be more than dictionary.refuse_after");
 }
