@@ -9,14 +9,13 @@
 #include "control/ask.h"
 #include "control/authtool.h"
 #include "control/codes.h"
+#include "control/configctl.h"
 #include "control/domainctl.h"
 #include "control/generations.h"
 #include "control/ledger.h"
 #include "control/metrics.h"
 #include "control/nodes_status.h"
-#include "control/schema.h"
 #include "control/spooltool.h"
-#include "control/tables.h"
 #include "control/tablesctl.h"
 #include "control/verifyctl.h"
 #include "spool/base/clock.h"
@@ -454,110 +453,6 @@ static int cmd_route(int argc, char **argv)
 	return ask_all(&request, &r, true) ? 0 : failed(NULL);
 }
 
-/* ---- configuration ---- */
-
-static void explain_row(const struct schema_row *row)
-{
-	printf("%s\n    %s\n    default: %s   takes effect: %s\n", row->key, row->prose, *row->def ? row->def : "(see above)",
-		row->reload == RELOAD_LIVE ? "at reload" : "at restart");
-	if (row->words) {
-		printf("    one of:");
-		for (int i = 0; row->words[i]; i++)
-			printf(" %s", row->words[i]);
-		putchar('\n');
-	}
-}
-
-static int config_explain(const char *key)
-{
-	const struct schema_row *row = key ? schema_find(span_str(key)) : NULL;
-
-	if (key && !row) {
-		fprintf(stderr, "weirctl: there is no key \"%s\"\n", key);
-		return 1;
-	}
-	for (size_t i = 0; i < schema_rows; i++)
-		if (!key || row == &schema[i])
-			explain_row(&schema[i]);
-	return 0;
-}
-
-static int config_show(void)
-{
-	char path[4096], text[4096];
-	struct snapshot s;
-	json_t *j = as_json ? json_object() : NULL;
-
-	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
-	if (snapshot_open(path, &s) != ST_OK)
-		return failed(NULL);
-	if (!as_json)
-		printf("# generation %llu\n", (unsigned long long)s.h->generation);
-	for (size_t i = 0; i < schema_rows; i++) {
-		struct out o = out_of(text, sizeof(text) - 1);
-
-		schema_value(&s, &schema[i], &o);
-		text[o.n] = '\0';
-		if (as_json)
-			json_object_set_new(j, schema[i].key, json_string(text));
-		else
-			printf("%s: %s\n", schema[i].key, text);
-	}
-	if (as_json)
-		dump_json(j);
-	snapshot_close(&s);
-	return 0;
-}
-
-static int config_check(const char *file)
-{
-	struct model m;
-	bool ok = model_read(&m, file, run_dir, 1, stderr);
-	struct snapshot s = { .h = (const struct snap_header *)(const void *)m.bytes, .bytes = m.n };
-	struct tables_image image = { 0 };
-
-	if (ok)
-		ok = tables_compile(&s, 0, stderr, &image);
-	if (ok)
-		printf("%s: no errors\n", file);
-	else
-		fprintf(stderr, "%u errors\n", m.errors + image.errors);
-	tables_image_free(&image);
-	free(m.bytes);
-	return ok ? 0 : 1;
-}
-
-static int config_reload(void)
-{
-	char text[65536] = "";
-	enum status st = ask_control(run_dir, "reload\n", text, sizeof(text));
-
-	if (st == ST_OK) {
-		fputs(text, stderr); /* warnings */
-		puts("The new configuration is published; workers take it within a second.");
-		return 0;
-	}
-	if (st != ST_INVALID)
-		return failed(NULL);
-	fprintf(stderr, "%sThe configuration in use stays as it is.\n", text);
-	return 1;
-}
-
-static int cmd_config(int argc, char **argv)
-{
-	const char *verb = argc > 1 ? argv[1] : "";
-
-	if (strcmp(verb, "check") == 0 && argc == 3)
-		return config_check(argv[2]);
-	if (strcmp(verb, "show") == 0 && argc == 2)
-		return config_show();
-	if (strcmp(verb, "explain") == 0 && argc <= 3)
-		return config_explain(argc == 3 ? argv[2] : NULL);
-	if (strcmp(verb, "reload") == 0 && argc == 2)
-		return config_reload();
-	return usage(stderr);
-}
-
 /* ---- the whole ---- */
 
 static const char *default_run_dir(void)
@@ -601,7 +496,7 @@ int main(int argc, char **argv)
 	if (strcmp(argv[0], "rate") == 0)
 		return cmd_rate(argc, argv);
 	if (strcmp(argv[0], "config") == 0)
-		return cmd_config(argc, argv);
+		return or_usage(config_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "tables") == 0)
 		return or_usage(tables_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "alias") == 0 && argc == 2)
