@@ -815,6 +815,7 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 	mail_domains_together(m);
 	policy_together(m);
 	derive(m, run_dir);
+	default_str(m, offsetof(struct snap_settings, config_file), "%s", file ? file : "");
 	tls_together(m);
 	check_together(m);
 	h = (struct snap_header *)(void *)m->bytes;

@@ -11,6 +11,7 @@
 #include "control/codes.h"
 #include "control/configctl.h"
 #include "control/domainctl.h"
+#include "control/explainctl.h"
 #include "control/generations.h"
 #include "control/ledger.h"
 #include "control/metrics.h"
@@ -46,6 +47,8 @@ static int usage(FILE *f)
 	      "  domain check D [--dkim SELECTOR] | self-check   targets, loops, MX, SPF, DKIM, DMARC; every postmaster\n"
 	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
 	      "  verify show|forget ADDR|DOMAIN           what is known of recipients; ask anew\n"
+	      "  explain --client IP --from A --to B [--header 'From: x'] [--helo H] [--user U]   what would become of a message\n"
+	      "  check-sender ADDR | check-rcpt ADDR [--client IP] [--user U]   the same of an address alone\n"
 	      "  explain-code [CODE|RULE]                 cause and cure of a refusal; without CODE: all rules\n"
 	      "  auth hash [--no-scram] USER              a line for the password file; the password is read from standard input\n"
 	      "  auth check FILE                          lines of a password file that would be left out\n"
@@ -507,6 +510,13 @@ int main(int argc, char **argv)
 		return cmd_route(argc, argv);
 	if (strcmp(argv[0], "verify") == 0)
 		return verify_command(run_dir, as_json, argc, argv);
+	if (strcmp(argv[0], "explain") == 0 || strcmp(argv[0], "check-sender") == 0 || strcmp(argv[0], "check-rcpt") == 0) {
+		int code = explain_command(run_dir, as_json, argc, argv);
+
+		if (code == EXPLAIN_USAGE)
+			usage(stderr);
+		return code == EXPLAIN_USAGE ? EXPLAIN_TROUBLE : code;
+	}
 	if (strcmp(argv[0], "explain-code") == 0 && argc <= 2)
 		return codes_command(run_dir, as_json, argc == 2 ? argv[1] : NULL);
 	if (strcmp(argv[0], "auth") == 0) {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "dataplane/inbound.h"
 #include "dataplane/notice.h"
+#include "dataplane/rehearse.h"
 #include "dataplane/scan.h"
 #include "spool/base/counters.h"
 
@@ -55,11 +56,13 @@ static void asker_close(struct asker *a)
 		shared_cancel(a->query);
 	if (a->dns)
 		dns_cancel(a->dns);
+	rehearse_free(a->rehearsal);
 	close(a->fd);
 	free(a->answer);
 	a->answer = NULL;
 	a->query = NULL;
 	a->dns = NULL;
+	a->rehearsal = NULL;
 	a->used = false;
 	a->gen++;
 }
@@ -192,6 +195,8 @@ static const char *dispatch(struct command *c, struct asker *a)
 		return cmd_notice(c, a);
 	if (strcmp(cmd, "route") == 0)
 		return question_route(c, a);
+	if (strcmp(cmd, "explain") == 0)
+		return question_explain(c, a);
 	return "no such command";
 }
 

@@ -29,6 +29,7 @@ struct asker {
 	struct shared_query *query;
 	struct verify_show show;
 	struct dns_query *dns;
+	struct rehearsal *rehearsal;
 	struct rate_rule {
 		double limit;
 		uint64_t period_ns;
@@ -80,5 +81,6 @@ const char *question_rate(struct command *c, struct asker *a);
 const char *question_verify(struct command *c, struct asker *a);
 const char *question_dns(struct command *c, struct asker *a);
 const char *question_route(struct command *c, struct asker *a);
+const char *question_explain(struct command *c, struct asker *a);
 
 #endif

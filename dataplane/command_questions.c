@@ -4,6 +4,7 @@
 #include "dataplane/auth.h"
 #include "dataplane/explain.h"
 #include "dataplane/policy/policy.h"
+#include "dataplane/rehearse.h"
 #include "spool/base/clock.h"
 
 /* ---- rates ---- */
@@ -157,4 +158,22 @@ const char *question_dns(struct command *c, struct asker *a)
 const char *question_route(struct command *c, struct asker *a)
 {
 	return explain_route(c->w, command_arg(a, "addr"), command_arg(a, "client"), on_explained, a);
+}
+
+static void on_rehearsed(void *ctx)
+{
+	command_answered(ctx);
+}
+
+/* What is behind the row of the request is the header. */
+const char *question_explain(struct command *c, struct asker *a)
+{
+	struct rehearse_question q = { .client = command_arg(a, "client"), .from = command_arg(a, "from"), .to = command_arg(a, "to"), .helo = command_arg(a, "helo"),
+		.user = command_arg(a, "user"), .header = span_of(a->request, a->request_len) };
+	const char *error;
+
+	span_cut(&q.header, '\n');
+	error = rehearse_begin(c->w, &q, on_explained, on_rehearsed, a, &a->rehearsal);
+	a->waits = !error;
+	return error;
 }

@@ -21,27 +21,27 @@ static void begin(struct logline *row, const char *rule, const char *what, struc
 }
 
 /* The line of the configuration that decides who may send to this domain. */
-static uint32_t relay_line(const struct explain *x, const struct address *a)
+uint32_t explain_relay_line(const struct policy_facts *f, const struct address *a)
 {
 	char key[ADDRESS_DOMAIN_MAX + 1];
 	struct out o = out_of(key, sizeof(key));
 	const struct snap_domain *d;
 	const struct tables_domain *t;
 
-	if (x->f.net)
-		return x->f.net->line;
+	if (f->net)
+		return f->net->line;
 	if (!a->domain.n || a->is_literal || address_domain_key(a->domain, &o) != ST_OK)
 		return 0;
-	if ((t = tables_find_domain(x->f.tables, out_span(&o))))
+	if ((t = tables_find_domain(f->tables, out_span(&o))))
 		return t->line;
-	d = snap_find_domain(x->f.snap, out_span(&o));
+	d = snap_find_domain(f->snap, out_span(&o));
 	return d ? d->line : 0;
 }
 
 static bool explain_relay(struct explain *x, const struct address *a)
 {
 	struct decision d = policy_relay(&x->f, a);
-	uint32_t line = relay_line(x, a);
+	uint32_t line = explain_relay_line(&x->f, a);
 	struct logline row;
 	char text[REPLY_TEXT_MAX + 32];
 	struct out o = out_of(text, sizeof(text));

@@ -186,6 +186,7 @@ struct snap_settings {
 	uint32_t verify_probes, verify_cache;
 	double bad_slow, bad_refuse; /* bad recipients in bad_period_ns; 0: no limit */
 	uint64_t bad_period_ns, bad_delay_ns, bad_refuse_ns;
+	struct snap_str config_file;     /* where the line numbers are from; empty: there is none */
 	struct snap_str policy_help_url; /* {code} stands for the rule's name; empty: none */
 	struct snap_list policy_rules;   /* of struct snap_policy, as configured */
 	uint8_t policy_mode[RULE_NRULE][CLASS_NCLASS]; /* enum policy_mode */
