@@ -13,6 +13,7 @@
 #include "control/domainctl.h"
 #include "control/explainctl.h"
 #include "control/generations.h"
+#include "control/holdctl.h"
 #include "control/ledger.h"
 #include "control/metrics.h"
 #include "control/nodes_status.h"
@@ -45,6 +46,7 @@ static int usage(FILE *f)
 	      "  domain fetch D | accept D | revert D [N] fetch now; take what shrank; go back\n"
 	      "  domain alias set D LOCAL ADDR... | alias delete D LOCAL   of a domain whose source is command\n"
 	      "  domain check D [--dkim SELECTOR] | self-check   targets, loops, MX, SPF, DKIM, DMARC; every postmaster\n"
+	      "  hold list | show DOMAIN | release DOMAIN routes on hold: what waits, and when the spool would be full\n"
 	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
 	      "  verify show|forget ADDR|DOMAIN           what is known of recipients; ask anew\n"
 	      "  explain --client IP --from A --to B [--header 'From: x'] [--helo H] [--user U]   what would become of a message\n"
@@ -239,6 +241,7 @@ static void print_degraded(const struct totals *t)
 	DEGRADED(t->v[C_TLS_CERT_REFUSED], "the files of the server certificates have changed and cannot be used: the earlier ones stay; see weirctl config check")
 	DEGRADED(t->v[C_TLS_CERTS] && !t->v[C_TLS_CERT_LEFT_S], "a server certificate has expired")
 	DEGRADED(t->v[C_TLS_CERT_LEFT_S] && t->v[C_TLS_CERT_LEFT_S] < 14 * 86400, "a server certificate expires within 14 days")
+	DEGRADED(t->v[C_SOURCE_ABSENT], "deliveries wait: the source address that is configured for them is not one of this node; see weirctl config check")
 	DEGRADED(t->v[C_LEDGER_FAILING], "the ledger cannot be written: what it lacks is kept in memory, then noted as a gap")
 	DEGRADED(t->v[C_SPOOL_DAMAGED], "recovery found damaged batches: see spool rows")
 	if (!any)
@@ -318,6 +321,7 @@ static int cmd_status(void)
 	nodes_print(run_dir);
 	printf("Degraded\n");
 	print_degraded(&t);
+	holds_status(run_dir);
 	printf("Workers\n");
 	row_begin(&request);
 	log_str(&request, "cmd", "status");
@@ -423,7 +427,7 @@ static int cmd_rate(int argc, char **argv)
 static void print_decision(struct span row, unsigned n)
 {
 	enum { ROOM = 2048 }; /* each is used to pass over the values before its own, too */
-	char rule[ROOM], what[ROOM], from[ROOM], to[ROOM], file[ROOM], line[ROOM], config_line[ROOM], more[ROOM];
+	char rule[ROOM], what[ROOM], from[ROOM], to[ROOM], file[ROOM], line[ROOM], config_line[ROOM], more[ROOM], terms[ROOM];
 
 	(void)n;
 	row_value(row, "rule", rule, sizeof(rule));
@@ -434,6 +438,8 @@ static void print_decision(struct span row, unsigned n)
 		printf(" -> %s", to);
 	if (*row_value(row, "more", more, sizeof(more)))
 		printf(" and %s more", more);
+	if (*row_value(row, "terms", terms, sizeof(terms)))
+		printf("  [%s]", terms);
 	if (*row_value(row, "file", file, sizeof(file)))
 		printf("  (%s:%s)", file, row_value(row, "line", line, sizeof(line)));
 	if (*row_value(row, "config_line", config_line, sizeof(config_line)))
@@ -508,6 +514,8 @@ int main(int argc, char **argv)
 		return or_usage(domain_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "route") == 0)
 		return cmd_route(argc, argv);
+	if (strcmp(argv[0], "hold") == 0)
+		return or_usage(hold_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "verify") == 0)
 		return verify_command(run_dir, as_json, argc, argv);
 	if (strcmp(argv[0], "explain") == 0 || strcmp(argv[0], "check-sender") == 0 || strcmp(argv[0], "check-rcpt") == 0) {

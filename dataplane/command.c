@@ -183,6 +183,8 @@ static const char *dispatch(struct command *c, struct asker *a)
 	for (const char *const *act = (const char *const[]){ "retry", "hold", "release", "delete", NULL }; *act; act++)
 		if (strncmp(cmd, "queue.", 6) == 0 && strcmp(cmd + 6, *act) == 0)
 			return command_arg(a, "id") || command_arg(a, "all") ? queue_walk(a, *act) : "id or all is missing";
+	if (strcmp(cmd, "holds") == 0)
+		return question_holds(c, a);
 	if (strcmp(cmd, "rate.explain") == 0)
 		return question_rate(c, a);
 	if (strcmp(cmd, "verify.show") == 0)

@@ -80,6 +80,7 @@ const char *queue_walk(struct asker *a, const char *act);
 const char *question_rate(struct command *c, struct asker *a);
 const char *question_verify(struct command *c, struct asker *a);
 const char *question_dns(struct command *c, struct asker *a);
+const char *question_holds(struct command *c, struct asker *a);
 const char *question_route(struct command *c, struct asker *a);
 const char *question_explain(struct command *c, struct asker *a);
 

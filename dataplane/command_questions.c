@@ -3,6 +3,7 @@
 #include "dataplane/ask_dns.h"
 #include "dataplane/auth.h"
 #include "dataplane/explain.h"
+#include "dataplane/holds.h"
 #include "dataplane/policy/policy.h"
 #include "dataplane/rehearse.h"
 #include "spool/base/clock.h"
@@ -176,4 +177,10 @@ const char *question_explain(struct command *c, struct asker *a)
 	error = rehearse_begin(c->w, &q, on_explained, on_rehearsed, a, &a->rehearsal);
 	a->waits = !error;
 	return error;
+}
+
+const char *question_holds(struct command *c, struct asker *a)
+{
+	holds_rows(c->w, on_explained, a);
+	return NULL;
 }

@@ -2,107 +2,15 @@
 
 #include <stdio.h>
 #include "dataplane/outbound.h"
+#include "dataplane/queue_rows.h"
 #include "spool/base/clock.h"
 
 enum { ROWS_MAX = 1000, WALK_AHEAD = 32, ROWS_A_TURN = 20000, INDEX_A_TURN = 5000 };
 
-/* ---- rows about messages ---- */
-
-static const char *state_name(const struct store_msg *m)
-{
-	if (m->state == MSG_HELD)
-		return "held";
-	if (m->state == MSG_PENDING)
-		return "scanning";
-	for (uint32_t i = 0; i < m->env.nrcpt; i++)
-		if (m->rcpt[i].state == RCPT_QUEUED && (m->rcpt[i].busy || !m->rcpt[i].attempts))
-			return "active";
-	return "deferred";
-}
-
-static void log_seconds(struct logline *row, const char *key, uint64_t from_ns, uint64_t to_ns)
-{
-	log_u64(row, key, to_ns > from_ns ? (to_ns - from_ns) / NS_PER_S : 0);
-}
-
-static void row_msg(struct logline *row, const struct store_msg *m)
-{
-	char id[MSG_ID_TEXT + 1], ip[48];
-	struct out o = out_of(ip, sizeof(ip));
-	uint64_t next = UINT64_MAX, now = clock_steady_ns();
-	const struct reply *last = NULL;
-
-	row_begin(row);
-	msg_id_text(m->id, id);
-	log_str(row, "id", id);
-	log_str(row, "state", state_name(m));
-	log_seconds(row, "age_s", m->env.arrived_ns, now);
-	log_u64(row, "size", m->body_len);
-	log_span(row, "sender", m->env.sender);
-	log_u64(row, "rcpts", m->env.nrcpt);
-	log_u64(row, "open", m->open_rcpts);
-	ip_write(m->env.client_ip, &o);
-	log_span(row, "client", out_span(&o));
-	for (uint32_t i = 0; i < m->env.nrcpt; i++) {
-		if (m->rcpt[i].state != RCPT_QUEUED)
-			continue;
-		if (m->rcpt[i].next_ns < next)
-			next = m->rcpt[i].next_ns;
-		if (m->rcpt[i].last)
-			last = m->rcpt[i].last;
-	}
-	if (next != UINT64_MAX)
-		log_seconds(row, "next_s", now, next);
-	if (m->env.nrcpt)
-		log_span(row, "to", m->env.rcpt[0].addr);
-	if (m->state == MSG_HELD) {
-		log_span(row, "reason", m->hold_reason);
-	} else if (last) {
-		char text[REPLY_TEXT_MAX + 32];
-		struct out t = out_of(text, sizeof(text));
-
-		reply_line(last, &t);
-		log_span(row, "reason", span_of(text, t.n > 300 ? 300 : t.n));
-	}
-}
-
-static void row_rcpt(struct logline *row, const struct store_msg *m, uint32_t i)
-{
-	static const char *const name[] = { [RCPT_QUEUED] = "queued", [RCPT_DELIVERED] = "delivered", [RCPT_BOUNCED] = "bounced",
-		[RCPT_DELETED] = "deleted", [RCPT_DROPPED] = "dropped" };
-	const struct store_rcpt_state *r = &m->rcpt[i];
-	char text[REPLY_TEXT_MAX + 32];
-	struct out o = out_of(text, sizeof(text));
-
-	row_begin(row);
-	log_span(row, "rcpt", m->env.rcpt[i].addr);
-	log_str(row, "state", r->busy ? "active" : r->state == RCPT_QUEUED && r->attempts ? "deferred" : name[r->state]);
-	log_u64(row, "attempts", r->attempts);
-	if (r->state == RCPT_QUEUED && r->attempts)
-		log_seconds(row, "next_s", clock_steady_ns(), r->next_ns);
-	if (r->last) {
-		reply_line(r->last, &o);
-		log_span(row, "reply", out_span(&o));
-	}
-}
-
-static bool domain_matches(const struct store_msg *m, const char *domain)
-{
-	char at[ADDRESS_DOMAIN_MAX + 2];
-
-	snprintf(at, sizeof(at), "@%s", domain);
-	for (uint32_t i = 0; i < m->env.nrcpt; i++)
-		if (m->rcpt[i].state == RCPT_QUEUED && span_ends_nocase(m->env.rcpt[i].addr, span_str(at)))
-			return true;
-	return false;
-}
-
 static bool msg_matches(const struct asker *a, const struct store_msg *m)
 {
-	const char *state = command_arg(a, "state"), *domain = command_arg(a, "domain"), *sender = command_arg(a, "sender");
-
-	return m->open_rcpts && (!state || strcmp(state, state_name(m)) == 0) && (!domain || domain_matches(m, domain)) &&
-		(!sender || span_eq_nocase(m->env.sender, span_str(sender)));
+	return queue_matches(a->command->w, m,
+		&(struct queue_filter){ .state = command_arg(a, "state"), .domain = command_arg(a, "domain"), .sender = command_arg(a, "sender") });
 }
 
 /* ---- the whole queue ---- */
@@ -194,10 +102,10 @@ static void show(struct asker *a, const struct store_msg *m)
 {
 	struct logline row;
 
-	row_msg(&row, m);
+	queue_row_msg(a->command->w, m, &row);
 	command_row(a, &row);
 	for (uint32_t i = 0; a->whole && i < m->env.nrcpt; i++) {
-		row_rcpt(&row, m, i);
+		queue_row_rcpt(a->command->w, m, i, &row);
 		command_row(a, &row);
 	}
 }

@@ -82,6 +82,11 @@ void conn_release_answers(struct out_conn *c);
 /* peer_fn: what was waited for about the host is there. */
 void conn_on_peer(void *ctx);
 
+/* ---- conn_source.c ---- */
+
+/* net_connect from the address that is configured. ST_NOT_FOUND: this node does not have it, the trail says which. */
+enum status conn_connect(struct out_conn *c, const struct sockaddr *to);
+
 /* ---- conn_probe.c ---- */
 
 /* The connection works, or ends: whoever waits for a probe does not wait for it any more. */

@@ -4,6 +4,7 @@
 #include "dataplane/finding.h"
 #include "dataplane/inbound.h"
 #include "dataplane/recipient.h"
+#include "dataplane/terms.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/mail/header.h"
@@ -398,10 +399,14 @@ static void ask_header(struct session *s)
 
 void decide_message(struct session *s)
 {
+	struct decision size = { .rule = RULE_ROUTE_SIZE };
+
 	recipient_reset(s);
 	if (s->smtp.wire.dot_line)
 		body_mark_dot_lines(s->body);
 	if (!message_accept(s, policy_hops(&s->facts, header_count_received(body_head(s->body)))))
+		return;
+	if (!terms_envelope_takes(s->facts.snap, s->facts.tables, &s->smtp.env, body_len(s->body), &size.reply) && !message_accept(s, size))
 		return;
 	ask_header(s);
 	if (s->waits != WAITS_HEADER)

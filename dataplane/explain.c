@@ -2,6 +2,8 @@
 
 #include "dataplane/policy/alias.h"
 #include "dataplane/route.h"
+#include "dataplane/terms.h"
+#include "spool/base/clock.h"
 
 enum { HOPS_SHOWN = 100 };
 
@@ -75,18 +77,44 @@ static void explain_step(struct explain *x, const struct alias_step *s)
 	x->emit(x->ctx, &row);
 }
 
+static bool is_moved(const struct explain *x, const struct snap_route *r)
+{
+	struct span name = r ? snap_span(x->f.snap, r->name) : SPAN_NONE;
+
+	return name.n && name.p[0] == '@';
+}
+
+/* What the route says of its mail, as the configuration has it. */
+static void explain_terms(const struct explain *x, const struct snap_route *r, struct logline *row)
+{
+	char text[400];
+	struct out o = out_of(text, sizeof(text));
+
+	if (terms_on_hold(r, clock_steady_ns()))
+		terms_hold_text(x->f.snap, r, &o);
+	if (r && r->size_max)
+		out_fmt(&o, "%ssize %llu", o.n ? "; " : "", (unsigned long long)r->size_max);
+	if (r && r->life_ns == UINT64_MAX)
+		out_fmt(&o, "%slife unlimited", o.n ? "; " : "");
+	else if (r && r->life_ns)
+		out_fmt(&o, "%slife %llus", o.n ? "; " : "", (unsigned long long)(r->life_ns / NS_PER_S));
+	if (o.n)
+		log_span(row, "terms", out_span(&o));
+}
+
 static void explain_hop(struct explain *x, struct span addr)
 {
 	char key[ROUTE_KEY_MAX];
 	struct next_hop hop;
 	struct logline row;
 
-	if (route_rcpt(x->f.snap, addr, HOP_TLS_ROUTE, key, &hop) != ST_OK) {
+	if (route_rcpt(x->f.snap, x->f.tables, addr, HOP_TLS_ROUTE, key, &hop) != ST_OK) {
 		begin(&row, "F1", "no route", addr);
 		log_str(&row, "to", trail_text());
 	} else {
-		begin(&row, "F1", hop.route ? "route" : "by MX", addr);
+		begin(&row, is_moved(x, hop.route) ? "C8" : "F1", is_moved(x, hop.route) ? "moved" : hop.route ? "route" : "by MX", addr);
 		log_span(&row, "to", hop.key);
+		explain_terms(x, hop.route, &row);
 		if (hop.route)
 			log_u64(&row, "config_line", hop.route->line);
 	}

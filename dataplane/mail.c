@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include "dataplane/bounce.h"
+#include "dataplane/holds.h"
 #include "dataplane/inbound.h"
 #include "dataplane/outbound.h"
 #include "dataplane/policy/policy.h"
@@ -309,12 +310,15 @@ void mail_count_recovered(const struct store_row *row)
 struct mail *mail_woken(struct worker *w, struct store_msg *m)
 {
 	struct mail *mail = mail_new(w);
+	struct store_row row;
 
 	if (!mail) {
 		if (store_park(m, w->now_ns + NS_PER_S, 0) != ST_OK)
 			log_msg(LOG_LVL_ERROR, "out-of-memory", "a message stays in memory without anybody to deliver it until the next start");
 		return NULL;
 	}
+	if (store_row(m->store, m->id, &row) && (row.tag & HOLD_TAG))
+		holds_woken(w->holds, row.tag, m->body_len);
 	mail->m = m;
 	m->user = mail;
 	mail->durable = true;
@@ -338,9 +342,20 @@ void mail_go_on(struct mail *mail)
 	}
 }
 
+/* What waits for a hold is counted. */
+static bool park(struct mail *mail, uint64_t due_ns, uint32_t tag)
+{
+	uint64_t bytes = mail->m->body_len, arrived = mail->m->env.arrived_ns;
+	bool ok = store_park(mail->m, due_ns, tag) == ST_OK;
+
+	if (ok && (tag & HOLD_TAG))
+		holds_parked(mail->w->holds, tag, bytes, arrived);
+	return ok;
+}
+
 bool mail_park(struct mail *mail, uint64_t due_ns, uint32_t tag)
 {
-	if (mail->deliveries || mail->bounces || mail->nfailed || mail->scan_slot || !mail->durable || store_park(mail->m, due_ns, tag) != ST_OK)
+	if (mail->deliveries || mail->bounces || mail->nfailed || mail->scan_slot || !mail->durable || !park(mail, due_ns, tag))
 		return false;
 	wheel_cancel(mail->w->wheel, &mail->retry);
 	free(mail);

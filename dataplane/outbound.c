@@ -2,8 +2,11 @@
 
 #include <stdlib.h>
 #include "dataplane/conns.h"
+#include "dataplane/flush.h"
+#include "dataplane/holds.h"
 #include "dataplane/outcome.h"
 #include "dataplane/recipient.h"
+#include "dataplane/terms.h"
 #include "dataplane/verify.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
@@ -11,6 +14,9 @@
 /* Deliveries that may wait for one destination; messages that are brought back for their next attempt in one turn, and that may be awake at all. */
 enum { DEST_QUEUE_MAX = 1000, WAKES_A_TURN = 64, AWAKE_MAX = 20000 };
 #define CONGESTED_NS (5 * NS_PER_S)
+#define HOLD_LOOK_NS (30 * 86400 * NS_PER_S) /* a hold without an end; its change is noticed at once (holds.h) */
+#define SOURCE_ABSENT_NS (600 * NS_PER_S)
+#define BACK_NS (600 * NS_PER_S) /* for what is awake, or on its way from the log, when a destination is back */
 
 struct outbound {
 	struct worker *w;
@@ -20,6 +26,7 @@ struct outbound {
 	uint32_t nconns;
 	uint32_t nbusy; /* deliveries that a connection has */
 	uint32_t nreports; /* under way */
+	uint32_t nback;    /* destinations that are back since a short while */
 	bool stopping;
 };
 
@@ -48,6 +55,7 @@ static struct span tag_key(const uint32_t *tag)
 
 static void dest_free(struct outbound *o, struct dest *d)
 {
+	o->nback -= d->back_ns != 0;
 	if (d->dirty)
 		TAILQ_REMOVE(&o->dirty, d, dirty_entry);
 	map_del(o->by_key, span_str(d->key));
@@ -74,6 +82,7 @@ static uint32_t key_tag(struct span key)
 
 	for (size_t i = 0; i < key.n; i++)
 		h = (h ^ (uint8_t)key.p[i]) * 16777619u;
+	h &= ~HOLD_TAG;
 	return h ? h : 1;
 }
 
@@ -147,17 +156,43 @@ static enum status hop_of(const struct mail *mail, uint32_t i, char key[ROUTE_KE
 	uint32_t flags = mail->m->env.flags;
 	bool required = (flags & ENV_REQUIRETLS) && mail->m->env.sender.n; /* RFC 8689 5: a bounce is not lost for want of it */
 
-	return route_rcpt(&mail->w->cfg->snap, mail->m->env.rcpt[i].addr,
+	return route_rcpt(&mail->w->cfg->snap, &mail->w->tables, mail->m->env.rcpt[i].addr,
 		required ? HOP_TLS_REQUIRED : flags & ENV_TLS_OPTIONAL ? HOP_TLS_OPTIONAL : HOP_TLS_ROUTE, key, ret);
 }
 
-/* Where a message goes that has one recipient; 0: several places. */
-static uint32_t mail_tag(const struct mail *mail)
+const struct snap_route *outbound_route(const struct mail *mail, uint32_t i)
 {
 	char key[ROUTE_KEY_MAX];
 	struct next_hop hop;
 
+	return hop_of(mail, i, key, &hop) == ST_OK ? hop.route : NULL;
+}
+
+/* The hold that a message waits for, or where it goes when it has one recipient; 0: several places. */
+static uint32_t mail_tag(const struct mail *mail)
+{
+	const struct snapshot *snap = &mail->w->cfg->snap;
+	uint64_t now = clock_steady_ns();
+	char key[ROUTE_KEY_MAX];
+	struct next_hop hop;
+
+	for (uint32_t i = 0; i < mail->m->env.nrcpt; i++) {
+		const struct snap_route *r = mail->m->rcpt[i].state == RCPT_QUEUED ? outbound_route(mail, i) : NULL;
+
+		if (terms_on_hold(r, now))
+			return holds_tag(snap, r);
+	}
 	return mail->m->env.nrcpt == 1 && hop_of(mail, 0, key, &hop) == ST_OK ? key_tag(hop.key) : 0;
+}
+
+/* Deferred while its destination was down, which is back: it is tried before its time, once. */
+static bool is_back(const struct mail *mail, uint32_t i)
+{
+	char key[ROUTE_KEY_MAX];
+	struct next_hop hop;
+	const struct dest *d = mail->w->outbound->nback && hop_of(mail, i, key, &hop) == ST_OK ? map_get(mail->w->outbound->by_key, hop.key) : NULL;
+
+	return d && d->back_ns && outcome_deferred_ns(mail, i) <= d->back_ns;
 }
 
 void outbound_rest(struct mail *mail)
@@ -218,6 +253,22 @@ static void learn(struct dest *d, bool delivered, bool slow)
 		pace_success(&d->pace, d->nconns, w->cfg->set->dest_conns_max);
 }
 
+/* F2: what waits for a destination that takes mail again does not wait for its next attempt. */
+static void dest_back(struct dest *d)
+{
+	struct outbound *o = d->outbound;
+	struct logline l;
+
+	o->nback += d->back_ns == 0;
+	d->back_ns = clock_steady_ns();
+	d->failing = false;
+	d->down_until_ns = 0;
+	log_begin(&l, LOG_LVL_INFO, "destination-back");
+	log_str(&l, "dest", d->key);
+	log_emit(&l);
+	flush_begin(o->w->flush, d->tag);
+}
+
 void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct remote remote)
 {
 	struct mail *mail = dl->mail;
@@ -236,6 +287,8 @@ void outbound_result(struct delivery *dl, const struct reply *result, const stru
 			verify_delivered(mail->w, mail->m->env.rcpt[dl->rcpt[k]].addr, r);
 		outcome_add(&oc, mail, dl->rcpt[k], r, remote);
 	}
+	if (delivered && d->failing)
+		dest_back(d);
 	if (remote.host.n) /* else nobody was asked */
 		learn(d, delivered, slow);
 	o->nbusy--;
@@ -256,6 +309,7 @@ void outbound_dest_failed(struct dest *d, const struct reply *why)
 
 	pace_init(&d->pace, o->w->cfg->set->dest_conns_start); /* what it bore before says nothing about what it bears when it is back */
 	if (reply_is_temporary(why)) {
+		d->failing = true;
 		d->down_until_ns = o->w->now_ns + o->w->cfg->set->retry_first_ns;
 		if (!d->down_reply)
 			d->down_reply = malloc(sizeof(*d->down_reply));
@@ -371,6 +425,8 @@ static void put_rcpt(struct mail *mail, uint32_t i, struct outcome *oc, struct d
 	struct worker *w = mail->w;
 	char key[ROUTE_KEY_MAX];
 	struct next_hop hop;
+	uint64_t now = clock_steady_ns();
+	enum status st;
 	struct dest *d;
 	struct reply r;
 
@@ -378,8 +434,14 @@ static void put_rcpt(struct mail *mail, uint32_t i, struct outcome *oc, struct d
 		outcome_add(oc, mail, i, &r, REMOTE_NONE);
 		return;
 	}
-	if (hop_of(mail, i, key, &hop) != ST_OK) {
-		reply_set(&r, 550, "5.1.2", "No route to this recipient: %s", trail_text());
+	st = hop_of(mail, i, key, &hop);
+	if (st == ST_OK && terms_on_hold(hop.route, now)) { /* not an attempt: nothing is counted, and nobody told */
+		mail->m->rcpt[i].next_ns = hop.route->hold_until_ns - now > HOLD_LOOK_NS ? now + HOLD_LOOK_NS : hop.route->hold_until_ns;
+		return;
+	}
+	if (st != ST_OK)
+		reply_set(&r, st == ST_AGAIN ? 451 : 550, st == ST_AGAIN ? "4.3.0" : "5.1.2", "No route to this recipient: %s", trail_text());
+	if (st != ST_OK || !terms_takes(&w->cfg->snap, &w->tables, mail->m->env.rcpt[i].addr, mail->m->body_len, &r)) {
 		outcome_add(oc, mail, i, &r, REMOTE_NONE);
 		return;
 	}
@@ -416,7 +478,7 @@ void outbound_put(struct mail *mail)
 	if (m->env.nrcpt > 1 && !(filled = malloc(m->env.nrcpt * sizeof(struct dest *))))
 		return; /* the timer of a later turn finds it again */
 	for (uint32_t i = 0; i < m->env.nrcpt; i++)
-		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy && m->rcpt[i].next_ns <= now)
+		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy && (m->rcpt[i].next_ns <= now || is_back(mail, i)))
 			put_rcpt(mail, i, &oc, filled, &nfilled);
 	for (uint32_t k = 0; k < nfilled; k++) {
 		delivery_queue(filled[k]->filling, false);
@@ -513,11 +575,16 @@ void outbound_tick(struct worker *w)
 	struct outbound *o = w->outbound;
 	struct dest *d, *next;
 
+	counter_set(C_SOURCE_ABSENT, w->source_absent_ns && w->now_ns - w->source_absent_ns < SOURCE_ABSENT_NS);
 	for (d = TAILQ_FIRST(&o->dests); d; d = next) {
 		next = TAILQ_NEXT(d, entry);
+		if (d->back_ns && clock_steady_ns() - d->back_ns > BACK_NS) {
+			d->back_ns = 0;
+			o->nback--;
+		}
 		if (d->nqueue || d->nprobes)
 			outbound_wake(d); /* the limit on all connections may have kept it waiting */
-		else if (!d->nconns && d->down_until_ns <= w->now_ns && d->no_bdat_until_ns <= w->now_ns && pace_is_stale(&d->pace, w->now_ns))
+		else if (!d->nconns && d->down_until_ns <= w->now_ns && d->no_bdat_until_ns <= w->now_ns && !d->back_ns && pace_is_stale(&d->pace, w->now_ns))
 			dest_free(o, d);
 	}
 }

@@ -5,6 +5,7 @@
 #include "dataplane/dictionary.h"
 #include "dataplane/policy/alias.h"
 #include "dataplane/rcpt_check.h"
+#include "dataplane/terms.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
@@ -152,6 +153,22 @@ static bool verify(struct session *s, struct span addr, struct decision *d)
 
 /* ---- the decision ---- */
 
+/* A7: by the size that MAIL declared, at least one address behind this one can get the message. The others are returned. */
+static bool size_fits(const struct session *s, const struct alias_expansion *e, struct decision *d)
+{
+	uint64_t size = s->smtp.size_declared;
+	uint32_t n = e->in_tables ? e->nrcpt : 1;
+	struct decision no = { .rule = RULE_ROUTE_SIZE };
+
+	if (!size || !d->accept)
+		return true;
+	for (uint32_t i = 0; i < n; i++)
+		if (terms_takes(s->facts.snap, s->facts.tables, e->in_tables ? e->rcpt[i] : s->smtp.rcpt.full, size, &no.reply))
+			return true;
+	*d = no;
+	return false;
+}
+
 /* What the tables and the destination say; an accepted recipient is in the envelope then. False: the destination is waited for. */
 static bool judge(struct session *s, struct decision *d)
 {
@@ -174,6 +191,8 @@ static bool judge(struct session *s, struct decision *d)
 		;
 	else if (!is_taken(s, d))
 		counter_add(C_RCPT_UNKNOWN, reply_is_permanent(&d->reply));
+	else if (!size_fits(s, &e, d))
+		;
 	else if (e.in_tables && e.d.accept && !put_expanded(s, &e))
 		out_of_room(s, d);
 	else if (!e.in_tables && !is_new(s, s->smtp.rcpt.full))

@@ -28,6 +28,8 @@
 struct inbound;
 struct scan;
 struct outbound;
+struct flush;
+struct holds;
 struct report_limits;
 struct command;
 struct generation;
@@ -95,6 +97,9 @@ struct worker {
 	struct handshakes *handshakes;
 	struct scan *scan;
 	struct outbound *outbound;
+	struct flush *flush;
+	struct holds *holds;
+	uint64_t source_absent_ns; /* a delivery could not come from the configured address; 0: never */
 	struct report_limits *report_limits;
 	struct verify *verify;
 	struct dictionary *dictionary;

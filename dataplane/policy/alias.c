@@ -322,6 +322,7 @@ static void expand(struct walk *w, const struct tables_domain *d, struct span lo
 	case DOMAIN_RETIRED:
 		expand_retired(w, d, local, depth);
 		break;
+	case DOMAIN_MOVED: /* no address is in it */
 	case DOMAIN_NKIND:
 		break;
 	}

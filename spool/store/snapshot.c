@@ -124,9 +124,9 @@ static bool tables_ok(const struct snapshot *s)
 			return false;
 	for (uint32_t i = 0; i < set->routes.n; i++)
 		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_VERIFY ||
-			(r[i].kind != ROUTE_MX && !r[i].hosts.n))
+			(r[i].kind != ROUTE_MX && !r[i].hosts.n) || !str_ok(s, r[i].hold_reason) || !ranges_ok(s, r[i].sources))
 			return false;
-	return set->workers && set->partitions && set->listeners.n <= 64 && ranges_ok(s, set->balancers) && ranges_ok(s, set->xclient_clients) && auth_ok(s) &&
+	return set->workers && set->partitions && set->listeners.n <= 64 && ranges_ok(s, set->balancers) && ranges_ok(s, set->xclient_clients) && ranges_ok(s, set->sources) && auth_ok(s) &&
 		certs_ok(s);
 }
 
@@ -300,6 +300,28 @@ const struct snap_route *snap_find_route(const struct snapshot *s, struct span d
 		if (domain.p[i] == '.')
 			r = find(s, l, sizeof(*r), span_skip(domain, i));
 	return r ? r : find(s, l, sizeof(*r), SPAN("*"));
+}
+
+const struct snap_route *snap_find_moved(const struct snapshot *s, struct span domain)
+{
+	char name[ADDRESS_DOMAIN_MAX + 2];
+	struct out o = out_of(name, sizeof(name));
+
+	out_char(&o, '@');
+	out_add(&o, domain);
+	return o.over ? NULL : find(s, s->h->settings.routes, sizeof(struct snap_route), out_span(&o));
+}
+
+const struct snap_route *snap_routes(const struct snapshot *s, uint32_t *ret_n)
+{
+	*ret_n = s->h->settings.routes.n;
+	return list_at(s, s->h->settings.routes);
+}
+
+const struct snap_range *snap_ranges(const struct snapshot *s, struct snap_list l, uint32_t *ret_n)
+{
+	*ret_n = l.n;
+	return list_at(s, l);
 }
 
 bool snap_route_is(const struct snapshot *s, struct span name)

@@ -12,7 +12,7 @@
 #include "spool/base/status.h"
 #include "spool/mail/rules.h"
 
-enum { SNAPSHOT_VERSION = 9 };
+enum { SNAPSHOT_VERSION = 11 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -45,6 +45,7 @@ enum snap_domain_kind {
 	DOMAIN_ROUTED,    /* taken as it is and sent along its route: a provider's sub-domain */
 	DOMAIN_BACKUP_MX, /* taken as it is and sent to better preferred exchangers */
 	DOMAIN_FORWARDED, /* all mail goes to one address */
+	DOMAIN_MOVED,     /* not a domain: its name is "@DOMAIN", its local parts are the addresses of DOMAIN that go along the route of that name */
 	DOMAIN_NKIND,
 };
 /* Where the aliases of a domain come from: one source of truth each (C9). */
@@ -84,7 +85,7 @@ struct snap_domain {
 /* A managed mail domain as configured: what weir-control compiles into the tables (tables.h), which decide. Workers only see from it that a domain ought to be there. Sorted like domains. */
 struct snap_mail_domain {
 	struct snap_str name;
-	struct snap_str value;      /* by kind: alias file or https address, refusal text, short domain, -, -, address */
+	struct snap_str value;      /* by kind: alias file or https address, refusal text, short domain, -, -, address, file of local parts */
 	struct snap_str forwarding; /* DOMAIN_ALIASES: file of per-user forwarding; or empty */
 	uint32_t kind;              /* enum snap_domain_kind */
 	uint32_t deliver_unlisted;  /* DOMAIN_ALIASES: a local part that is not listed goes along the domain's route; 0: it is refused */
@@ -94,7 +95,8 @@ struct snap_mail_domain {
 	struct snap_str owner, contact; /* for people; or empty */
 	struct snap_str ca, secrets;    /* SOURCE_HTTPS: PEM file of authorities, file of passwords; or empty */
 };
-/* Where a domain goes. Sorted like domains; name "*" is the default route (a smart host); a name that starts with "." is for all sub-domains. */
+/* Where a domain goes. Sorted like domains; name "*" is the default route (a smart host); a name that starts with "." is for all sub-domains, one that starts with "@" for
+ * the addresses of a domain that have moved. */
 struct snap_route {
 	struct snap_str name;
 	struct snap_list hosts; /* of struct snap_host, tried in order */
@@ -103,6 +105,13 @@ struct snap_route {
 	uint32_t line;
 	uint32_t final_;        /* 0 or 1: what its hosts take is delivered */
 	uint32_t recipients;    /* enum snap_recipients */
+	struct snap_list sources; /* of struct snap_range, single addresses to connect from; none: those of the node */
+	struct snap_str hold_reason; /* or empty */
+	uint64_t life_ns;       /* 0: the node's; UINT64_MAX: nothing is returned for its age */
+	uint64_t notice_ns;     /* delay notice; UINT64_MAX: the node's; 0: none */
+	uint64_t size_max;      /* of a message; 0: the node's */
+	uint64_t hold_until_ns; /* its mail waits until then (spool time); 0: it does not; UINT64_MAX: until somebody releases it */
+	uint64_t hold_set_ns;   /* the same as the configuration says it, whatever was released since */
 };
 struct snap_host {
 	struct snap_str name; /* host name (A/AAAA are looked up) or address text */
@@ -194,6 +203,7 @@ struct snap_settings {
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
 	struct snap_list balancers, xclient_clients; /* of struct snap_range */
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
+	struct snap_list sources; /* of struct snap_range: addresses to connect from */
 	struct snap_list tls_certs; /* of struct snap_cert; tls.certificate is the first */
 };
 
@@ -240,5 +250,9 @@ const struct snap_mail_domain *snap_find_mail_domain(const struct snapshot *s, s
 bool snap_route_is(const struct snapshot *s, struct span name);
 /* Exact name, then ".parent" names from the longest, then "*"; NULL: by MX. */
 const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain);
+/* The route of those addresses of a domain that have moved; NULL: none have. */
+const struct snap_route *snap_find_moved(const struct snapshot *s, struct span domain);
+const struct snap_route *snap_routes(const struct snapshot *s, uint32_t *ret_n);
+const struct snap_range *snap_ranges(const struct snapshot *s, struct snap_list l, uint32_t *ret_n);
 
 #endif

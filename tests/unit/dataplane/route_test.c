@@ -17,7 +17,7 @@ static const char *key_of(const char *rcpt, enum snap_tls tls)
 	char *b = buf[turn++ % 2];
 	struct next_hop hop;
 
-	assert_ok(route_rcpt(&snap, span_str(rcpt), HOP_TLS_ROUTE, b, &hop));
+	assert_ok(route_rcpt(&snap, &(struct tables){ 0 }, span_str(rcpt), HOP_TLS_ROUTE, b, &hop));
 	assert_int_equal(hop.tls, tls);
 	b[hop.key.n] = '\0';
 	return b;

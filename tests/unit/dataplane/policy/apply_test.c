@@ -101,7 +101,7 @@ static void what_is_undecided_is_never_permanent_and_never_held_against_anybody(
 /* A5 as a table: every rule, each class at its default and at its worst. */
 static void class_fragile_is_refused_only_what_cannot_be_sorted_out_later(void **state)
 {
-	static const enum rule may_refuse[] = { RULE_RELAY_DENIED, RULE_TABLES_MISSING, RULE_NO_ROOM };
+	static const enum rule may_refuse[] = { RULE_RELAY_DENIED, RULE_ROUTE_SIZE, RULE_TABLES_MISSING, RULE_NO_ROOM };
 
 	for (unsigned r = 0; r < RULE_NRULE; r++) {
 		struct policy_facts f = client(CLASS_FRAGILE);
