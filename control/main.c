@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "control/checks.h"
+#include "control/clients.h"
 #include "control/generations.h"
 #include "control/managed.h"
 #include "control/holds.h"
@@ -219,7 +220,7 @@ static void who_orders(int fd, char *by, size_t cap)
 /* One command a connection. The answer ends with "ok\n", or is the errors. True: the connection was taken, somebody else answers and closes it. */
 static bool answer_on(int fd, const char *config, const char *run_dir, char *line, FILE *f)
 {
-	static const char domain[] = "domain ";
+	static const char domain[] = "domain ", clients[] = "clients ";
 	char by[80];
 
 	who_orders(fd, by, sizeof(by));
@@ -231,6 +232,11 @@ static bool answer_on(int fd, const char *config, const char *run_dir, char *lin
 		if (done == ORDER_DONE)
 			fprintf(f, "ok\n");
 		return done == ORDER_LATER;
+	}
+	if (strncmp(line, clients, sizeof(clients) - 1) == 0) {
+		if (clients_order(run_dir, span_str(line + sizeof(clients) - 1), by, f))
+			fprintf(f, "ok\n");
+		return false;
 	}
 	carry_out(&(struct request){ .config = config, .run_dir = run_dir, .by = by, .out = f }, line);
 	return false;
@@ -312,6 +318,7 @@ static void serve(const char *config, const char *run_dir, int listener)
 		managed_turn();
 		checks_turn(run_dir);
 		nodes_turn(run_dir, managed_snapshot());
+		clients_turn(run_dir, false);
 		if (reload) {
 			char *text = NULL;
 			size_t len = 0;
@@ -378,6 +385,7 @@ int main(int argc, char **argv)
 	checks_configured();
 	log_flush();
 	serve(config, run_dir, listener);
+	clients_turn(run_dir, true);
 	metrics_stop();
 	checks_stop();
 	managed_stop();

@@ -177,7 +177,7 @@ bool parse_duration(const char *text, uint64_t *ret)
 	return true;
 }
 
-static bool parse_rate(const char *text, double *ret)
+bool parse_rate(const char *text, double *ret)
 {
 	char *end;
 
@@ -346,35 +346,6 @@ bool split_port(const char *text, struct span *host, uint64_t *port)
 
 typedef void item_fn(struct reader *r, const yaml_node_t *item, void *row);
 
-static void row_net(struct reader *r, const yaml_node_t *item, void *row)
-{
-	struct snap_net *n = row;
-	const char *text = scalar(item), *class = NULL, *rate = NULL, *name = NULL;
-	unsigned prefix = 0;
-	int w;
-
-	if (item->type == YAML_MAPPING_NODE) {
-		only_members(r, item, (const char *const[]){ "network", "class", "rate", "name", NULL }, "relay_clients");
-		text = scalar(member(r, item, "network"));
-		class = scalar(member(r, item, "class"));
-		rate = scalar(member(r, item, "rate"));
-		name = scalar(member(r, item, "name"));
-	}
-	n->class_ = CLASS_ROBUST;
-	n->rate_limit = -1;
-	n->line = (uint32_t)item->start_mark.line + 1;
-	n->name = model_add_str(r->m, span_str(name ? name : ""));
-	if (!text || net_parse(span_str(text), n->ip, &prefix) != ST_OK)
-		complain(r->m, item, "relay_clients: \"%s\" is not a network; write for example 192.0.2.0/24 or \"2001:db8::/32\"", text ? text : "");
-	n->prefix = prefix;
-	if (class && ((w = find_word(class_words, class)) != CLASS_ROBUST && w != CLASS_FRAGILE))
-		complain(r->m, item, "relay_clients: class \"%s\" is not possible; write robust or fragile", class);
-	else if (class)
-		n->class_ = (uint32_t)find_word(class_words, class);
-	if (rate && !parse_rate(rate, &n->rate_limit))
-		complain(r->m, item, "relay_clients: rate \"%s\" is not possible; write a number of messages, or none", rate);
-}
-
 bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret)
 {
 	char buf[ADDRESS_DOMAIN_MAX + 2];
@@ -490,7 +461,7 @@ static const struct table {
 	item_fn *fn;
 } table[] = {
 	{ offsetof(struct snap_settings, listeners), sizeof(struct snap_listener), row_listener },
-	{ offsetof(struct snap_settings, nets), sizeof(struct snap_net), row_net },
+	{ offsetof(struct snap_settings, relay_nets), sizeof(struct snap_net), row_net },
 	{ offsetof(struct snap_settings, domains), sizeof(struct snap_domain), row_domain },
 	{ offsetof(struct snap_settings, routes), sizeof(struct snap_route), row_route },
 	{ offsetof(struct snap_settings, dns_servers), sizeof(struct snap_host), row_host },
@@ -520,19 +491,10 @@ void sort_by_name(struct model *m, void *rows, size_t n, size_t size)
 	qsort(rows, n, size, by_name);
 }
 
-static int by_prefix(const void *a, const void *b)
-{
-	const struct snap_net *x = a, *y = b;
-
-	return x->prefix != y->prefix ? (x->prefix > y->prefix ? -1 : 1) : memcmp(x->ip, y->ip, 16);
-}
-
 /* Sorts as the snapshot's readers search; equal names are an error. */
 static void sort_table(struct reader *r, const struct table *t, char *rows, size_t n, const char *key, const yaml_node_t *at)
 {
 	sorting = r->m;
-	if (t->fn == row_net)
-		qsort(rows, n, t->size, by_prefix);
 	if (t->fn != row_domain && t->fn != row_route && t->fn != row_mail_domain && t->fn != row_senders)
 		return;
 	sort_by_name(r->m, rows, n, t->size);
@@ -723,6 +685,7 @@ static void derive(struct model *m, const char *run_dir)
 	default_str(m, offsetof(struct snap_settings, node), "%.*s", (int)strcspn(m->bytes + s->hostname.off, "."), m->bytes + s->hostname.off);
 	default_str(m, offsetof(struct snap_settings, run_dir), "%s", run_dir);
 	default_str(m, offsetof(struct snap_settings, spool_dir), "%s/spool", run_dir);
+	default_str(m, offsetof(struct snap_settings, clients_dir), "%s/clients", run_dir);
 	default_str(m, offsetof(struct snap_settings, managed_dir), "%s/domains", run_dir);
 	default_str(m, offsetof(struct snap_settings, managed_exchangers), "%s", m->bytes + model_settings(m)->hostname.off);
 	default_str(m, offsetof(struct snap_settings, auth_secret), "%s/auth-secret", run_dir);
@@ -802,10 +765,21 @@ static void check_together(struct model *m)
 	}
 }
 
+void model_seal(struct model *m, uint64_t generation)
+{
+	struct snap_header *h = (struct snap_header *)(void *)m->bytes;
+
+	h->magic = SNAPSHOT_MAGIC;
+	h->version = SNAPSHOT_VERSION;
+	h->settings_size = sizeof(struct snap_settings);
+	h->bytes = m->n;
+	h->generation = generation;
+	h->made_wall_ns = clock_wall_ns();
+	h->checksum = XXH3_64bits(m->bytes + offsetof(struct snap_header, generation), m->n - offsetof(struct snap_header, generation));
+}
+
 bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t generation, FILE *out)
 {
-	struct snap_header *h;
-
 	*m = (struct model){ .complain = out };
 	append(m, &(struct snap_header){ 0 }, sizeof(struct snap_header));
 	default_str(m, offsetof(struct snap_settings, run_dir), "%s", run_dir);
@@ -818,16 +792,12 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 	derive(m, run_dir);
 	default_str(m, offsetof(struct snap_settings, config_file), "%s", file ? file : "");
 	terms_together(m);
+	default_str(m, offsetof(struct snap_settings, config_file), "%s", file ? file : "");
 	tls_together(m);
 	check_together(m);
-	h = (struct snap_header *)(void *)m->bytes;
-	h->magic = SNAPSHOT_MAGIC;
-	h->version = SNAPSHOT_VERSION;
-	h->settings_size = sizeof(struct snap_settings);
-	h->bytes = m->n;
-	h->generation = generation;
-	h->made_wall_ns = clock_wall_ns();
-	h->checksum = XXH3_64bits(m->bytes + offsetof(struct snap_header, generation), m->n - offsetof(struct snap_header, generation));
+	nets_together(m);
+	registry_together(m);
+	model_seal(m, generation);
 	return m->errors == 0;
 }
 

@@ -40,6 +40,8 @@ bool parse_size(const char *text, uint64_t *ret);
 bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret);
 /* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
 bool split_port(const char *text, struct span *host, uint64_t *port);
+/* A number of messages, or none. */
+bool parse_rate(const char *text, double *ret);
 /* Sorts rows that begin with a name as the snapshot's readers search them. */
 void sort_by_name(struct model *m, void *rows, size_t n, size_t size);
 
@@ -83,6 +85,11 @@ void mail_domains_together(struct model *m);
 /* model_tls.c: one row of tls.certificates; and, when all is known, whether certificates and keys can be used. */
 void row_certificate(struct reader *r, const yaml_node_t *item, void *row);
 void tls_together(struct model *m);
+
+/* model_clients.c: one row of relay_clients; what they say about each other; and the registry, once all else is there. */
+void row_net(struct reader *r, const yaml_node_t *item, void *row);
+void nets_together(struct model *m);
+void registry_together(struct model *m);
 
 /* model_verify.c: "recipients" of a row of routes or mail_domains, enum snap_recipients. */
 uint32_t verify_recipients(struct reader *r, const yaml_node_t *item, const char *what);

@@ -1,4 +1,5 @@
 /* Where SMTP is taken: the rows of listen. */
+#include <ctype.h>
 #include "control/model.h"
 #include "spool/mail/address.h"
 
@@ -22,6 +23,20 @@ static void listener_manners(struct reader *r, const yaml_node_t *item, struct s
 		complain(r->m, item, "listen: banner_delay \"%s\" is not possible; write a duration of at most 60s, for example 3s", delay);
 }
 
+/* Under which its traffic is counted (A4). */
+static void listener_name(struct reader *r, const yaml_node_t *item, struct snap_listener *l)
+{
+	const char *name = scalar(member(r, item, "name"));
+	bool ok = !name || (*name && strlen(name) < sizeof(l->name));
+
+	for (const char *c = name; c && *c; c++)
+		ok = ok && (isalnum((unsigned char)*c) || strchr("-._", *c));
+	if (!ok)
+		complain(r->m, item, "listen: name \"%s\" is not possible; write at most %zu letters, digits, \"-\", \".\" or \"_\"", name, sizeof(l->name) - 1);
+	else if (name)
+		strcpy(l->name, name);
+}
+
 void row_listener(struct reader *r, const yaml_node_t *item, void *row)
 {
 	struct snap_listener *l = row;
@@ -33,8 +48,9 @@ void row_listener(struct reader *r, const yaml_node_t *item, void *row)
 	int w;
 
 	if (item->type == YAML_MAPPING_NODE) {
-		only_members(r, item, (const char *const[]){ "address", "role", "tls", "bare_lf", "banner_delay", "proxy", NULL }, "listen");
+		only_members(r, item, (const char *const[]){ "address", "role", "tls", "bare_lf", "banner_delay", "proxy", "name", NULL }, "listen");
 		listener_manners(r, item, l);
+		listener_name(r, item, l);
 		role = scalar(member(r, item, "role"));
 		at = member(r, item, "address");
 		text = scalar(at);
@@ -88,4 +104,8 @@ void listeners_together(struct model *m)
 	for (uint32_t i = 0; i < s->listeners.n; i++)
 		if (l[i].proxy && !s->balancers.n)
 			complain(m, NULL, "listen: the listener on port %u has proxy: yes, but there are no balancers", l[i].port);
+	for (uint32_t i = 0; i < s->listeners.n; i++)
+		for (uint32_t k = 0; k < i; k++)
+			if (l[i].name[0] && strcmp(l[i].name, l[k].name) == 0)
+				complain(m, NULL, "listen: two listeners have the name %s", l[i].name);
 }

@@ -46,6 +46,8 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 /* The text of a key's value in a snapshot. */
 void schema_value(const struct snapshot *s, const struct schema_row *row, struct out *o);
 const struct schema_row *schema_find(struct span key);
+/* Completes the header when all is there. */
+void model_seal(struct model *m, uint64_t generation);
 /* Writes a snapshot to <run>/snapshot: temporary file, fsync, rename. */
 enum status model_publish(struct model *m, const char *run_dir);
 

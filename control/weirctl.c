@@ -9,6 +9,7 @@
 #include "control/ask.h"
 #include "control/authtool.h"
 #include "control/codes.h"
+#include "control/clientsctl.h"
 #include "control/configctl.h"
 #include "control/domainctl.h"
 #include "control/explainctl.h"
@@ -42,6 +43,11 @@ static int usage(FILE *f)
 	      "  config check FILE | show | explain [KEY] | reload\n"
 	      "  tables show | check | diff [A [B]] | compile | rollback [N]   the compiled alias tables\n"
 	      "  alias ADDR                               what it stands for, and which aliases lead to it\n"
+	      "  clients list [--class C] [--unused 90d]  who may relay, and what was seen of them\n"
+	      "  clients show IP | log | listeners\n"
+	      "  clients set NETWORK [--class C] [--owner O] [--rate N] [--expires DAY] [--note TEXT]\n"
+	      "  clients delete NETWORK | revert [N]\n"
+	      "  clients --would-break RULE [--class C]   whom a rule would hit, by what was seen\n"
 	      "  domain list | show D | log D             managed mail domains: source, last fetch, every change\n"
 	      "  domain fetch D | accept D | revert D [N] fetch now; take what shrank; go back\n"
 	      "  domain alias set D LOCAL ADDR... | alias delete D LOCAL   of a domain whose source is command\n"
@@ -319,6 +325,7 @@ static int cmd_status(void)
 	print_transport(&t);
 	print_tls(&t);
 	nodes_print(run_dir);
+	clients_print_status(run_dir);
 	printf("Degraded\n");
 	print_degraded(&t);
 	holds_status(run_dir);
@@ -510,6 +517,8 @@ int main(int argc, char **argv)
 		return or_usage(tables_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "alias") == 0 && argc == 2)
 		return alias_command(run_dir, as_json, argv[1]);
+	if (strcmp(argv[0], "clients") == 0)
+		return or_usage(clients_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "domain") == 0)
 		return or_usage(domain_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "route") == 0)

@@ -1,5 +1,6 @@
 #include "dataplane/admit.h"
 
+#include "dataplane/clients.h"
 #include "dataplane/decide.h"
 #include "dataplane/dictionary.h"
 #include "dataplane/inbound.h"
@@ -159,7 +160,7 @@ static void client_becomes(struct session *s, const struct smtp_xclient *x)
 		return;
 	admit_count(s, -1);
 	memcpy(s->facts.client_ip, x->addr, sizeof(s->facts.client_ip));
-	s->facts.net = snap_find_net(s->facts.snap, s->facts.client_ip);
+	clients_session(s);
 	admit_count(s, 1);
 }
 

@@ -78,6 +78,7 @@ const char *queue_walk(struct asker *a, const char *act);
 /* ---- command_questions.c: NULL, or what is wrong ---- */
 
 const char *question_rate(struct command *c, struct asker *a);
+const char *question_holds(struct command *c, struct asker *a);
 const char *question_verify(struct command *c, struct asker *a);
 const char *question_dns(struct command *c, struct asker *a);
 const char *question_holds(struct command *c, struct asker *a);

@@ -44,13 +44,13 @@ static void message_rule(const struct config *cfg, struct policy_facts *f, struc
 {
 	const struct snap_settings *set = cfg->set;
 
-	f->net = f->auth_user.n ? NULL : snap_find_net(f->snap, f->client_ip);
+	f->net = f->auth_user.n ? NULL : snap_find_client(f->snap, f->client_ip, clock_wall_ns() / NS_PER_S, &f->expired);
 	*ret = (struct rate_rule){ .limit = policy_rate_limit(f), .period_ns = set->rate_period_ns, .source = "rates.limit",
 		.mode = policy_mode_words[policy_mode(f, RULE_RATE)] };
 	if (!f->auth_user.n && !f->net)
 		ret->source = "none (outside client)";
 	if (f->net && f->net->rate_limit >= 0)
-		ret->source = "relay_clients";
+		ret->source = f->net->registered ? "registry of clients" : "relay_clients";
 	if (f->net)
 		ret->line = f->net->line;
 }
@@ -161,6 +161,13 @@ const char *question_route(struct command *c, struct asker *a)
 	return explain_route(c->w, command_arg(a, "addr"), command_arg(a, "client"), on_explained, a);
 }
 
+/* Routes on hold, and what waits for them (F2). */
+const char *question_holds(struct command *c, struct asker *a)
+{
+	holds_rows(c->w, on_explained, a);
+	return NULL;
+}
+
 static void on_rehearsed(void *ctx)
 {
 	command_answered(ctx);
@@ -177,10 +184,4 @@ const char *question_explain(struct command *c, struct asker *a)
 	error = rehearse_begin(c->w, &q, on_explained, on_rehearsed, a, &a->rehearsal);
 	a->waits = !error;
 	return error;
-}
-
-const char *question_holds(struct command *c, struct asker *a)
-{
-	holds_rows(c->w, on_explained, a);
-	return NULL;
 }

@@ -1,6 +1,7 @@
 #include "dataplane/decide.h"
 
 #include <stdlib.h>
+#include "dataplane/clients.h"
 #include "dataplane/finding.h"
 #include "dataplane/inbound.h"
 #include "dataplane/recipient.h"
@@ -163,6 +164,7 @@ static bool take_sender(void *ctx, struct decision *d)
 {
 	struct session *s = ctx;
 
+	s->sender_invalid = s->sender_invalid || (!d->accept && !d->undecided && d->rule != RULE_CLIENT_DNS);
 	if (finding_accept(s, d, SPAN_NONE))
 		return true;
 	counter_add(C_SENDER_INVALID, d->rule != RULE_CLIENT_DNS);
@@ -173,7 +175,13 @@ static bool take_sender(void *ctx, struct decision *d)
 /* What is known of client and sender now decides. */
 static void decide_sender(struct session *s)
 {
-	if (policy_mail(&s->facts, &s->smtp.sender, take_sender, s))
+	bool go;
+
+	s->sender_invalid = false;
+	go = policy_mail(&s->facts, &s->smtp.sender, take_sender, s);
+	if (is_wanted(s, RULE_SENDER_DOMAIN) || is_wanted(s, RULE_SENDER_HOST_NAME) || is_wanted(s, RULE_SENDER_UNKNOWN))
+		clients_sender(s, !s->sender_invalid);
+	if (go)
 		ask_rate(s);
 }
 
@@ -346,6 +354,7 @@ static void seal(struct session *s)
 		decide_answer(s, &r);
 		return;
 	}
+	clients_message(s);
 	s->mail->hold_unscanned = policy_mode(&s->facts, RULE_UNSCANNED) == POLICY_HOLD;
 	s->mail->hold_infected = policy_mode(&s->facts, RULE_MALWARE) == POLICY_HOLD;
 	s->waits = WAITS_ANSWER;

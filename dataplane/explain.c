@@ -146,7 +146,7 @@ const char *explain_route(struct worker *w, const char *addr, const char *client
 	if (client && ip_parse(span_str(client), x.f.client_ip) != ST_OK)
 		return "client is an address";
 	if (client)
-		x.f.net = snap_find_net(x.f.snap, x.f.client_ip);
+		x.f.net = snap_find_client(x.f.snap, x.f.client_ip, clock_wall_ns() / NS_PER_S, &x.f.expired);
 	if (!explain_relay(&x, &a))
 		return NULL;
 	pool_init(&work, w->cfg->set->transaction_max);

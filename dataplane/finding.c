@@ -1,5 +1,6 @@
 #include "dataplane/finding.h"
 
+#include "dataplane/clients.h"
 #include "spool/base/counters.h"
 
 /* For weirctl trace: the envelope as far as it came. */
@@ -87,10 +88,14 @@ static bool hold(struct session *s, struct decision *d)
 bool finding_accept(struct session *s, struct decision *d, struct span to)
 {
 	enum policy_mode mode;
+	bool undecided;
 
 	if (d->accept)
 		return true;
+	undecided = d->undecided;
 	mode = policy_apply(&s->facts, d);
+	if (!undecided)
+		clients_finding(s, d->rule, !d->accept);
 	switch (mode) {
 	case POLICY_OFF:
 	case POLICY_NMODE:

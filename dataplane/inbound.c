@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "dataplane/admit.h"
 #include "dataplane/auth.h"
+#include "dataplane/clients.h"
 #include "dataplane/decide.h"
 #include "dataplane/handshakes.h"
 #include "dataplane/recipient.h"
@@ -173,7 +174,7 @@ static void session_begin(struct session *s)
 {
 	struct reply r;
 
-	s->facts.net = snap_find_net(s->facts.snap, s->facts.client_ip);
+	clients_session(s);
 	s->smtp.xclient_allowed = snap_may_xclient(s->facts.snap, s->facts.client_ip);
 	admit_count(s, 1);
 	if (admit_refusal(s, &r)) {
@@ -219,6 +220,7 @@ static void session_accept(struct worker *w, struct net_event *ev)
 	counter_add(C_SESSIONS_OPEN, 1);
 	smtp_server_init(&s->smtp, &s->cfg->smtp[l->role]);
 	s->smtp.wire.normalise = l->bare_lf == BARE_LF_NORMALISE;
+	s->listener = (uint16_t)ev->listener;
 	s->tls_implicit = l->tls_implicit;
 	s->banner_delay_ns = l->banner_delay_ns;
 	if (!l->proxy)
@@ -414,6 +416,7 @@ static void on_tls(struct session *s)
 	s->waits = WAITS_NOTHING;
 	counter_add(C_TLS_IN, 1);
 	counter_add(C_TLS_IN_RESUMED, net_tls_resumed(s->conn));
+	clients_tls(s);
 	smtp_server_tls_started(&s->smtp);
 	s->facts.auth_user = SPAN_NONE;
 	auth_offer(s);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include "dataplane/bounce.h"
+#include "dataplane/clients.h"
 #include "dataplane/holds.h"
 #include "dataplane/inbound.h"
 #include "dataplane/outbound.h"
@@ -240,6 +241,7 @@ static void mail_decide(struct mail *mail)
 		break;
 	case VERDICT_INFECTED:
 		counter_add(C_MSG_INFECTED, 1);
+		clients_content(mail->w, mail->m->env.client_ip, RULE_MALWARE);
 		if (mail->hold_infected) {
 			mail_hold_found(mail, "infected: ");
 			break;
@@ -254,6 +256,7 @@ static void mail_decide(struct mail *mail)
 		break;
 	case VERDICT_UNSCANNED:
 	case VERDICT_NONE:
+		clients_content(mail->w, mail->m->env.client_ip, RULE_UNSCANNED);
 		if (mail->hold_unscanned) {
 			mail_accept(mail, MSG_HELD, SPAN("could not be scanned"));
 			break;
@@ -317,7 +320,8 @@ struct mail *mail_woken(struct worker *w, struct store_msg *m)
 			log_msg(LOG_LVL_ERROR, "out-of-memory", "a message stays in memory without anybody to deliver it until the next start");
 		return NULL;
 	}
-	if (store_row(m->store, m->id, &row) && (row.tag & HOLD_TAG))
+	mail->on_hold = store_row(m->store, m->id, &row) && (row.tag & HOLD_TAG);
+	if (mail->on_hold)
 		holds_woken(w->holds, row.tag, m->body_len);
 	mail->m = m;
 	m->user = mail;

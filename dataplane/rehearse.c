@@ -391,7 +391,7 @@ const char *rehearse_begin(struct worker *w, const struct rehearse_question *q, 
 	r->ctx = ctx;
 	r->facts.snap = &r->cfg->snap;
 	r->facts.tables = &w->tables;
-	r->facts.net = r->is_known_client ? snap_find_net(r->facts.snap, r->facts.client_ip) : NULL;
+	r->facts.net = r->is_known_client ? snap_find_client(r->facts.snap, r->facts.client_ip, clock_wall_ns() / NS_PER_S, &r->facts.expired) : NULL;
 	r->facts.auth_user = span_str(r->user);
 	smtp_server_init(&r->smtp, &r->cfg->smtp[ROLE_MX]);
 	smtp_server_sent(&r->smtp, smtp_server_output(&r->smtp).n);

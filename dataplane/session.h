@@ -42,6 +42,8 @@ struct session {
 	uint64_t end_ns;      /* of the whole session */
 	struct policy_facts facts;
 	uint16_t client_port;
+	uint16_t listener;    /* it came over */
+	bool sender_invalid;  /* a rule found something against the sender (A6) */
 	bool counted;         /* among its client's connections */
 	struct proxy proxy;   /* WAITS_PROXY */
 	struct body *body;    /* of the transaction that comes in */

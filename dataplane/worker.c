@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "dataplane/auth.h"
 #include "dataplane/bounce.h"
+#include "dataplane/clients.h"
 #include "dataplane/command.h"
 #include "dataplane/conns.h"
 #include "dataplane/dictionary.h"
@@ -443,7 +444,10 @@ enum status worker_init(struct worker *w, const struct worker_options *opt)
 	counter_set(C_ARENA_HUGE, arena_is_huge(w->arena));
 	counter_set(C_TAKES_MAIL, worker_store(w) != NULL);
 	wheel_set(w->wheel, &w->tick, w->now_ns);
-	return listen_all(w);
+	st = listen_all(w);
+	if (st == ST_OK)
+		w->clients = clients_new(w);
+	return st;
 }
 
 /* The spool first: what is pending is committed while everything else is still there. Then the process ends, and with it its memory. */
@@ -454,6 +458,7 @@ void worker_done(struct worker *w)
 	net_stop(w->net);
 	gate_done(w);
 	command_free(w->command);
+	clients_free(w->clients);
 	report_limits_free(w->report_limits);
 	scan_free(w->scan);
 	verify_free(w->verify);

@@ -34,6 +34,7 @@ struct report_limits;
 struct command;
 struct generation;
 struct handshakes;
+struct clients;
 struct verify;
 struct dictionary;
 
@@ -95,6 +96,7 @@ struct worker {
 	struct tls_report *tls_report;
 	struct inbound *inbound;
 	struct handshakes *handshakes;
+	struct clients *clients; /* NULL: nothing is noted about them */
 	struct scan *scan;
 	struct outbound *outbound;
 	struct flush *flush;

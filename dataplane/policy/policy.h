@@ -61,6 +61,7 @@ struct policy_facts {
 	const struct snapshot *snap;
 	const struct tables *tables; /* of this moment: a worker changes them between two commands */
 	const struct snap_net *net; /* the configured network of the client; NULL: an outside client */
+	const struct snap_net *expired; /* net is NULL, and was this until its registration expired */
 	struct span auth_user; /* empty: nobody logged in */
 	uint8_t client_ip[16];
 	const struct fact_client *client;        /* NULL: not asked */

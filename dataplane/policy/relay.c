@@ -33,6 +33,9 @@ struct decision policy_relay(const struct policy_facts *f, const struct address 
 	if (f->auth_user.n || f->net || is_local(f, rcpt))
 		return d;
 	d.accept = false;
-	reply_set(&d.reply, 550, "5.7.1", "Relaying denied: %.*s is not served here", SPAN_FMT(rcpt->domain));
+	if (f->expired)
+		reply_set(&d.reply, 550, "5.7.1", "Relaying denied: the registration of your host has expired");
+	else
+		reply_set(&d.reply, 550, "5.7.1", "Relaying denied: %.*s is not served here", SPAN_FMT(rcpt->domain));
 	return d;
 }

@@ -374,3 +374,12 @@ bool net_contains(const uint8_t net[16], unsigned prefix, const uint8_t ip[16])
 		return false;
 	return !bits || ((net[bytes] ^ ip[bytes]) & (0xff << (8 - bits)) & 0xff) == 0;
 }
+
+void net_mask(const uint8_t ip[16], unsigned prefix, uint8_t ret[16])
+{
+	for (unsigned i = 0; i < 16; i++) {
+		unsigned keep = prefix >= 8 * (i + 1) ? 8 : prefix > 8 * i ? prefix - 8 * i : 0;
+
+		ret[i] = (uint8_t)(ip[i] & (0xff00 >> keep));
+	}
+}

@@ -48,6 +48,8 @@ enum status ip_parse(struct span s, uint8_t ret[16]);
 void ip_write(const uint8_t ip[16], struct out *o);
 /* "192.0.2.0/24", "2001:db8::/32" or a bare address; prefix counted in 128 bits (IPv4 /24 gives 120). */
 enum status net_parse(struct span s, uint8_t ret_ip[16], unsigned *ret_prefix);
+/* The address with all bits behind the prefix 0; ret may be ip. */
+void net_mask(const uint8_t ip[16], unsigned prefix, uint8_t ret[16]);
 bool net_contains(const uint8_t net[16], unsigned prefix, const uint8_t ip[16]);
 
 #endif

@@ -45,7 +45,7 @@ static bool settings_strings_ok(const struct snapshot *s)
 	const struct snap_str all[] = { set->hostname, set->node, set->postmaster, set->run_dir, set->spool_dir, set->tls_cert, set->tls_key,
 		set->redis, set->user, set->signatures, set->engine, set->metrics, set->auth_file, set->auth_dovecot, set->auth_secret, set->ca_file,
 		set->dpdk_devices, set->dpdk_ip4, set->dpdk_ip6, set->dpdk_gateway4, set->dpdk_gateway6, set->tls_ciphers, set->tls_ticket_file,
-		set->managed_dir, set->managed_exchangers, set->policy_help_url, set->config_file };
+		set->managed_dir, set->clients_dir, set->clients_file, set->managed_exchangers, set->policy_help_url, set->config_file };
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (!str_ok(s, all[i]))
@@ -109,12 +109,12 @@ static bool tables_ok(const struct snapshot *s)
 	const struct snap_route *r = list_at(s, set->routes);
 	const struct snap_mail_domain *m = list_at(s, set->mail_domains);
 
-	if (!list_ok(s, set->listeners, sizeof(struct snap_listener)) || !list_ok(s, set->nets, sizeof(*net)) ||
+	if (set->registry_off > s->bytes || !list_ok(s, set->relay_nets, sizeof(*net)) || !list_ok(s, set->listeners, sizeof(struct snap_listener)) || !list_ok(s, set->nets, sizeof(*net)) ||
 		!list_ok(s, set->domains, sizeof(*d)) || !list_ok(s, set->routes, sizeof(*r)) ||
 		!list_ok(s, set->mail_domains, sizeof(*m)) || !hosts_ok(s, set->dns_servers))
 		return false;
 	for (uint32_t i = 0; i < set->nets.n; i++)
-		if (!str_ok(s, net[i].name) || net[i].prefix > 128 || net[i].class_ > CLASS_SUBMISSION)
+		if (!str_ok(s, net[i].name) || !str_ok(s, net[i].owner) || !str_ok(s, net[i].note) || net[i].prefix > 128 || net[i].class_ > CLASS_SUBMISSION)
 			return false;
 	for (uint32_t i = 0; i < set->domains.n; i++)
 		if (!str_ok(s, d[i].name))
@@ -218,14 +218,60 @@ enum policy_mode snap_policy_mode(const struct snapshot *s, enum rule r, enum sn
 	return (enum policy_mode)s->h->settings.policy_mode[r][class];
 }
 
+static int by_prefix(const struct snap_net *n, unsigned prefix, const uint8_t ip[16])
+{
+	return n->prefix != prefix ? (n->prefix > prefix ? -1 : 1) : memcmp(n->ip, ip, 16);
+}
+
+/* The place of the first row that is not before (prefix, ip). */
+static uint32_t net_place(const struct snap_net *net, uint32_t n, unsigned prefix, const uint8_t ip[16])
+{
+	uint32_t low = 0, high = n;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (by_prefix(&net[mid], prefix, ip) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+/* One search a length that there is: a registry has thousands of addresses, but few lengths. */
 const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16])
 {
-	const struct snap_net *net = list_at(s, s->h->settings.nets);
+	uint32_t n, i = 0;
+	const struct snap_net *net = snap_nets(s, &n);
 
-	for (uint32_t i = 0; i < s->h->settings.nets.n; i++)
-		if (net_contains(net[i].ip, net[i].prefix, ip))
+	while (i < n) {
+		unsigned prefix = net[i].prefix;
+		uint8_t at[16];
+
+		net_mask(ip, prefix, at);
+		i = net_place(net, n, prefix, at);
+		if (i < n && by_prefix(&net[i], prefix, at) == 0)
 			return &net[i];
+		memset(at, 0xff, sizeof(at));
+		i = net_place(net, n, prefix, at);
+		i += i < n && by_prefix(&net[i], prefix, at) == 0;
+	}
 	return NULL;
+}
+
+const struct snap_net *snap_find_client(const struct snapshot *s, const uint8_t ip[16], uint64_t now_s, const struct snap_net **ret_expired)
+{
+	const struct snap_net *n = snap_find_net(s, ip);
+
+	*ret_expired = n && n->expires_s && n->expires_s <= now_s ? n : NULL;
+	return *ret_expired ? NULL : n;
+}
+
+const struct snap_net *snap_nets(const struct snapshot *s, uint32_t *ret_n)
+{
+	*ret_n = s->h->settings.nets.n;
+	return list_at(s, s->h->settings.nets);
 }
 
 static bool in_ranges(const struct snapshot *s, struct snap_list list, const uint8_t ip[16])

@@ -60,6 +60,7 @@ struct snap_listener {
 	uint32_t bare_lf;  /* enum snap_bare_lf */
 	uint32_t proxy;    /* 1: connections come from balancers, and begin with a PROXY header */
 	uint64_t banner_delay_ns; /* for clients outside relay_clients; 0: none */
+	char name[48]; /* under which its traffic is counted; empty: its address and port */
 };
 /* A network. */
 struct snap_range {
@@ -74,8 +75,10 @@ struct snap_net {
 	uint32_t class_;     /* enum snap_class */
 	double rate_limit;   /* messages in the period; negative: the default; 0: no limit */
 	struct snap_str name; /* for logs and rate explain */
-	uint32_t line;       /* of the configuration file */
-	uint32_t pad;
+	struct snap_str owner, note;
+	uint64_t expires_s;  /* since the epoch: from then on it may not; 0: never */
+	uint32_t line;       /* of the configuration file, or of the registry's */
+	uint32_t registered; /* 1: of the registry; 0: of relay_clients */
 };
 /* A local domain: everyone may send to it. Sorted by name (memcmp of look-up form, shorter first on a tie). */
 struct snap_domain {
@@ -181,6 +184,10 @@ struct snap_settings {
 	uint64_t tls_ticket_life_ns, tls_watch_ns; /* ticket life 0: no tickets */
 	uint32_t tls_sessions;    /* of peers, kept to be resumed; per worker */
 	uint32_t tables_keep; /* generations kept for rollback */
+	struct snap_str clients_dir, clients_file; /* the registry: its history and evidence; a file in the place of commands */
+	struct snap_list relay_nets; /* of struct snap_net: relay_clients alone; nets is that and the registry */
+	uint32_t registry_off;       /* what is behind it in the file is of the registry */
+	uint32_t clients_evidence;   /* client addresses that a worker knows something of */
 	struct snap_str managed_dir, managed_exchangers; /* history of managed domains; exchangers that their MX may name */
 	uint64_t managed_fetch_every_ns, managed_fetch_timeout_ns, managed_fetch_max, managed_check_every_ns, managed_self_check_ns;
 	uint32_t managed_shrink; /* per cent of its entries that a domain may lose at once (C4) */
@@ -238,8 +245,12 @@ const struct snap_senders *snap_find_senders(const struct snapshot *s, struct sp
 bool snap_sender_in(const struct snapshot *s, const struct snap_senders *l, struct span local, struct span domain);
 /* What is done about what a rule finds, by the configuration. dataplane/policy/apply.c knows what that comes to. */
 enum policy_mode snap_policy_mode(const struct snapshot *s, enum rule r, enum snap_class class);
-/* The most specific network with this client, or NULL. */
+/* The most specific network with this client, expired or not; or NULL. */
 const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16]);
+/* The same, as long as it lets the client relay; NULL with *ret_expired: it did until it expired. */
+const struct snap_net *snap_find_client(const struct snapshot *s, const uint8_t ip[16], uint64_t now_s, const struct snap_net **ret_expired);
+/* All of them. */
+const struct snap_net *snap_nets(const struct snapshot *s, uint32_t *ret_n);
 bool snap_may_xclient(const struct snapshot *s, const uint8_t ip[16]);
 bool snap_is_balancer(const struct snapshot *s, const uint8_t ip[16]);
 /* domain in look-up form. */

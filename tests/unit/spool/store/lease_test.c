@@ -45,8 +45,10 @@ static struct store_msg *put(char fill, size_t len)
 	memset(text, fill, sizeof(text));
 	for (int k = 0; k < 1000; k++) { /* 452, and the client comes again */
 		turn();
-		if (store_room(store, len) != ST_OK)
+		if (store_room(store, len) != ST_OK) {
+			assert_ok(uring_wait(&uring, NS_PER_MS));
 			continue;
+		}
 		assert_ok(body_new(store, 0, &b));
 		for (size_t at = 0; at < len; at += sizeof(text)) {
 			while (body_room(b, sizeof(text)) == ST_AGAIN)
