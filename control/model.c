@@ -798,6 +798,7 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 	mail_domains_together(m);
 	policy_together(m);
 	derive(m, run_dir);
+	default_str(m, offsetof(struct snap_settings, config_file), "%s", file ? file : "");
 	terms_together(m);
 	default_str(m, offsetof(struct snap_settings, config_file), "%s", file ? file : "");
 	tls_together(m);

@@ -7,6 +7,7 @@ import re
 import pytest
 from node import Smtp, wait_for
 from test_auth import line_for
+from test_clients import stamp
 from test_senders import ZONES, dns  # noqa: F401
 from test_verify import PATIENT, users
 
@@ -134,6 +135,15 @@ def test_nothing_is_counted_or_kept(node):
     for name in ("sessions_total", "messages_accepted_total", "messages_refused_total", "recipients_refused_total", "policy_refused_total", "rate_over_total"):
         assert after[name] == before[name], name
     assert node.queue() == [] and node.ctl_text("trace", "x@elsewhere.example").stdout == ""
+
+
+def test_a_registration_that_has_expired(node):
+    """A3: its host is one from outside, and is told why."""
+    case = ("127.0.0.11", "a@elsewhere.example", "x@elsewhere.example", [])
+    node.ctl("clients", "set", "127.0.0.11", "--class", "robust", "--expires", stamp(-10))
+    assert wait_for(lambda: explain(node, *case)[0]["class"] == "mx")
+    end = explain(node, *case)[-1]
+    assert end["reply"] == session(node, *case) and end["reply"].startswith("550 5.7.1 Relaying denied: the registration of your host has expired")
 
 
 def test_an_address_alone(node):
