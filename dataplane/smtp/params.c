@@ -173,14 +173,6 @@ static bool param_ret(struct smtp_server *s, struct span v, struct env_rcpt *rcp
 	return true;
 }
 
-static bool is_ascii(struct span s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] & 0x80)
-			return false;
-	return true;
-}
-
 static bool is_xtext(struct span v, size_t max)
 {
 	char buf[ORCPT_MAX];
@@ -189,10 +181,23 @@ static bool is_xtext(struct span v, size_t max)
 	return v.n && v.n <= max && xtext_decode(v, &o) == ST_OK;
 }
 
-/* RFC 3461 4.2, 4.4: what is in the xtext of ORCPT and ENVID is printable US-ASCII, as it goes into reports. */
-static bool is_ascii_xtext(struct span v, struct out *o)
+static bool is_text(struct span s, bool utf8)
 {
-	return xtext_decode(v, o) == ST_OK && is_ascii(out_span(o));
+	for (size_t n; s.n; s = span_skip(s, n)) {
+		n = !(s.p[0] & 0x80) ? 1 : utf8 ? utf8_len(s) : 0;
+		if (!n)
+			return false;
+	}
+	return true;
+}
+
+/* RFC 3461 4.2, 4.4: what is in the xtext of ORCPT and ENVID is printable US-ASCII, as it goes into reports. In mail with SMTPUTF8, whose reports may have it,
+ * ORCPT may be UTF-8, as Postfix sends addresses of type rfc822. */
+static bool is_report_xtext(struct span v, bool utf8, struct out *o)
+{
+	struct span before = out_span(o);
+
+	return xtext_decode(v, o) == ST_OK && is_text(span_skip(out_span(o), before.n), utf8);
 }
 
 /* AUTH=<> or AUTH=mailbox (RFC 4954 section 5): read, and then taken for AUTH=<>, as we trust no client to speak for another. */
@@ -208,7 +213,7 @@ static bool param_envid(struct smtp_server *s, struct span v, struct env_rcpt *r
 	char buf[ENVID_MAX];
 	struct out o = out_of(buf, sizeof(buf));
 
-	if (!v.n || v.n > ENVID_MAX || !is_ascii_xtext(v, &o))
+	if (!v.n || v.n > ENVID_MAX || !is_report_xtext(v, false, &o))
 		return refuse(r, 501, "5.5.4", "ENVID is not xtext of at most 100 characters");
 	s->env.envid = pool_span(&s->pool, v);
 	return true;
@@ -332,7 +337,7 @@ static bool param_orcpt(struct smtp_server *s, struct span v, struct env_rcpt *r
 	out_add(&o, type);
 	out_char(&o, ';');
 	if (!rest.n || !is_type(type) ||
-		!(span_eq_nocase(type, SPAN("utf-8")) ? utf8_addr_read(s, rest, &o) : is_ascii_xtext(rest, &o)) || o.over)
+		!(span_eq_nocase(type, SPAN("utf-8")) ? utf8_addr_read(s, rest, &o) : is_report_xtext(rest, s->env.flags & ENV_SMTPUTF8, &o)) || o.over)
 		return refuse(r, 501, "5.5.4", "ORCPT is TYPE;XTEXT of at most 500 characters");
 	rcpt->orcpt = pool_span(&s->pool, out_span(&o));
 	return true;
