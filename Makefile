@@ -1,12 +1,12 @@
 # Weir. `make run` starts a whole node, `make check` runs all tests; both install what is missing (as root).
 #
-# V=release (default), V=asan or V=tsan choose how it is built; each has its own folder below build/.
+# V=release (default), V=asan, V=tsan or V=fuzz choose how it is built; each has its own folder below build/.
 
 .DEFAULT_GOAL := all
 V ?= release
 .DEFAULT_GOAL := all
 B := build/$(V)
-CC := gcc
+CC := $(if $(filter fuzz,$(V)),clang,gcc)
 SHELL := /bin/bash
 
 CSTD := -std=gnu2x -D_GNU_SOURCE
@@ -15,6 +15,8 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wconversion -Wswitch-enum -Wstrict-proto
 OPT_release := -O2 -g -fno-omit-frame-pointer -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 OPT_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 OPT_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+# clang's; what to warn of is for gcc to say
+OPT_fuzz := -w -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 CFLAGS := $(CSTD) $(WARN) $(OPT_$(V)) -fPIE -pthread -I. -MMD -MP
 LDFLAGS := $(OPT_$(V)) -pie -pthread -Wl,-z,relro,-z,now
 
@@ -72,7 +74,7 @@ DATAPLANE_A := $(call archive,dataplane) $(call archive,dataplane/policy) $(call
 
 MAN := $(patsubst %.scd,$(B)/%,$(wildcard */*.scd))
 
-.PHONY: all programs run check check-crash crash-programs unit fuzz-replay deps deps-run clean
+.PHONY: all programs run check check-crash crash-programs unit fuzz deps deps-run clean
 .SECONDARY:
 all: deps
 	@$(MAKE) --no-print-directory programs
@@ -85,23 +87,29 @@ DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ar
 	libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libseccomp-dev libidn2-dev libxxhash-dev libcrypt-dev scdoc redis-server procps
 # Exim, OpenSMTPD and nodemailer are unpacked by the tests (tests/support/counterparts), as MTAs cannot be installed together; the libraries that they need can.
 LIBS_COUNTERPARTS := libdb5.3 libgnutls-dane0 libidn12 libnsl2 libevent-2.1-7
-DEPS_CHECK := libcmocka-dev python3-pytest swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc unbound ldnsutils \
+DEPS_CHECK := libcmocka-dev python3-pytest python3-pytest-xdist swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc unbound ldnsutils \
 	nginx openssl sslscan haproxy curl nodejs $(LIBS_COUNTERPARTS)
 # For the DPDK transport, which everything else goes on without.
 DEPS_DPDK := libdpdk-dev dpkg-dev iproute2 ethtool
 TRANSPORT ?= io_uring
+# For the example organisation.
+DEPS_EXAMPLE := unbound nginx openssl swaks libnet-ssleay-perl
+EXAMPLE ?= no
 deps-run:
 	@deploy/apt-missing $(DEPS_BUILD)
+	@$(if $(filter yes,$(EXAMPLE)),deploy/apt-missing $(DEPS_EXAMPLE))
 	@$(if $(filter dpdk,$(TRANSPORT)),deploy/apt-missing $(DEPS_DPDK) swaks)
 deps:
 	@deploy/apt-missing $(DEPS_BUILD) $(DEPS_CHECK)
 	@deploy/apt-missing $(DEPS_DPDK) || echo "the DPDK transport is left out"
 
-# TRANSPORT=dpdk: in a network namespace of its own, with a second one for clients (deploy/run-dpdk).
+# TRANSPORT=dpdk: in a network namespace of its own, with a second one for clients (deploy/run-dpdk). EXAMPLE=yes: with an organisation around it (deploy/example/run).
 run: deps-run
 	@$(MAKE) --no-print-directory -s -j2 programs
 ifeq ($(TRANSPORT),dpdk)
 	@exec deploy/run-dpdk $(B) run $(CONFIG)
+else ifeq ($(EXAMPLE),yes)
+	@BUILD=$(B) exec deploy/example/run
 else
 	@exec $(B)/weir run --run run $(if $(CONFIG),--config $(CONFIG))
 endif
@@ -212,9 +220,18 @@ check-crash: deps
 	WEIR_LONG=1 /usr/bin/python3 -m pytest -s -c tests/pytest.ini --rootdir tests tests/protocol/test_resources.py
 	@cat build/crash-report
 
-# Fuzz targets: tests/fuzz/<name>_fuzz.c; here linked with a main that replays tests/fuzz/corpus/<name>/.
-$(B)/tests/fuzz/%_fuzz: $(B)/tests/fuzz/%_fuzz.o $(B)/tests/fuzz/replay_main.o $(ALL_A)
-	$(link) $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
+# Fuzz targets: tests/fuzz/<name>_fuzz.c; linked with a main that replays tests/fuzz/corpus/<name>/, and with V=fuzz with libFuzzer's.
+FUZZ_MAIN := $(if $(filter fuzz,$(V)),,$(B)/tests/fuzz/replay_main.o)
+$(B)/tests/fuzz/%_fuzz: $(B)/tests/fuzz/%_fuzz.o $(FUZZ_MAIN) $(ALL_A)
+	$(link) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer) $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
+
+# Looks for new failures: `make fuzz T=600 ONLY="server client"` runs each target (all without ONLY) for T seconds, from its corpus. What was found is in build/fuzz/found.
+T ?= 60
+ONLY ?= $(FUZZ_C:tests/fuzz/%_fuzz.c=%)
+fuzz: deps
+	@deploy/apt-missing clang
+	@$(MAKE) --no-print-directory -s -j2 V=fuzz $(ONLY:%=build/fuzz/tests/fuzz/%_fuzz)
+	@tests/support/run-fuzz $(T) $(ONLY)
 
 clean:
 	rm -rf build

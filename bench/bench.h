@@ -29,6 +29,7 @@ struct sink_options {
 	double idle_s;     /* with expect: ends when nothing came for so long */
 	FILE *arrived;
 	bool lmtp;
+	const char *mailboxes; /* directory of mailboxes (mailbox.h): what comes is kept, who has none is refused; NULL: nothing is kept, everybody is there */
 };
 
 /* Give the exit code: 0 when every message was acknowledged (arrived). */

@@ -22,7 +22,7 @@ static int usage(FILE *f)
 	fputs("usage: weir-bench send --to ADDRESS:PORT [--sessions N] [--messages N] [--size BYTES] [--per-connection N]\n"
 	      "                       [--rate MESSAGES-A-SECOND] [--from A] [--rcpt A] [--first-id N] [--acked FILE]\n"
 	      "                       [--dpdk DEVICE --ip ADDRESS/PREFIX]\n"
-	      "       weir-bench sink --listen ADDRESS:PORT [--expect N] [--idle SECONDS] [--arrived FILE] [--lmtp]\n"
+	      "       weir-bench sink --listen ADDRESS:PORT [--expect N] [--idle SECONDS] [--arrived FILE] [--lmtp] [--mailboxes DIR]\n"
 	      "                       [--dpdk DEVICE --ip ADDRESS/PREFIX]\n"
 	      "       weir-bench tables --make DIR [--domains N] [--aliases N-EACH]\n"
 	      "       weir-bench tables --run DIR [--lookups N]\n"
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = { { "to", 1, NULL, 't' }, { "listen", 1, NULL, 'l' }, { "sessions", 1, NULL, 's' },
 		{ "messages", 1, NULL, 'm' }, { "size", 1, NULL, 'z' }, { "per-connection", 1, NULL, 'p' }, { "rate", 1, NULL, 'r' },
 		{ "from", 1, NULL, 'f' }, { "rcpt", 1, NULL, 'c' }, { "first-id", 1, NULL, 'i' }, { "acked", 1, NULL, 'a' },
-		{ "expect", 1, NULL, 'e' }, { "idle", 1, NULL, 'd' }, { "arrived", 1, NULL, 'v' }, { "lmtp", 0, NULL, 'L' },
+		{ "expect", 1, NULL, 'e' }, { "idle", 1, NULL, 'd' }, { "arrived", 1, NULL, 'v' }, { "lmtp", 0, NULL, 'L' }, { "mailboxes", 1, NULL, 'M' },
 		{ "dpdk", 1, NULL, 'D' }, { "ip", 1, NULL, 'I' }, { 0 } };
 	struct send_options s = { .from = "bench@cam.example", .rcpt = "sink@example.org", .sessions = 50, .messages = 1000,
 		.per_connection = 1000000, .size = 4096 };
@@ -135,6 +135,9 @@ int main(int argc, char **argv)
 			break;
 		case 'I':
 			s.transport.ip = k.transport.ip = optarg;
+			break;
+		case 'M':
+			k.mailboxes = optarg;
 			break;
 		case 'L':
 			k.lmtp = true;

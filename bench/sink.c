@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "bench/bench.h"
+#include "bench/mailbox.h"
 #include "dataplane/net/transport.h"
 #include "dataplane/smtp/server.h"
 #include "spool/base/clock.h"
@@ -11,6 +12,7 @@ struct taker {
 	struct smtp_server smtp;
 	uint64_t id;
 	bool have_id;
+	struct letter letter;
 };
 
 struct sink {
@@ -64,6 +66,42 @@ static void look_for_id(struct taker *t)
 	t->have_id = true;
 }
 
+static void answer_rcpt(const struct sink *k, struct taker *t)
+{
+	struct reply r;
+
+	if (k->o->mailboxes && !mailbox_there(k->o->mailboxes, t->smtp.rcpt.full))
+		reply_set(&r, 550, "5.1.1", "No such mailbox here");
+	else
+		reply_set(&r, 250, "2.1.5", "Ok");
+	smtp_server_reply(&t->smtp, &r);
+}
+
+static void answer_data(const struct sink *k, struct taker *t)
+{
+	struct reply r;
+
+	t->have_id = false;
+	if (k->o->mailboxes && !letter_begin(&t->letter, k->o->mailboxes, t->smtp.env.sender))
+		reply_set(&r, 451, "4.3.0", "The mailboxes cannot be written to");
+	else
+		reply_set(&r, 354, NULL, "go on");
+	smtp_server_reply(&t->smtp, &r);
+}
+
+static void answer_end(struct sink *k, struct taker *t)
+{
+	struct reply r;
+
+	if (k->o->mailboxes && !letter_end(&t->letter, k->o->mailboxes, &t->smtp.env)) {
+		reply_set(&r, 451, "4.3.0", "The mailboxes cannot be written to");
+	} else {
+		remember(k, t);
+		reply_set(&r, 250, "2.0.0", "Ok");
+	}
+	smtp_server_reply(&t->smtp, &r);
+}
+
 static void run(struct sink *k, struct taker *t, struct net_event *ev)
 {
 	struct span in = ev->data, o;
@@ -77,19 +115,20 @@ static void run(struct sink *k, struct taker *t, struct net_event *ev)
 		in = span_skip(in, n);
 		if (a == SRV_BODY) {
 			look_for_id(t);
+			letter_add(&t->letter, t->smtp.body);
 		} else if (a == SRV_DATA) {
-			t->have_id = false;
-			reply_set(&r, 354, NULL, "go on");
-			smtp_server_reply(&t->smtp, &r);
+			answer_data(k, t);
 		} else if (a == SRV_BODY_END) {
-			remember(k, t);
-			reply_set(&r, 250, "2.0.0", "Ok");
-			smtp_server_reply(&t->smtp, &r);
+			answer_end(k, t);
+		} else if (a == SRV_RESET) {
+			letter_drop(&t->letter);
+		} else if (a == SRV_RCPT) {
+			answer_rcpt(k, t);
 		} else if (a == SRV_XCLIENT) {
 			reply_set(&r, 550, "5.7.0", "Not here");
 			smtp_server_reply(&t->smtp, &r);
-		} else if (a == SRV_MAIL || a == SRV_RCPT) {
-			reply_set(&r, 250, a == SRV_MAIL ? "2.1.0" : "2.1.5", "Ok");
+		} else if (a == SRV_MAIL) {
+			reply_set(&r, 250, "2.1.0", "Ok");
 			smtp_server_reply(&t->smtp, &r);
 		}
 		o = smtp_server_output(&t->smtp);
@@ -129,6 +168,7 @@ static void on_event(void *ctx, struct net_event *ev)
 		net_close(ev->conn);
 		break;
 	case NET_CLOSED:
+		letter_drop(&t->letter);
 		smtp_server_done(&t->smtp);
 		free(t);
 		break;

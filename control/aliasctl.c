@@ -141,7 +141,8 @@ static const char *domain_says(const struct tables_domain *d)
 {
 	static const char *const text[DOMAIN_NKIND] = { [DOMAIN_ALIASES] = "has a table of aliases", [DOMAIN_RETIRED] = "is retired",
 		[DOMAIN_LONG_FORM] = "is a long form", [DOMAIN_ROUTED] = "is routed elsewhere", [DOMAIN_BACKUP_MX] = "has us as backup exchanger",
-		[DOMAIN_FORWARDED] = "is forwarded to one address" };
+		[DOMAIN_FORWARDED] = "is forwarded to one address",
+		[DOMAIN_MOVED] = "is a list of moved addresses" };
 
 	return d ? text[d->kind] : "is not in the tables";
 }

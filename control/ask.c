@@ -41,10 +41,10 @@ static enum status take_packet(struct span packet, unsigned worker, row_fn *fn, 
 	return ST_AGAIN;
 }
 
-enum status ask_worker(const char *run_dir, unsigned worker, struct span request, row_fn *fn, void *ctx)
+enum status ask_worker_within(const char *run_dir, unsigned worker, struct span request, unsigned limit_s, row_fn *fn, void *ctx)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	struct timeval limit = { .tv_sec = 5 };
+	struct timeval limit = { .tv_sec = limit_s };
 	char *packet = malloc(COMMAND_PACKET);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	int n = snprintf(a.sun_path, sizeof(a.sun_path), "%s/command-%u", run_dir, worker);
@@ -78,6 +78,11 @@ out:
 		close(fd);
 	free(packet);
 	return st;
+}
+
+enum status ask_worker(const char *run_dir, unsigned worker, struct span request, row_fn *fn, void *ctx)
+{
+	return ask_worker_within(run_dir, worker, request, 5, fn, ctx);
 }
 
 static int compare(const void *a, const void *b)

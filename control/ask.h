@@ -11,6 +11,8 @@ typedef void row_fn(void *ctx, unsigned worker, struct span row);
 
 /* Sends the request row to one worker and gives every row of the answer but the last. ST_NOT_FOUND: no such worker runs; ST_INVALID: it refused, the trail says why. */
 enum status ask_worker(const char *run_dir, unsigned worker, struct span request, row_fn *fn, void *ctx);
+/* The same for what takes longer than a moment. */
+enum status ask_worker_within(const char *run_dir, unsigned worker, struct span request, unsigned limit_s, row_fn *fn, void *ctx);
 /* Workers that have a command socket in the run directory: their numbers, in order. */
 unsigned ask_workers(const char *run_dir, unsigned *ret, unsigned max);
 /* The value of a key in a row, unescaped into buf as a string; "" when there is none. */

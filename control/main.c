@@ -12,6 +12,7 @@
 #include "control/checks.h"
 #include "control/generations.h"
 #include "control/managed.h"
+#include "control/holds.h"
 #include "control/managed_orders.h"
 #include "control/metrics.h"
 #include "control/nodes.h"
@@ -84,6 +85,8 @@ static bool publish(const char *config, const char *run_dir, bool at_start, cons
 	if (ok && !publish_tables(&s, run_dir, TABLES_AT_START, by, errors) && !at_start)
 		ok = false;
 	ok = ok && tls_keys_publish(&s, run_dir, errors);
+	if (ok)
+		holds_prune(&m);
 	if (ok && model_publish(&m, run_dir) != ST_OK) {
 		fprintf(errors, "%s\n", trail_text());
 		ok = false;
@@ -101,6 +104,7 @@ static bool publish(const char *config, const char *run_dir, bool at_start, cons
 struct request {
 	const char *config, *run_dir;
 	uint64_t number; /* behind the command's words; 0 when there is none */
+	const char *text; /* behind the words of a command that takes text */
 	const char *by;  /* who orders it */
 	FILE *out;       /* the answer; its last line is "ok" when all is well */
 };
@@ -117,6 +121,12 @@ static bool do_reload(const struct request *r)
 		return false;
 	domains_configured();
 	return true;
+}
+
+/* F2: an operator ends a hold before its time. What the file says now is what is published with it. */
+static bool do_release(const struct request *r)
+{
+	return holds_release(r->run_dir, r->text, r->by, r->out) && do_reload(r);
 }
 
 /* Of the configuration that is published. */
@@ -169,10 +179,12 @@ static bool do_rollback(const struct request *r)
 static const struct {
 	const char *words;
 	bool (*run)(const struct request *r);
+	bool text;
 } requests[] = {
-	{ "reload", do_reload },
-	{ "tables compile", do_compile },
-	{ "tables rollback", do_rollback },
+	{ "reload", do_reload, false },
+	{ "tables compile", do_compile, false },
+	{ "tables rollback", do_rollback, false },
+	{ "hold release", do_release, true },
 };
 
 static void carry_out(struct request *r, char *line)
@@ -182,7 +194,8 @@ static void carry_out(struct request *r, char *line)
 
 		if (strncmp(line, requests[i].words, n) != 0 || (line[n] && line[n] != ' '))
 			continue;
-		if (line[n] && !span_u64(span_str(line + n + 1), UINT64_MAX - 1, &r->number))
+		r->text = line[n] ? line + n + 1 : "";
+		if (line[n] && !requests[i].text && !span_u64(span_str(line + n + 1), UINT64_MAX - 1, &r->number))
 			break;
 		if (requests[i].run(r))
 			fprintf(r->out, "ok\n");

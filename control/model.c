@@ -153,7 +153,7 @@ static bool parse_unit(const char *text, const char *const *unit, const double *
 	return false;
 }
 
-static bool parse_size(const char *text, uint64_t *ret)
+bool parse_size(const char *text, uint64_t *ret)
 {
 	static const char *const unit[] = { "", "K", "M", "G", "T" };
 	static const double factor[] = { 1, 1024, 1048576, 1073741824, 1099511627776.0 };
@@ -348,7 +348,6 @@ typedef void item_fn(struct reader *r, const yaml_node_t *item, void *row);
 
 static void row_net(struct reader *r, const yaml_node_t *item, void *row)
 {
-	static const char *const class_words[] = { "mx", "robust", "fragile", "submission", NULL };
 	struct snap_net *n = row;
 	const char *text = scalar(item), *class = NULL, *rate = NULL, *name = NULL;
 	unsigned prefix = 0;
@@ -497,10 +496,12 @@ static const struct table {
 	{ offsetof(struct snap_settings, dns_servers), sizeof(struct snap_host), row_host },
 	{ offsetof(struct snap_settings, mail_domains), sizeof(struct snap_mail_domain), row_mail_domain },
 	{ offsetof(struct snap_settings, balancers), sizeof(struct snap_range), row_balancer },
+	{ offsetof(struct snap_settings, sources), sizeof(struct snap_range), row_source },
 	{ offsetof(struct snap_settings, xclient_clients), sizeof(struct snap_range), row_xclient_client },
 	{ offsetof(struct snap_settings, auth_mechs), sizeof(uint32_t), row_mechanism },
 	{ offsetof(struct snap_settings, auth_senders), sizeof(struct snap_senders), row_senders },
 	{ offsetof(struct snap_settings, tls_certs), sizeof(struct snap_cert), row_certificate },
+	{ offsetof(struct snap_settings, policy_rules), sizeof(struct snap_policy), row_policy },
 };
 
 static struct model *sorting; /* qsort has no context; one thread */
@@ -813,7 +814,10 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 	if (file)
 		read_file(m, file);
 	mail_domains_together(m);
+	policy_together(m);
 	derive(m, run_dir);
+	terms_together(m);
+	default_str(m, offsetof(struct snap_settings, config_file), "%s", file ? file : "");
 	tls_together(m);
 	check_together(m);
 	h = (struct snap_header *)(void *)m->bytes;

@@ -1,5 +1,5 @@
-/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_listen.c (listeners), model_routes.c and
- * model_domains.c (managed mail domains). */
+/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_listen.c (listeners), model_routes.c,
+ * model_domains.c (managed mail domains) and model_policy.c (modes of rules). */
 #ifndef WEIR_CONTROL_MODEL_H
 #define WEIR_CONTROL_MODEL_H
 
@@ -34,6 +34,8 @@ int find_word(const char *const *words, const char *text);
 bool split_port(const char *text, struct span *host, uint64_t *port);
 /* "30s", "5m": in ns. */
 bool parse_duration(const char *text, uint64_t *ret);
+/* "512K", "25M": in bytes. */
+bool parse_size(const char *text, uint64_t *ret);
 /* A domain's look-up form; what is the table that it stands in. False: complained. */
 bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret);
 /* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
@@ -44,6 +46,21 @@ void sort_by_name(struct model *m, void *rows, size_t n, size_t size);
 /* model_routes.c: one row of routes; and the next hops of any row that has them, from its "to", "tls" and "final". */
 void row_route(struct reader *r, const yaml_node_t *item, void *row);
 void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t);
+/* model_terms.c: what a row says about its mail beside where it goes: life, delay_notice, size, hold, source. */
+#define TERMS_MEMBERS "life", "delay_notice", "size", "hold", "hold_until", "hold_reason", "source"
+void route_terms_read(struct reader *r, const yaml_node_t *item, struct snap_route *t);
+/* Whether a row says anything of that kind. */
+bool route_terms_any(struct reader *r, const yaml_node_t *item);
+/* One of delivery.source. */
+void row_source(struct reader *r, const yaml_node_t *item, void *row);
+/* Addresses that this machine does not have, releases of holds: after the whole file. */
+void terms_together(struct model *m);
+
+/* model_moved.c: "moved" of a row of mail_domains. */
+void mail_domain_moved(struct reader *r, const yaml_node_t *item, const struct snap_mail_domain *d);
+/* Puts all of them among the mail domains. */
+void moved_together(struct model *m);
+
 /* model_listen.c: one row of listen; and what rows say about other keys, after the whole file. */
 void row_listener(struct reader *r, const yaml_node_t *item, void *row);
 /* One of balancers. */
@@ -71,5 +88,9 @@ void tls_together(struct model *m);
 uint32_t verify_recipients(struct reader *r, const yaml_node_t *item, const char *what);
 /* What settings of verify and dictionary say about each other. */
 void verify_together(struct model *m);
+
+/* model_policy.c: one row of policy.rules; and the matrix of all, once, after the whole file. */
+void row_policy(struct reader *r, const yaml_node_t *item, void *row);
+void policy_together(struct model *m);
 
 #endif

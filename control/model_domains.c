@@ -5,6 +5,9 @@
 
 static const char what[] = "mail_domains";
 
+/* Until the whole file is read. */
+static const uint32_t TLS_OF_MX = UINT32_MAX;
+
 /* The key that makes the kind; a row has exactly one of them. */
 static const char *const kind_key[DOMAIN_NKIND] = {
 	[DOMAIN_ALIASES] = "aliases",
@@ -22,7 +25,7 @@ static bool find_kind(struct reader *r, const yaml_node_t *item, uint32_t *ret)
 	unsigned found = 0;
 
 	for (uint32_t k = 0; k < DOMAIN_NKIND; k++)
-		if (member(r, item, kind_key[k])) {
+		if (kind_key[k] && member(r, item, kind_key[k])) {
 			*ret = k;
 			found++;
 		}
@@ -89,6 +92,15 @@ static void take_text(struct reader *r, const yaml_node_t *at, struct snap_mail_
 	d->value = model_add_str(r->m, span_str(text ? text : ""));
 }
 
+/* Whatever the default route is, such mail goes to exchangers. */
+static void add_mx_route(struct reader *r, const yaml_node_t *item, const struct snap_mail_domain *d)
+{
+	struct snap_route t = { .name = d->name, .kind = ROUTE_MX, .tls = TLS_OF_MX, .line = d->line };
+
+	route_terms_read(r, item, &t);
+	model_add_route(r->m, &t);
+}
+
 static void take_value(struct reader *r, const yaml_node_t *item, struct snap_mail_domain *d)
 {
 	const yaml_node_t *value = member(r, item, kind_key[d->kind]);
@@ -111,12 +123,14 @@ static void take_value(struct reader *r, const yaml_node_t *item, struct snap_ma
 		break;
 	}
 	case DOMAIN_BACKUP_MX:
+		add_mx_route(r, item, d);
 		if (!scalar(value) || strcmp(scalar(value), "yes") != 0)
 			complain(r->m, value, "%s: backup_mx is yes, or left out", what);
 		break;
 	case DOMAIN_FORWARDED:
 		take_address(r, value, d);
 		break;
+	case DOMAIN_MOVED:
 	case DOMAIN_NKIND:
 		break;
 	}
@@ -125,7 +139,8 @@ static void take_value(struct reader *r, const yaml_node_t *item, struct snap_ma
 void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row)
 {
 	static const char *const known[] = { "domain", "aliases", "forwarding", "unlisted", "retired", "long_form_of", "to", "tls", "final",
-		"backup_mx", "forward", "recipients", "source", "ca", "secrets", "owner", "contact", NULL };
+		"backup_mx", "forward", "recipients", "ca", "secrets", "owner", "contact", "moved",
+		TERMS_MEMBERS, NULL };
 	struct snap_mail_domain *d = row;
 
 	d->line = (uint32_t)item->start_mark.line + 1;
@@ -140,12 +155,15 @@ void row_mail_domain(struct reader *r, const yaml_node_t *item, void *row)
 	if (find_kind(r, item, &d->kind))
 		take_value(r, item, d);
 	mail_domain_source(r, item, d);
+	mail_domain_moved(r, item, d);
 	if (d->kind != DOMAIN_ALIASES && (member(r, item, "forwarding") || member(r, item, "unlisted")))
 		complain(r->m, item, "%s: forwarding and unlisted go with aliases", what);
 	if (d->recipients == RECIPIENTS_VERIFY && !d->deliver_unlisted && d->kind != DOMAIN_ROUTED && d->kind != DOMAIN_BACKUP_MX)
 		complain(r->m, item, "%s: recipients: verify goes with to, backup_mx or unlisted: deliver; of other domains all addresses are known", what);
 	if (d->kind != DOMAIN_ROUTED && (member(r, item, "tls") || member(r, item, "final")))
 		complain(r->m, item, "%s: tls and final go with to", what);
+	if (d->kind != DOMAIN_ROUTED && d->kind != DOMAIN_BACKUP_MX && route_terms_any(r, item))
+		complain(r->m, item, "%s: life, delay_notice, size and hold go with to and backup_mx, or into routes", what);
 }
 
 /* ---- all rows ---- */
@@ -205,6 +223,9 @@ static void merge_routes(struct model *m)
 		memcpy(all, m->bytes + l->off, l->n * sizeof(*all));
 	memcpy(all + l->n, m->routes, m->nroutes * sizeof(*all));
 	sort_by_name(m, all, n, sizeof(*all));
+	for (size_t i = 0; i < n; i++)
+		if (all[i].tls == TLS_OF_MX)
+			all[i].tls = model_settings(m)->outbound_tls;
 	for (size_t i = 1; i < n; i++)
 		if (all[i].name.len && strcmp(model_text(m, all[i].name), model_text(m, all[i - 1].name)) == 0)
 			complain_line(m, all[i].line, "%s: \"%s\" has a route in routes (line %u) and one of its own", what,
@@ -236,4 +257,5 @@ void mail_domains_together(struct model *m)
 			check_long_form(m, &d);
 	}
 	merge_routes(m);
+	moved_together(m);
 }

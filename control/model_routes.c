@@ -53,6 +53,7 @@ void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_rout
 		n = route_target(r, to, &t->kind, &h[0]);
 	}
 	t->hosts = model_add_list(r->m, h, n, sizeof(*h));
+	route_terms_read(r, item, t);
 }
 
 void row_route(struct reader *r, const yaml_node_t *item, void *row)
@@ -62,10 +63,10 @@ void row_route(struct reader *r, const yaml_node_t *item, void *row)
 	t->line = (uint32_t)item->start_mark.line + 1;
 	if (item->type != YAML_MAPPING_NODE) {
 		complain(r->m, item, "routes: an entry is {domain: NAME, to: NEXT-HOP}");
-		t->name = model_add_str(r->m, SPAN(""));
+		t->name = t->hold_reason = model_add_str(r->m, SPAN(""));
 		return;
 	}
-	only_members(r, item, (const char *const[]){ "domain", "to", "tls", "final", "recipients", NULL }, "routes");
+	only_members(r, item, (const char *const[]){ "domain", "to", "tls", "final", "recipients", TERMS_MEMBERS, NULL }, "routes");
 	domain_key(r, item, "routes", scalar(member(r, item, "domain")), &t->name);
 	t->recipients = verify_recipients(r, item, "routes");
 	route_next_hops(r, item, t);

@@ -36,6 +36,8 @@ struct model {
 	const char *file;
 	struct snap_route *routes; /* of mail domains, until they are merged */
 	size_t nroutes;
+	struct snap_mail_domain *moved; /* addresses that have moved, until they are merged */
+	size_t nmoved;
 	uint32_t row_line[SCHEMA_ROWS_MAX]; /* where the file has a key; 0: it does not */
 };
 

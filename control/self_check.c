@@ -116,6 +116,8 @@ int domain_self_check(const char *run_dir, bool as_json, const struct snapshot *
 		check_postmaster(&c, addr);
 	}
 	for (uint32_t i = 0; i < n; i++) {
+		if (m[i].kind == DOMAIN_MOVED)
+			continue;
 		snprintf(addr, sizeof(addr), "postmaster@%s", snap_cstr(s, m[i].name));
 		check_postmaster(&c, addr);
 	}

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 #include "control/aliasfile.h"
 #include "control/history.h"
+#include "control/movedfile.h"
 #include "control/sources.h"
 #include "spool/base/file.h"
 #include "spool/mail/address.h"
@@ -228,6 +229,33 @@ static void compile_forwarding(struct compiler *c, uint32_t d, const char *path)
 	free(bytes);
 }
 
+/* Local parts that stand for nothing: that they are there is what is said (C8). */
+static void compile_moved(struct compiler *c, uint32_t d, const char *path)
+{
+	struct snap_str name = add_string(c, span_str(path));
+	uint32_t source = (uint32_t)c->sources.n;
+	struct movedfile f;
+	char *bytes;
+	size_t n;
+
+	((struct tables_source *)rows_add(&c->sources, 1))->path = name;
+	if (file_read(path, FILE_MAX, NULL, &bytes, &n) != ST_OK) {
+		wrong(c, path, 0, "%s", trail_text());
+		return;
+	}
+	f = movedfile_of(span_of(bytes, n));
+	while (movedfile_next(&f)) {
+		struct snap_str key = f.wrong ? (struct snap_str){ c->nothing, 0 } : add_string(c, out_span(&f.key));
+
+		if (f.wrong)
+			wrong(c, path, f.line, "%s", f.wrong);
+		else
+			*(struct tables_alias *)rows_add(&c->aliases, 1) = (struct tables_alias){ .name = key, .domain = d,
+				.first_target = (uint32_t)c->targets.n, .source = source, .line = f.line };
+	}
+	free(bytes);
+}
+
 /* ---- order ---- */
 
 static const struct compiler *sorting; /* qsort has no context; one thread */
@@ -291,14 +319,15 @@ static void fill_domain(struct compiler *c, uint32_t i, const struct snap_mail_d
 		add_target(c, snap_span(c->s, m->value));
 		d.ntargets = 1;
 	}
-	if (m->kind == DOMAIN_ALIASES) {
+	if (m->kind == DOMAIN_ALIASES)
 		compile_source(c, i, m);
-		if (m->forwarding.len)
-			compile_forwarding(c, i, snap_cstr(c->s, m->forwarding));
-		d.naliases = (uint32_t)c->aliases.n - d.first_alias;
-		if (d.naliases)
-			sort_aliases(c, &d);
-	}
+	if (m->forwarding.len)
+		compile_forwarding(c, i, snap_cstr(c->s, m->forwarding));
+	if (m->kind == DOMAIN_MOVED)
+		compile_moved(c, i, snap_cstr(c->s, m->value));
+	d.naliases = (uint32_t)c->aliases.n - d.first_alias;
+	if (d.naliases)
+		sort_aliases(c, &d);
 	*domain(c, i) = d;
 }
 

@@ -98,7 +98,8 @@ struct diff {
 };
 
 static const char *const kind_name[DOMAIN_NKIND] = { [DOMAIN_ALIASES] = "aliases", [DOMAIN_RETIRED] = "retired",
-	[DOMAIN_LONG_FORM] = "long form", [DOMAIN_ROUTED] = "routed", [DOMAIN_BACKUP_MX] = "backup mx", [DOMAIN_FORWARDED] = "forwarded" };
+	[DOMAIN_LONG_FORM] = "long form", [DOMAIN_ROUTED] = "routed", [DOMAIN_BACKUP_MX] = "backup mx", [DOMAIN_FORWARDED] = "forwarded",
+	[DOMAIN_MOVED] = "moved addresses" };
 
 /* The same order as that of the tables: the shorter of two equal beginnings first. */
 static int compare(struct span x, struct span y)

@@ -8,14 +8,16 @@
 #include <unistd.h>
 #include "control/ask.h"
 #include "control/authtool.h"
+#include "control/codes.h"
+#include "control/configctl.h"
 #include "control/domainctl.h"
+#include "control/explainctl.h"
 #include "control/generations.h"
+#include "control/holdctl.h"
 #include "control/ledger.h"
 #include "control/metrics.h"
 #include "control/nodes_status.h"
-#include "control/schema.h"
 #include "control/spooltool.h"
-#include "control/tables.h"
 #include "control/tablesctl.h"
 #include "control/verifyctl.h"
 #include "spool/base/clock.h"
@@ -44,8 +46,12 @@ static int usage(FILE *f)
 	      "  domain fetch D | accept D | revert D [N] fetch now; take what shrank; go back\n"
 	      "  domain alias set D LOCAL ADDR... | alias delete D LOCAL   of a domain whose source is command\n"
 	      "  domain check D [--dkim SELECTOR] | self-check   targets, loops, MX, SPF, DKIM, DMARC; every postmaster\n"
+	      "  hold list | show DOMAIN | release DOMAIN routes on hold: what waits, and when the spool would be full\n"
 	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
 	      "  verify show|forget ADDR|DOMAIN           what is known of recipients; ask anew\n"
+	      "  explain --client IP --from A --to B [--header 'From: x'] [--helo H] [--user U]   what would become of a message\n"
+	      "  check-sender ADDR | check-rcpt ADDR [--client IP] [--user U]   the same of an address alone\n"
+	      "  explain-code [CODE|RULE]                 cause and cure of a refusal; without CODE: all rules\n"
 	      "  auth hash [--no-scram] USER              a line for the password file; the password is read from standard input\n"
 	      "  auth check FILE                          lines of a password file that would be left out\n"
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
@@ -235,6 +241,7 @@ static void print_degraded(const struct totals *t)
 	DEGRADED(t->v[C_TLS_CERT_REFUSED], "the files of the server certificates have changed and cannot be used: the earlier ones stay; see weirctl config check")
 	DEGRADED(t->v[C_TLS_CERTS] && !t->v[C_TLS_CERT_LEFT_S], "a server certificate has expired")
 	DEGRADED(t->v[C_TLS_CERT_LEFT_S] && t->v[C_TLS_CERT_LEFT_S] < 14 * 86400, "a server certificate expires within 14 days")
+	DEGRADED(t->v[C_SOURCE_ABSENT], "deliveries wait: the source address that is configured for them is not one of this node; see weirctl config check")
 	DEGRADED(t->v[C_LEDGER_FAILING], "the ledger cannot be written: what it lacks is kept in memory, then noted as a gap")
 	DEGRADED(t->v[C_SPOOL_DAMAGED], "recovery found damaged batches: see spool rows")
 	if (!any)
@@ -314,6 +321,7 @@ static int cmd_status(void)
 	nodes_print(run_dir);
 	printf("Degraded\n");
 	print_degraded(&t);
+	holds_status(run_dir);
 	printf("Workers\n");
 	row_begin(&request);
 	log_str(&request, "cmd", "status");
@@ -419,7 +427,7 @@ static int cmd_rate(int argc, char **argv)
 static void print_decision(struct span row, unsigned n)
 {
 	enum { ROOM = 2048 }; /* each is used to pass over the values before its own, too */
-	char rule[ROOM], what[ROOM], from[ROOM], to[ROOM], file[ROOM], line[ROOM], config_line[ROOM], more[ROOM];
+	char rule[ROOM], what[ROOM], from[ROOM], to[ROOM], file[ROOM], line[ROOM], config_line[ROOM], more[ROOM], terms[ROOM];
 
 	(void)n;
 	row_value(row, "rule", rule, sizeof(rule));
@@ -430,6 +438,8 @@ static void print_decision(struct span row, unsigned n)
 		printf(" -> %s", to);
 	if (*row_value(row, "more", more, sizeof(more)))
 		printf(" and %s more", more);
+	if (*row_value(row, "terms", terms, sizeof(terms)))
+		printf("  [%s]", terms);
 	if (*row_value(row, "file", file, sizeof(file)))
 		printf("  (%s:%s)", file, row_value(row, "line", line, sizeof(line)));
 	if (*row_value(row, "config_line", config_line, sizeof(config_line)))
@@ -450,110 +460,6 @@ static int cmd_route(int argc, char **argv)
 	if (argc == 4)
 		log_str(&request, "client", argv[3]);
 	return ask_all(&request, &r, true) ? 0 : failed(NULL);
-}
-
-/* ---- configuration ---- */
-
-static void explain_row(const struct schema_row *row)
-{
-	printf("%s\n    %s\n    default: %s   takes effect: %s\n", row->key, row->prose, *row->def ? row->def : "(see above)",
-		row->reload == RELOAD_LIVE ? "at reload" : "at restart");
-	if (row->words) {
-		printf("    one of:");
-		for (int i = 0; row->words[i]; i++)
-			printf(" %s", row->words[i]);
-		putchar('\n');
-	}
-}
-
-static int config_explain(const char *key)
-{
-	const struct schema_row *row = key ? schema_find(span_str(key)) : NULL;
-
-	if (key && !row) {
-		fprintf(stderr, "weirctl: there is no key \"%s\"\n", key);
-		return 1;
-	}
-	for (size_t i = 0; i < schema_rows; i++)
-		if (!key || row == &schema[i])
-			explain_row(&schema[i]);
-	return 0;
-}
-
-static int config_show(void)
-{
-	char path[4096], text[4096];
-	struct snapshot s;
-	json_t *j = as_json ? json_object() : NULL;
-
-	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
-	if (snapshot_open(path, &s) != ST_OK)
-		return failed(NULL);
-	if (!as_json)
-		printf("# generation %llu\n", (unsigned long long)s.h->generation);
-	for (size_t i = 0; i < schema_rows; i++) {
-		struct out o = out_of(text, sizeof(text) - 1);
-
-		schema_value(&s, &schema[i], &o);
-		text[o.n] = '\0';
-		if (as_json)
-			json_object_set_new(j, schema[i].key, json_string(text));
-		else
-			printf("%s: %s\n", schema[i].key, text);
-	}
-	if (as_json)
-		dump_json(j);
-	snapshot_close(&s);
-	return 0;
-}
-
-static int config_check(const char *file)
-{
-	struct model m;
-	bool ok = model_read(&m, file, run_dir, 1, stderr);
-	struct snapshot s = { .h = (const struct snap_header *)(const void *)m.bytes, .bytes = m.n };
-	struct tables_image image = { 0 };
-
-	if (ok)
-		ok = tables_compile(&s, 0, stderr, &image);
-	if (ok)
-		printf("%s: no errors\n", file);
-	else
-		fprintf(stderr, "%u errors\n", m.errors + image.errors);
-	tables_image_free(&image);
-	free(m.bytes);
-	return ok ? 0 : 1;
-}
-
-static int config_reload(void)
-{
-	char text[65536] = "";
-	enum status st = ask_control(run_dir, "reload\n", text, sizeof(text));
-
-	if (st == ST_OK) {
-		fputs(text, stderr); /* warnings */
-		puts("The new configuration is published; workers take it within a second.");
-		return 0;
-	}
-	if (st != ST_INVALID)
-		return failed(NULL);
-	fprintf(stderr, "%sThe configuration in use stays as it is.\n", text);
-	return 1;
-}
-
-static int cmd_config(int argc, char **argv)
-{
-	const char *verb = argc > 1 ? argv[1] : "";
-
-	if (strcmp(verb, "check") == 0 && argc == 3)
-		return config_check(argv[2]);
-	if (strcmp(verb, "show") == 0 && argc == 2)
-		return config_show();
-	if (strcmp(verb, "explain") == 0 && argc <= 3)
-		return config_explain(argc == 3 ? argv[2] : NULL);
-	if (strcmp(verb, "reload") == 0 && argc == 2)
-		return config_reload();
-	return usage(stderr);
 }
 
 /* ---- the whole ---- */
@@ -599,7 +505,7 @@ int main(int argc, char **argv)
 	if (strcmp(argv[0], "rate") == 0)
 		return cmd_rate(argc, argv);
 	if (strcmp(argv[0], "config") == 0)
-		return cmd_config(argc, argv);
+		return or_usage(config_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "tables") == 0)
 		return or_usage(tables_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "alias") == 0 && argc == 2)
@@ -608,8 +514,19 @@ int main(int argc, char **argv)
 		return or_usage(domain_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "route") == 0)
 		return cmd_route(argc, argv);
+	if (strcmp(argv[0], "hold") == 0)
+		return or_usage(hold_command(run_dir, as_json, argc, argv));
 	if (strcmp(argv[0], "verify") == 0)
 		return verify_command(run_dir, as_json, argc, argv);
+	if (strcmp(argv[0], "explain") == 0 || strcmp(argv[0], "check-sender") == 0 || strcmp(argv[0], "check-rcpt") == 0) {
+		int code = explain_command(run_dir, as_json, argc, argv);
+
+		if (code == EXPLAIN_USAGE)
+			usage(stderr);
+		return code == EXPLAIN_USAGE ? EXPLAIN_TROUBLE : code;
+	}
+	if (strcmp(argv[0], "explain-code") == 0 && argc <= 2)
+		return codes_command(run_dir, as_json, argc == 2 ? argv[1] : NULL);
 	if (strcmp(argv[0], "auth") == 0) {
 		int code = auth_tool(argc, argv);
 

@@ -1,5 +1,6 @@
 #include "dataplane/admit.h"
 
+#include "dataplane/decide.h"
 #include "dataplane/dictionary.h"
 #include "dataplane/inbound.h"
 #include "spool/base/counters.h"
@@ -73,10 +74,13 @@ bool admit_refusal(struct session *s, struct reply *r)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your host", host);
 	else if (count(s->w->inbound->per_network, net, 0) > set->conns_per_network)
 		reply_set(r, 421, "4.7.0", "%s: too many connections from your network", host);
-	else if (dictionary_refuses(s))
-		dictionary_refusal(s, r);
-	else
+	else if (!dictionary_refuses(s->w, &s->facts))
 		return false;
+	else {
+		counter_add(C_BAD_REFUSED, 1);
+		dictionary_refusal(&s->facts, r);
+		policy_help(&s->cfg->snap, RULE_DICTIONARY, r);
+	}
 	return true;
 }
 
@@ -181,6 +185,7 @@ void admit_xclient(struct session *s)
 	}
 	smtp_server_xclient_ok(&s->smtp);
 	s->facts.auth_user = s->smtp.auth_user;
+	decide_other_client(s);
 }
 
 /* ---- the greeting ---- */

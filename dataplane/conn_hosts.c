@@ -240,12 +240,12 @@ void conn_again(struct out_conn *c)
 	c->phase = CONN_CONNECTING;
 	c->tls_failed = c->starting_tls = c->no_requiretls = false;
 	conn_deadline(c, c->cfg->set->connect_timeout_ns);
-	st = net_connect(c->w->net, is4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6, NULL, c, &c->conn);
+	st = conn_connect(c, is4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6);
 	if (st == ST_OK)
 		return;
 	c->conn = NULL;
 	c->have_failure = true;
-	reply_set(&c->failure, 451, "4.4.1", "Connection to %s: %s", c->host, trail_text());
+	reply_set(&c->failure, 451, st == ST_NOT_FOUND ? "4.3.5" : "4.4.1", "Connection to %s: %s", c->host, trail_text());
 	conn_next_addr(c);
 }
 

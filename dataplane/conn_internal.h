@@ -10,7 +10,7 @@ enum conn_phase { CONN_RESOLVING, CONN_CONNECTING, CONN_TALKING, CONN_IDLE, CONN
 /* Sending the content of the delivery: the added header, the body, the end. */
 enum send_phase { SEND_NOTHING, SEND_PIECES, SEND_END, SEND_DONE };
 
-enum { TRACE_MAX = 2048, SLICES_MAX = 48 };
+enum { TRACE_MAX = 2048 + ENV_TRACE_MAX, SLICES_MAX = 48 };
 
 struct out_conn {
 	struct owner owner; /* first: OWNER_CONN */
@@ -81,6 +81,11 @@ void conn_host_failed(struct out_conn *c, const struct reply *why);
 void conn_release_answers(struct out_conn *c);
 /* peer_fn: what was waited for about the host is there. */
 void conn_on_peer(void *ctx);
+
+/* ---- conn_source.c ---- */
+
+/* net_connect from the address that is configured. ST_NOT_FOUND: this node does not have it, the trail says which. */
+enum status conn_connect(struct out_conn *c, const struct sockaddr *to);
 
 /* ---- conn_probe.c ---- */
 

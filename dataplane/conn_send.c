@@ -14,6 +14,7 @@ void conn_trace_header(struct out_conn *c)
 	f.id = span_str(id);
 	if (m->env.nrcpt == 1)
 		f.rcpt = m->env.rcpt[0].addr;
+	out_add(&o, m->env.trace);
 	if (!(m->env.flags & ENV_INTERNAL))
 		received_write(&m->env, &f, &o);
 	c->trace_len = o.over ? 0 : o.n;

@@ -33,21 +33,21 @@ void dictionary_free(struct dictionary *d)
 /* ---- who ---- */
 
 /* An IPv6 host has a whole /64 to choose its address from. */
-static void client_of(const struct session *s, uint8_t ip[16])
+static void client_of(const struct policy_facts *f, uint8_t ip[16])
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 
-	memcpy(ip, s->facts.client_ip, 16);
+	memcpy(ip, f->client_ip, 16);
 	if (memcmp(ip, mapped, sizeof(mapped)) != 0)
 		memset(ip + 8, 0, 8);
 }
 
-static struct span key_of(const struct session *s, char *buf, size_t cap)
+struct span dictionary_key(const struct policy_facts *f, char *buf, size_t cap)
 {
 	struct out o = out_of(buf, cap);
 	uint8_t ip[16];
 
-	client_of(s, ip);
+	client_of(f, ip);
 	out_str(&o, "bad/");
 	ip_write(ip, &o);
 	return out_span(&o);
@@ -67,7 +67,7 @@ static void refuse_until(struct session *s, uint64_t until_ns)
 	uint8_t ip[16];
 	struct place *p;
 
-	client_of(s, ip);
+	client_of(&s->facts, ip);
 	p = place_of(s->w->dictionary, ip);
 	memcpy(p->ip, ip, 16);
 	p->until_ns = until_ns;
@@ -75,25 +75,32 @@ static void refuse_until(struct session *s, uint64_t until_ns)
 
 /* ---- refusing ---- */
 
-static bool is_looked_at(const struct session *s)
+/* Only clients from outside, unless the configuration says otherwise. */
+static bool is_looked_at(const struct policy_facts *f)
 {
-	return policy_class(&s->facts) == CLASS_MX && (s->cfg->set->bad_refuse > 0 || s->cfg->set->bad_slow > 0);
+	const struct snap_settings *set = &f->snap->h->settings;
+
+	return policy_mode(f, RULE_DICTIONARY) != POLICY_OFF && (set->bad_refuse > 0 || set->bad_slow > 0);
 }
 
-bool dictionary_refuses(struct session *s)
+bool dictionary_may_refuse(const struct policy_facts *f)
+{
+	return f->snap->h->settings.bad_refuse > 0 && policy_mode(f, RULE_DICTIONARY) >= POLICY_DEFER;
+}
+
+bool dictionary_refuses(const struct worker *w, const struct policy_facts *f)
 {
 	uint8_t ip[16];
 	const struct place *p;
 
-	client_of(s, ip);
-	p = place_of(s->w->dictionary, ip);
-	return s->cfg->set->bad_refuse > 0 && is_looked_at(s) && memcmp(p->ip, ip, 16) == 0 && p->until_ns > s->w->now_ns;
+	client_of(f, ip);
+	p = place_of(w->dictionary, ip);
+	return dictionary_may_refuse(f) && memcmp(p->ip, ip, 16) == 0 && p->until_ns > w->now_ns;
 }
 
-void dictionary_refusal(const struct session *s, struct reply *r)
+void dictionary_refusal(const struct policy_facts *f, struct reply *r)
 {
-	counter_add(C_BAD_REFUSED, 1);
-	reply_set(r, 421, "4.7.0", "%s: your host has tried too many unknown recipients, come back later", snap_cstr(&s->cfg->snap, s->cfg->set->hostname));
+	reply_set(r, 421, "4.7.0", "%s: your host has tried too many unknown recipients, come back later", snap_cstr(f->snap, f->snap->h->settings.hostname));
 }
 
 static void on_refused(void *ctx, const struct span *values)
@@ -110,34 +117,47 @@ static void on_refused(void *ctx, const struct span *values)
 
 bool dictionary_look(struct session *s)
 {
-	struct span name = SPAN(":refused");
+	struct span name = DICTIONARY_REFUSED;
 	char buf[64];
 
-	if (s->check->looked || s->rcpt_looked || !is_looked_at(s) || s->cfg->set->bad_refuse <= 0)
+	if (s->check->looked || s->rcpt_looked || !dictionary_may_refuse(&s->facts))
 		return false;
 	s->check->looked = s->rcpt_looked = true;
-	s->check->refused = dictionary_refuses(s);
-	return !s->check->refused && shared_get(s->w->shared, key_of(s, buf, sizeof(buf)), &name, 1, on_refused, s, &s->check->query) == ST_AGAIN;
+	s->check->refused = dictionary_refuses(s->w, &s->facts);
+	return !s->check->refused && shared_get(s->w->shared, dictionary_key(&s->facts, buf, sizeof(buf)), &name, 1, on_refused, s, &s->check->query) == ST_AGAIN;
 }
 
 /* ---- counting ---- */
 
-static void refuse(struct session *s)
+static void attack_log(const struct session *s, struct span client, uint64_t refused_ns)
 {
-	uint64_t life = s->cfg->set->bad_refuse_ns;
-	char buf[64];
 	struct logline l;
-	struct span key = key_of(s, buf, sizeof(buf));
 
-	refuse_until(s, s->w->now_ns + life);
-	shared_put(s->w->shared, key, SPAN(":refused"), SPAN("1"), life);
 	log_begin(&l, LOG_LVL_WARN, "dictionary-attack");
 	log_str(&l, "rule", "B3");
-	log_span(&l, "client", span_skip(key, 4));
-	log_u64(&l, "refused_s", life / NS_PER_S);
+	log_str(&l, "mode", policy_mode_words[policy_mode(&s->facts, RULE_DICTIONARY)]);
+	log_span(&l, "client", client);
+	log_u64(&l, "refused_s", refused_ns / NS_PER_S);
 	log_emit(&l);
-	s->check->d.rule = "B3";
-	dictionary_refusal(s, &s->check->d.reply);
+}
+
+/* The recipient is refused in any case: in mode monitor as the unknown one that it is, else its client with it. */
+static void refuse(struct session *s)
+{
+	uint64_t life = dictionary_may_refuse(&s->facts) ? s->cfg->set->bad_refuse_ns : 0;
+	char buf[64];
+	struct span key = dictionary_key(&s->facts, buf, sizeof(buf));
+
+	attack_log(s, span_skip(key, 4), life);
+	if (!life) {
+		counter_add(C_POLICY_MONITORED, 1);
+		return;
+	}
+	refuse_until(s, s->w->now_ns + life);
+	shared_put(s->w->shared, key, DICTIONARY_REFUSED, SPAN("1"), life);
+	s->check->d.rule = RULE_DICTIONARY;
+	counter_add(C_BAD_REFUSED, 1);
+	dictionary_refusal(&s->facts, &s->check->d.reply);
 }
 
 /* True: the reply waits. */
@@ -149,7 +169,7 @@ static bool take_count(struct session *s, const struct rate_answer *a)
 		refuse(s);
 		return false;
 	}
-	if (set->bad_slow <= 0 || a->rate < set->bad_slow || !set->bad_delay_ns)
+	if (policy_mode(&s->facts, RULE_DICTIONARY) < POLICY_DEFER || set->bad_slow <= 0 || a->rate < set->bad_slow || !set->bad_delay_ns)
 		return false;
 	counter_add(C_BAD_SLOWED, 1);
 	s->check->timer.kind = TIMER_RCPT;
@@ -172,10 +192,10 @@ bool dictionary_count(struct session *s)
 	struct rate_answer a;
 	char buf[64];
 
-	if (s->check->counted || !is_looked_at(s))
+	if (s->check->counted || !is_looked_at(&s->facts))
 		return false;
 	s->check->counted = true;
-	if (shared_rate(s->w->shared, key_of(s, buf, sizeof(buf)), 1, set->bad_refuse > 0 ? set->bad_refuse : set->bad_slow, set->bad_period_ns, false,
+	if (shared_rate(s->w->shared, dictionary_key(&s->facts, buf, sizeof(buf)), 1, set->bad_refuse > 0 ? set->bad_refuse : set->bad_slow, set->bad_period_ns, false,
 		on_counted, s, &a, &s->check->query) == ST_OK)
 		return take_count(s, &a);
 	return true;

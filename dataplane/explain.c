@@ -2,6 +2,8 @@
 
 #include "dataplane/policy/alias.h"
 #include "dataplane/route.h"
+#include "dataplane/terms.h"
+#include "spool/base/clock.h"
 
 enum { HOPS_SHOWN = 100 };
 
@@ -21,32 +23,32 @@ static void begin(struct logline *row, const char *rule, const char *what, struc
 }
 
 /* The line of the configuration that decides who may send to this domain. */
-static uint32_t relay_line(const struct explain *x, const struct address *a)
+uint32_t explain_relay_line(const struct policy_facts *f, const struct address *a)
 {
 	char key[ADDRESS_DOMAIN_MAX + 1];
 	struct out o = out_of(key, sizeof(key));
 	const struct snap_domain *d;
 	const struct tables_domain *t;
 
-	if (x->f.net)
-		return x->f.net->line;
+	if (f->net)
+		return f->net->line;
 	if (!a->domain.n || a->is_literal || address_domain_key(a->domain, &o) != ST_OK)
 		return 0;
-	if ((t = tables_find_domain(x->f.tables, out_span(&o))))
+	if ((t = tables_find_domain(f->tables, out_span(&o))))
 		return t->line;
-	d = snap_find_domain(x->f.snap, out_span(&o));
+	d = snap_find_domain(f->snap, out_span(&o));
 	return d ? d->line : 0;
 }
 
 static bool explain_relay(struct explain *x, const struct address *a)
 {
 	struct decision d = policy_relay(&x->f, a);
-	uint32_t line = relay_line(x, a);
+	uint32_t line = explain_relay_line(&x->f, a);
 	struct logline row;
 	char text[REPLY_TEXT_MAX + 32];
 	struct out o = out_of(text, sizeof(text));
 
-	begin(&row, d.rule, d.accept ? (x->f.net ? "client may relay" : "our domain") : "refused", a->full);
+	begin(&row, rule_row[d.rule].row, d.accept ? (x->f.net ? "client may relay" : "our domain") : "refused", a->full);
 	if (!d.accept) {
 		reply_line(&d.reply, &o);
 		log_span(&row, "to", out_span(&o));
@@ -75,18 +77,44 @@ static void explain_step(struct explain *x, const struct alias_step *s)
 	x->emit(x->ctx, &row);
 }
 
+static bool is_moved(const struct explain *x, const struct snap_route *r)
+{
+	struct span name = r ? snap_span(x->f.snap, r->name) : SPAN_NONE;
+
+	return name.n && name.p[0] == '@';
+}
+
+/* What the route says of its mail, as the configuration has it. */
+static void explain_terms(const struct explain *x, const struct snap_route *r, struct logline *row)
+{
+	char text[400];
+	struct out o = out_of(text, sizeof(text));
+
+	if (terms_on_hold(r, clock_steady_ns()))
+		terms_hold_text(x->f.snap, r, &o);
+	if (r && r->size_max)
+		out_fmt(&o, "%ssize %llu", o.n ? "; " : "", (unsigned long long)r->size_max);
+	if (r && r->life_ns == UINT64_MAX)
+		out_fmt(&o, "%slife unlimited", o.n ? "; " : "");
+	else if (r && r->life_ns)
+		out_fmt(&o, "%slife %llus", o.n ? "; " : "", (unsigned long long)(r->life_ns / NS_PER_S));
+	if (o.n)
+		log_span(row, "terms", out_span(&o));
+}
+
 static void explain_hop(struct explain *x, struct span addr)
 {
 	char key[ROUTE_KEY_MAX];
 	struct next_hop hop;
 	struct logline row;
 
-	if (route_rcpt(x->f.snap, addr, HOP_TLS_ROUTE, key, &hop) != ST_OK) {
+	if (route_rcpt(x->f.snap, x->f.tables, addr, HOP_TLS_ROUTE, key, &hop) != ST_OK) {
 		begin(&row, "F1", "no route", addr);
 		log_str(&row, "to", trail_text());
 	} else {
-		begin(&row, "F1", hop.route ? "route" : "by MX", addr);
+		begin(&row, is_moved(x, hop.route) ? "C8" : "F1", is_moved(x, hop.route) ? "moved" : hop.route ? "route" : "by MX", addr);
 		log_span(&row, "to", hop.key);
+		explain_terms(x, hop.route, &row);
 		if (hop.route)
 			log_u64(&row, "config_line", hop.route->line);
 	}
@@ -99,7 +127,8 @@ static void explain_refusal(struct explain *x, const struct decision *d, struct 
 	struct out o = out_of(text, sizeof(text));
 	struct logline row;
 
-	begin(&row, d->rule, "refused", addr);
+	begin(&row, rule_row[d->rule].row, "refused", addr);
+	log_str(&row, "code", rule_row[d->rule].name);
 	reply_line(&d->reply, &o);
 	log_span(&row, "to", out_span(&o));
 	x->emit(x->ctx, &row);

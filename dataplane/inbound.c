@@ -3,13 +3,11 @@
 #include <stdlib.h>
 #include "dataplane/admit.h"
 #include "dataplane/auth.h"
-#include "dataplane/dictionary.h"
+#include "dataplane/decide.h"
 #include "dataplane/handshakes.h"
 #include "dataplane/recipient.h"
-#include "dataplane/session.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
-#include "spool/mail/header.h"
 
 #define HANDSHAKE_NS (10 * NS_PER_S) /* P23; and what a balancer has to say first */
 #define ROOM_WAIT_NS (20 * NS_PER_S)
@@ -105,6 +103,7 @@ static bool session_flush(struct session *s)
 void inbound_close(struct session *s)
 {
 	s->waits = WAITS_CLOSE;
+	decide_stop(s);
 	session_flush(s);
 	net_close(s->conn);
 }
@@ -187,6 +186,7 @@ static void session_begin(struct session *s)
 		net_abort(s->conn);
 		return;
 	}
+	decide_begin(s);
 	if (s->tls_implicit)
 		begin_tls(s);
 	else if (!admit_waits(s))
@@ -227,13 +227,6 @@ static void session_accept(struct worker *w, struct net_event *ev)
 		session_deadline(s, true, 0);
 }
 
-static void body_end(struct session *s)
-{
-	if (s->body)
-		body_drop(s->body);
-	s->body = NULL;
-}
-
 static void room_wait(struct session *s, bool on)
 {
 	if (on == (s->waits == WAITS_ROOM))
@@ -250,10 +243,9 @@ static void session_free(struct session *s)
 		room_wait(s, false);
 	if (s->mail)
 		s->mail->session = NULL; /* it goes on without us */
-	if (s->rate_query)
-		shared_cancel(s->rate_query);
+	decide_end(s);
 	auth_cancel(s);
-	body_end(s);
+	decide_body_end(s);
 	recipient_cancel(s);
 	recipient_reset(s);
 	wheel_cancel(w->wheel, &s->timer);
@@ -266,274 +258,7 @@ static void session_free(struct session *s)
 	free(s);
 }
 
-/* ---- decisions ---- */
-
-static void answer(struct session *s, const struct reply *r)
-{
-	s->waits = WAITS_NOTHING;
-	smtp_server_reply(&s->smtp, r);
-}
-
-/* For weirctl trace: the envelope as far as it came. */
-static void refuse_note(struct session *s, const struct decision *d, struct span to)
-{
-	struct envelope e = s->smtp.env;
-
-	e.helo = s->smtp.helo;
-	memcpy(e.client_ip, s->facts.client_ip, 16);
-	store_note_refused(s->w->store[0], 0, &e, to, s->body ? body_len(s->body) : 0, &d->reply);
-}
-
-static void refuse_log(struct session *s, const struct decision *d, struct span to)
-{
-	char ip[48], text[256];
-	struct out o = out_of(ip, sizeof(ip)), t = out_of(text, sizeof(text));
-	struct logline l;
-
-	ip_write(s->facts.client_ip, &o);
-	reply_line(&d->reply, &t);
-	log_begin(&l, LOG_LVL_INFO, "rejected");
-	log_str(&l, "rule", d->rule);
-	log_span(&l, "client", out_span(&o));
-	log_span(&l, "helo", s->smtp.helo);
-	if (s->facts.auth_user.n)
-		log_span(&l, "user", s->facts.auth_user);
-	log_span(&l, "from", s->smtp.env.sender);
-	if (to.n)
-		log_span(&l, "to", to);
-	log_span(&l, "reply", out_span(&t));
-	log_emit(&l);
-	refuse_note(s, d, to);
-}
-
-static void rate_over_log(const struct session *s, double rate)
-{
-	char ip[48];
-	struct out o = out_of(ip, sizeof(ip));
-	struct logline l;
-
-	ip_write(s->facts.client_ip, &o);
-	log_begin(&l, LOG_LVL_INFO, "rate-over");
-	log_str(&l, "rule", "A8");
-	log_span(&l, "client", out_span(&o));
-	if (s->facts.auth_user.n)
-		log_span(&l, "user", s->facts.auth_user);
-	log_f(&l, "rate", "%.1f", rate);
-	log_f(&l, "limit", "%.1f", policy_rate_limit(&s->facts));
-	log_str(&l, "mode", s->w->cfg->set->rate_mode == MODE_DEFER ? "defer" : "monitor");
-	log_emit(&l);
-}
-
-/* What the counter said about this session's client, and what follows from it for MAIL. */
-static void rate_decide(struct session *s, const struct rate_answer *a)
-{
-	struct decision d = policy_rate(&s->facts, a->over, a->rate);
-	struct reply r;
-
-	if (a->over) {
-		counter_add(C_RATE_OVER, 1);
-		rate_over_log(s, a->rate);
-	}
-	if (d.accept) {
-		reply_set(&r, 250, "2.1.0", "Ok");
-		answer(s, &r);
-		return;
-	}
-	counter_add(C_RATE_DEFERRED, 1);
-	refuse_log(s, &d, SPAN_NONE);
-	answer(s, &d.reply);
-}
-
-static void on_rate(void *ctx, const struct rate_answer *a)
-{
-	struct session *s = ctx;
-
-	s->rate_query = NULL;
-	rate_decide(s, a);
-	session_run(s, NULL);
-}
-
-/* Room for the message that was announced, in the partition that it will go to. */
-static enum status spool_room(const struct session *s)
-{
-	struct store *st = worker_store(s->w);
-
-	return st ? store_room(st, s->smtp.size_declared) : ST_IO;
-}
-
-static void spool_refusal(enum status st, struct reply *r)
-{
-	counter_add(C_TEMPFAIL_SPOOL_FULL, st == ST_FULL);
-	if (st == ST_IO)
-		reply_set(r, 421, "4.3.0", "The spool of this node is out of order, try another one");
-	else if (st == ST_NOMEM)
-		reply_set(r, 452, "4.3.1", "Out of memory, try again later");
-	else
-		reply_set(r, 452, "4.3.1", "The spool is full, try again later");
-}
-
-/* Reasons to refuse a sender that need nobody to be asked; false when there is none. */
-static bool mail_refused(struct session *s)
-{
-	struct decision d = policy_sender(&s->facts, &s->smtp.sender);
-	struct reply r;
-	enum status st = spool_room(s);
-
-	recipient_reset(s);
-	if (st != ST_OK) {
-		spool_refusal(st, &r);
-		answer(s, &r);
-		return true;
-	}
-	if (d.accept)
-		return false;
-	counter_add(C_SENDER_DENIED, 1);
-	refuse_log(s, &d, SPAN_NONE);
-	answer(s, &d.reply);
-	return true;
-}
-
-/* Whose messages are counted: the user's, else the client host's. */
-static void rate_key(const struct session *s, struct out *o)
-{
-	if (s->facts.auth_user.n) {
-		out_str(o, "user/");
-		out_add(o, s->facts.auth_user);
-		return;
-	}
-	out_str(o, "client/");
-	ip_write(s->facts.client_ip, o);
-}
-
-static void decide_mail(struct session *s)
-{
-	const struct snap_settings *set = s->cfg->set;
-	double limit = policy_rate_limit(&s->facts);
-	char key[PASSLINE_USER_MAX + 64];
-	struct out o = out_of(key, sizeof(key));
-	struct rate_answer a = { 0 };
-	struct reply r;
-	enum status st;
-
-	if (mail_refused(s))
-		return;
-	if (limit <= 0) {
-		reply_set(&r, 250, "2.1.0", "Ok");
-		answer(s, &r);
-		return;
-	}
-	rate_key(s, &o);
-	st = shared_rate(s->w->shared, out_span(&o), 1, limit, set->rate_period_ns, set->rate_mode == MODE_DEFER, on_rate, s, &a,
-		&s->rate_query);
-	if (st == ST_AGAIN)
-		s->waits = WAITS_RATE;
-	else
-		rate_decide(s, &a);
-}
-
-static void answer_rcpt(struct session *s, const struct decision *d)
-{
-	struct reply r;
-
-	if (d->accept) {
-		reply_set(&r, 250, "2.1.5", "Ok");
-		answer(s, &r);
-		return;
-	}
-	counter_add(C_RCPT_REFUSED, 1);
-	refuse_log(s, d, s->smtp.rcpt.full);
-	answer(s, &d->reply);
-}
-
-static void decide_rcpt(struct session *s)
-{
-	struct decision d;
-
-	if (recipient_decide(s, &d))
-		answer_rcpt(s, &d);
-	else
-		s->waits = WAITS_RCPT;
-}
-
-void inbound_rcpt(struct session *s, const struct decision *d)
-{
-	answer_rcpt(s, d);
-	session_run(s, NULL);
-}
-
-static void decide_data(struct session *s)
-{
-	enum status st = spool_room(s); /* others may have taken what there was at MAIL */
-	struct reply r;
-
-	if (st == ST_OK)
-		st = body_new(worker_store(s->w), s->smtp.size_declared, &s->body);
-	if (st == ST_OK)
-		reply_set(&r, 354, NULL, "End data with <CR><LF>.<CR><LF>");
-	else
-		spool_refusal(st, &r);
-	answer(s, &r);
-}
-
-static void take_body(struct session *s)
-{
-	enum status st = s->body ? body_append(s->body, s->smtp.body) : ST_OK;
-	struct reply r;
-
-	if (st == ST_OK)
-		return;
-	body_end(s);
-	spool_refusal(st, &r);
-	smtp_server_abort_body(&s->smtp, &r);
-}
-
-/* The facts of the session that go into the envelope beside what MAIL and RCPT said. */
-static void complete_envelope(struct session *s, struct span head)
-{
-	struct envelope *e = &s->smtp.env;
-
-	e->arrived_ns = clock_steady_ns();
-	e->helo = s->smtp.helo;
-	e->auth_user = s->facts.auth_user;
-	memcpy(e->client_ip, s->facts.client_ip, 16);
-	e->client_port = s->client_port;
-	if (s->smtp.tls)
-		e->flags |= ENV_TLS;
-	if (s->smtp.esmtp)
-		e->flags |= ENV_ESMTP;
-	if (s->smtp.cfg->lmtp)
-		e->flags |= ENV_LMTP;
-	e->flags |= header_flags(head, e);
-}
-
-static void decide_message(struct session *s)
-{
-	struct decision d = policy_hops(&s->facts, header_count_received(body_head(s->body)));
-	struct body *b = s->body;
-	struct reply r;
-
-	s->body = NULL;
-	recipient_reset(s);
-	if (s->smtp.wire.dot_line)
-		body_mark_dot_lines(b);
-	if (!d.accept) {
-		body_drop(b);
-		counter_add(C_MSG_REFUSED, 1);
-		refuse_log(s, &d, SPAN_NONE);
-		answer(s, &d.reply);
-		return;
-	}
-	counter_add(C_MSG_NORMALISED, s->smtp.wire.normalised);
-	complete_envelope(s, body_head(b));
-	if (mail_seal(s->w, &s->smtp.env, b, s, &s->mail, &r) != ST_OK) {
-		s->mail = NULL;
-		counter_add(C_MSG_REFUSED, 1);
-		answer(s, &r);
-		return;
-	}
-	s->mail->scan_down = policy_class(&s->facts) == CLASS_FRAGILE ? SCAN_DOWN_HOLD : (uint8_t)s->cfg->set->scan_down;
-	s->waits = WAITS_ANSWER;
-}
+/* ---- going on after an answer ---- */
 
 void inbound_go_on(struct session *s)
 {
@@ -544,7 +269,7 @@ void inbound_go_on(struct session *s)
 void inbound_answer(struct session *s, const struct reply *r)
 {
 	s->mail = NULL;
-	answer(s, r);
+	decide_answer(s, r);
 	session_run(s, NULL);
 }
 
@@ -583,13 +308,13 @@ static bool session_act(struct session *s, enum server_action act)
 		decide_data(s);
 		break;
 	case SRV_BODY:
-		take_body(s);
+		decide_body(s);
 		break;
 	case SRV_BODY_END:
 		decide_message(s);
 		break;
 	case SRV_RESET:
-		body_end(s);
+		decide_body_end(s);
 		recipient_reset(s);
 		auth_cancel(s);
 		break;
@@ -604,7 +329,7 @@ static bool session_act(struct session *s, enum server_action act)
 		break;
 	case SRV_CLOSE:
 		counter_add(C_BARE_LINE_ENDS, s->smtp.bad_line_end);
-		body_end(s);
+		decide_body_end(s);
 		inbound_close(s);
 		break;
 	}
@@ -718,13 +443,36 @@ static void on_data(struct session *s, struct net_event *ev)
 	}
 }
 
+/* It is us whom the client waits for: an answer is due. */
+static bool waits_for_us(const struct session *s)
+{
+	switch ((enum session_waits)s->waits) {
+	case WAITS_FACTS:
+	case WAITS_HEADER:
+	case WAITS_RATE:
+	case WAITS_RCPT:
+	case WAITS_AUTH:
+	case WAITS_ANSWER:
+		return true;
+	case WAITS_NOTHING:
+	case WAITS_ROOM:
+	case WAITS_DRAIN:
+	case WAITS_TLS:
+	case WAITS_PROXY:
+	case WAITS_BANNER:
+	case WAITS_CLOSE:
+		break;
+	}
+	return false;
+}
+
 /* The client will send no more: what it has not finished is nothing (P2); what it waits for it still gets. */
 static void on_eof(struct session *s)
 {
 	s->eof = true;
-	if (s->waits == WAITS_ANSWER || s->waits == WAITS_RATE || s->waits == WAITS_RCPT || s->waits == WAITS_AUTH || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
+	if (waits_for_us(s) || s->waits == WAITS_DRAIN || s->waits == WAITS_CLOSE)
 		return;
-	body_end(s);
+	decide_body_end(s);
 	if (s->waits == WAITS_PROXY)
 		net_abort(s->conn); /* it was nobody's */
 	else
@@ -797,7 +545,7 @@ void inbound_shutdown(struct worker *w, bool hurry)
 			net_abort(s->conn);
 			continue;
 		}
-		body_end(s);
+		decide_body_end(s);
 		smtp_server_shutdown(&s->smtp, &r);
 		inbound_close(s);
 	}

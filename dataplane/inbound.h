@@ -7,7 +7,6 @@
 #include "dataplane/worker.h"
 
 struct session;
-struct decision;
 
 enum status inbound_new(struct worker *w, struct inbound **ret);
 void inbound_free(struct inbound *in);
@@ -17,8 +16,6 @@ void inbound_timer(struct worker *w, struct timer *t);
 void inbound_close(struct session *s);
 /* The answer to a session's message: only mail_decide calls it. */
 void inbound_answer(struct session *s, const struct reply *r);
-/* The decision on a recipient that a session waited for. */
-void inbound_rcpt(struct session *s, const struct decision *d);
 /* What a session waited for came, and its engine was answered: it goes on, unless it waits for something else now. */
 void inbound_go_on(struct session *s);
 /* The spool has room again. */

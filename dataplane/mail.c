@@ -2,12 +2,16 @@
 
 #include <stdlib.h>
 #include "dataplane/bounce.h"
+#include "dataplane/holds.h"
 #include "dataplane/inbound.h"
 #include "dataplane/outbound.h"
+#include "dataplane/policy/policy.h"
 #include "dataplane/scan.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/store/ledger.h"
+
+enum { HOLD_REASON_MAX = 300 };
 
 void mail_log_begin(struct logline *l, enum log_level level, const char *event, const struct mail *mail)
 {
@@ -26,7 +30,6 @@ static struct mail *mail_new(struct worker *w)
 		return NULL;
 	mail->w = w;
 	mail->retry.kind = TIMER_MAIL;
-	mail->scan_down = SCAN_DOWN_TEMPFAIL;
 	return mail;
 }
 
@@ -182,22 +185,36 @@ static void mail_refuse(struct mail *mail, const struct reply *r)
 /* Nobody waits for the answer any more and perhaps somebody was told 250 before a crash: what may not be delivered is kept for the postmaster. */
 static void mail_decide_recovered(struct mail *mail)
 {
-	char buf[160];
+	char buf[HOLD_REASON_MAX];
 	struct out o = out_of(buf, sizeof(buf));
 	struct logline l;
 
-	if (mail->verdict == VERDICT_CLEAN) {
+	if (mail->verdict == VERDICT_CLEAN && !mail->m->env.hold.n) {
 		set_state(mail, MSG_QUEUED, SPAN_NONE);
 		outbound_put(mail);
 		return;
 	}
-	out_str(&o, mail->verdict == VERDICT_INFECTED ? "infected: " : "could not be scanned: ");
-	out_str(&o, mail->verdict_name);
+	if (mail->verdict == VERDICT_CLEAN) {
+		out_add(&o, mail->m->env.hold);
+	} else {
+		out_str(&o, mail->verdict == VERDICT_INFECTED ? "infected: " : "could not be scanned: ");
+		out_str(&o, mail->verdict_name);
+	}
 	set_state(mail, MSG_HELD, out_span(&o));
 	mail_log_begin(&l, LOG_LVL_WARN, "held", mail);
 	log_span(&l, "reason", out_span(&o));
 	log_emit(&l);
 	outbound_rest(mail);
+}
+
+static void mail_hold_found(struct mail *mail, const char *what)
+{
+	char buf[HOLD_REASON_MAX];
+	struct out o = out_of(buf, sizeof(buf));
+
+	out_str(&o, what);
+	out_str(&o, mail->verdict_name);
+	mail_accept(mail, MSG_HELD, out_span(&o));
 }
 
 /* Committed and judged: the only place that can lead to a 250. */
@@ -219,12 +236,17 @@ static void mail_decide(struct mail *mail)
 	}
 	switch ((enum mail_verdict)mail->verdict) {
 	case VERDICT_CLEAN:
-		mail_accept(mail, MSG_QUEUED, SPAN_NONE);
+		mail_accept(mail, mail->m->env.hold.n ? MSG_HELD : MSG_QUEUED, mail->m->env.hold);
 		break;
 	case VERDICT_INFECTED:
 		counter_add(C_MSG_INFECTED, 1);
+		if (mail->hold_infected) {
+			mail_hold_found(mail, "infected: ");
+			break;
+		}
 		msg_id_text(mail->m->id, id);
 		reply_set(&r, 550, "5.7.1", "Message refused: it contains malware (%s); reference %s", mail->verdict_name, id);
+		policy_help(&mail->w->cfg->snap, RULE_MALWARE, &r);
 		mail_refuse(mail, &r);
 		break;
 	case VERDICT_SUSPECT:
@@ -232,11 +254,12 @@ static void mail_decide(struct mail *mail)
 		break;
 	case VERDICT_UNSCANNED:
 	case VERDICT_NONE:
-		if (mail->scan_down == SCAN_DOWN_HOLD) {
+		if (mail->hold_unscanned) {
 			mail_accept(mail, MSG_HELD, SPAN("could not be scanned"));
 			break;
 		}
 		reply_set(&r, 451, "4.7.0", "Message could not be scanned (%s), try again later", mail->verdict_name);
+		policy_help(&mail->w->cfg->snap, RULE_UNSCANNED, &r);
 		mail_refuse(mail, &r);
 		break;
 	}
@@ -287,12 +310,16 @@ void mail_count_recovered(const struct store_row *row)
 struct mail *mail_woken(struct worker *w, struct store_msg *m)
 {
 	struct mail *mail = mail_new(w);
+	struct store_row row;
 
 	if (!mail) {
 		if (store_park(m, w->now_ns + NS_PER_S, 0) != ST_OK)
 			log_msg(LOG_LVL_ERROR, "out-of-memory", "a message stays in memory without anybody to deliver it until the next start");
 		return NULL;
 	}
+	mail->on_hold = store_row(m->store, m->id, &row) && (row.tag & HOLD_TAG);
+	if (mail->on_hold)
+		holds_woken(w->holds, row.tag, m->body_len);
 	mail->m = m;
 	m->user = mail;
 	mail->durable = true;
@@ -316,9 +343,20 @@ void mail_go_on(struct mail *mail)
 	}
 }
 
+/* What waits for a hold is counted. */
+static bool park(struct mail *mail, uint64_t due_ns, uint32_t tag)
+{
+	uint64_t bytes = mail->m->body_len, arrived = mail->m->env.arrived_ns;
+	bool ok = store_park(mail->m, due_ns, tag) == ST_OK;
+
+	if (ok && (tag & HOLD_TAG))
+		holds_parked(mail->w->holds, tag, bytes, arrived);
+	return ok;
+}
+
 bool mail_park(struct mail *mail, uint64_t due_ns, uint32_t tag)
 {
-	if (mail->deliveries || mail->bounces || mail->nfailed || mail->scan_slot || !mail->durable || store_park(mail->m, due_ns, tag) != ST_OK)
+	if (mail->deliveries || mail->bounces || mail->nfailed || mail->scan_slot || !mail->durable || !park(mail, due_ns, tag))
 		return false;
 	wheel_cancel(mail->w->wheel, &mail->retry);
 	free(mail);

@@ -44,11 +44,12 @@ struct mail {
 	struct bounce_rcpt *failed; /* outcome.c's: failures to be reported together */
 	uint32_t nfailed;
 	uint64_t failed_ns;      /* since when */
+	bool on_hold;            /* a recipient waited for its route's hold when it was looked at last: its next attempt is the hold's end, which may come sooner */
 	bool durable;
 	bool counted;            /* is in the queue gauges */
 	bool accepted;           /* somebody was told 250, or it is our own, or recovered */
 	uint8_t verdict;         /* enum mail_verdict */
-	uint8_t scan_down;       /* enum snap_scan_down of its class: what an unscanned one becomes */
+	bool hold_unscanned, hold_infected; /* by its client's class (rules E5, E1); otherwise it is refused */
 	char verdict_name[80];
 };
 

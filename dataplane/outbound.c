@@ -1,9 +1,11 @@
-#include "dataplane/outbound.h"
+#include "dataplane/outbound_internal.h"
 
 #include <stdlib.h>
 #include "dataplane/conns.h"
+#include "dataplane/holds.h"
 #include "dataplane/outcome.h"
 #include "dataplane/recipient.h"
+#include "dataplane/terms.h"
 #include "dataplane/verify.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
@@ -11,17 +13,7 @@
 /* Deliveries that may wait for one destination; messages that are brought back for their next attempt in one turn, and that may be awake at all. */
 enum { DEST_QUEUE_MAX = 1000, WAKES_A_TURN = 64, AWAKE_MAX = 20000 };
 #define CONGESTED_NS (5 * NS_PER_S)
-
-struct outbound {
-	struct worker *w;
-	struct map *by_key, *by_tag;
-	TAILQ_HEAD(, dest) dests;
-	TAILQ_HEAD(dirty_dests, dest) dirty;
-	uint32_t nconns;
-	uint32_t nbusy; /* deliveries that a connection has */
-	uint32_t nreports; /* under way */
-	bool stopping;
-};
+#define HOLD_LOOK_NS (30 * 86400 * NS_PER_S) /* a hold without an end; its change is noticed at once (holds.h) */
 
 enum status outbound_new(struct worker *w, struct outbound **ret)
 {
@@ -41,88 +33,10 @@ enum status outbound_new(struct worker *w, struct outbound **ret)
 	return ST_OK;
 }
 
-static struct span tag_key(const uint32_t *tag)
-{
-	return span_of(tag, sizeof(*tag));
-}
-
-static void dest_free(struct outbound *o, struct dest *d)
-{
-	if (d->dirty)
-		TAILQ_REMOVE(&o->dirty, d, dirty_entry);
-	map_del(o->by_key, span_str(d->key));
-	if (map_get(o->by_tag, tag_key(&d->tag)) == d)
-		map_del(o->by_tag, tag_key(&d->tag));
-	TAILQ_REMOVE(&o->dests, d, entry);
-	config_release(d->cfg);
-	free(d->down_reply);
-	free(d);
-}
-
 static void delivery_free(struct delivery *dl)
 {
 	dl->mail->deliveries--;
 	free(dl);
-}
-
-/* ---- destinations ---- */
-
-/* Not 0, which is for messages with several destinations. */
-static uint32_t key_tag(struct span key)
-{
-	uint32_t h = 2166136261u;
-
-	for (size_t i = 0; i < key.n; i++)
-		h = (h ^ (uint8_t)key.p[i]) * 16777619u;
-	return h ? h : 1;
-}
-
-static struct dest *dest_get(struct outbound *o, const struct next_hop *hop)
-{
-	struct dest *d = map_get(o->by_key, hop->key);
-
-	if (!d) {
-		d = calloc(1, sizeof(*d));
-		if (!d)
-			return NULL;
-		d->outbound = o;
-		memcpy(d->key, hop->key.p, hop->key.n);
-		TAILQ_INIT(&d->queue);
-		pace_init(&d->pace, o->w->cfg->set->dest_conns_start);
-		TAILQ_INIT(&d->idle);
-		TAILQ_INIT(&d->probes);
-		d->tag = key_tag(hop->key);
-		if (map_set(o->by_tag, tag_key(&d->tag), d) != ST_OK || map_set(o->by_key, hop->key, d) != ST_OK) {
-			map_del(o->by_tag, tag_key(&d->tag));
-			free(d);
-			return NULL;
-		}
-		TAILQ_INSERT_TAIL(&o->dests, d, entry);
-	}
-	if (d->cfg != o->w->cfg) {
-		config_release(d->cfg);
-		d->cfg = config_hold(o->w->cfg);
-		d->kind = hop->kind;
-		d->final = hop->final;
-		d->tls_demand = hop->demand;
-		d->tls = hop->tls;
-		d->route = hop->route;
-		d->domain = hop->domain.n ? span_of(d->key + (hop->domain.p - hop->key.p), hop->domain.n) : SPAN_NONE;
-	}
-	return d;
-}
-
-struct dest *outbound_dest(struct worker *w, const struct next_hop *hop)
-{
-	return dest_get(w->outbound, hop);
-}
-
-void outbound_wake(struct dest *d)
-{
-	if (d->dirty)
-		return;
-	d->dirty = true;
-	TAILQ_INSERT_TAIL(&d->outbound->dirty, d, dirty_entry);
 }
 
 /* ---- retry ---- */
@@ -147,17 +61,43 @@ static enum status hop_of(const struct mail *mail, uint32_t i, char key[ROUTE_KE
 	uint32_t flags = mail->m->env.flags;
 	bool required = (flags & ENV_REQUIRETLS) && mail->m->env.sender.n; /* RFC 8689 5: a bounce is not lost for want of it */
 
-	return route_rcpt(&mail->w->cfg->snap, mail->m->env.rcpt[i].addr,
+	return route_rcpt(&mail->w->cfg->snap, &mail->w->tables, mail->m->env.rcpt[i].addr,
 		required ? HOP_TLS_REQUIRED : flags & ENV_TLS_OPTIONAL ? HOP_TLS_OPTIONAL : HOP_TLS_ROUTE, key, ret);
 }
 
-/* Where a message goes that has one recipient; 0: several places. */
-static uint32_t mail_tag(const struct mail *mail)
+const struct snap_route *outbound_route(const struct mail *mail, uint32_t i)
 {
 	char key[ROUTE_KEY_MAX];
 	struct next_hop hop;
 
-	return mail->m->env.nrcpt == 1 && hop_of(mail, 0, key, &hop) == ST_OK ? key_tag(hop.key) : 0;
+	return hop_of(mail, i, key, &hop) == ST_OK ? hop.route : NULL;
+}
+
+/* The hold that a message waits for, or where it goes when it has one recipient; 0: several places. */
+static uint32_t mail_tag(const struct mail *mail)
+{
+	const struct snapshot *snap = &mail->w->cfg->snap;
+	uint64_t now = clock_steady_ns();
+	char key[ROUTE_KEY_MAX];
+	struct next_hop hop;
+
+	for (uint32_t i = 0; i < mail->m->env.nrcpt; i++) {
+		const struct snap_route *r = mail->m->rcpt[i].state == RCPT_QUEUED ? outbound_route(mail, i) : NULL;
+
+		if (terms_on_hold(r, now))
+			return holds_tag(snap, r);
+	}
+	return mail->m->env.nrcpt == 1 && hop_of(mail, 0, key, &hop) == ST_OK ? dest_tag(hop.key) : 0;
+}
+
+/* Deferred while its destination was down, which is back: it is tried before its time, once. */
+static bool is_back(const struct mail *mail, uint32_t i)
+{
+	char key[ROUTE_KEY_MAX];
+	struct next_hop hop;
+	const struct dest *d = mail->w->outbound->nback && hop_of(mail, i, key, &hop) == ST_OK ? map_get(mail->w->outbound->by_key, hop.key) : NULL;
+
+	return d && d->back_ns && outcome_deferred_ns(mail, i) <= d->back_ns;
 }
 
 void outbound_rest(struct mail *mail)
@@ -207,17 +147,6 @@ void outbound_retry(struct mail *mail)
 
 /* ---- outcomes ---- */
 
-/* What an attempt says about how many connections the destination bears; once for all its recipients. */
-static void learn(struct dest *d, bool delivered, bool slow)
-{
-	struct worker *w = d->outbound->w;
-
-	if (slow && pace_slow_down(&d->pace, w->now_ns))
-		counter_add(C_OUT_SLOWED, 1);
-	else if (!slow && delivered)
-		pace_success(&d->pace, d->nconns, w->cfg->set->dest_conns_max);
-}
-
 void outbound_result(struct delivery *dl, const struct reply *result, const struct reply *failure, struct remote remote)
 {
 	struct mail *mail = dl->mail;
@@ -236,37 +165,13 @@ void outbound_result(struct delivery *dl, const struct reply *result, const stru
 			verify_delivered(mail->w, mail->m->env.rcpt[dl->rcpt[k]].addr, r);
 		outcome_add(&oc, mail, dl->rcpt[k], r, remote);
 	}
+	if (delivered && d->failing)
+		dest_back(d);
 	if (remote.host.n) /* else nobody was asked */
-		learn(d, delivered, slow);
+		dest_learn(d, delivered, slow);
 	o->nbusy--;
 	delivery_free(dl);
 	outcome_finish(mail, &oc);
-}
-
-void outbound_conn_refused(struct dest *d)
-{
-	if (pace_refused(&d->pace, d->nconns - d->nconnecting, d->outbound->w->now_ns))
-		counter_add(C_OUT_SLOWED, 1);
-}
-
-void outbound_dest_failed(struct dest *d, const struct reply *why)
-{
-	struct delivery *dl;
-	struct outbound *o = d->outbound;
-
-	pace_init(&d->pace, o->w->cfg->set->dest_conns_start); /* what it bore before says nothing about what it bears when it is back */
-	if (reply_is_temporary(why)) {
-		d->down_until_ns = o->w->now_ns + o->w->cfg->set->retry_first_ns;
-		if (!d->down_reply)
-			d->down_reply = malloc(sizeof(*d->down_reply));
-		if (d->down_reply)
-			*d->down_reply = *why;
-		else
-			d->down_until_ns = 0;
-	}
-	while ((dl = outbound_pick(d)))
-		outbound_result(dl, NULL, why, REMOTE_NONE);
-	probe_dest_failed(d, why);
 }
 
 /* ---- putting and picking ---- */
@@ -371,6 +276,8 @@ static void put_rcpt(struct mail *mail, uint32_t i, struct outcome *oc, struct d
 	struct worker *w = mail->w;
 	char key[ROUTE_KEY_MAX];
 	struct next_hop hop;
+	uint64_t now = clock_steady_ns();
+	enum status st;
 	struct dest *d;
 	struct reply r;
 
@@ -378,12 +285,19 @@ static void put_rcpt(struct mail *mail, uint32_t i, struct outcome *oc, struct d
 		outcome_add(oc, mail, i, &r, REMOTE_NONE);
 		return;
 	}
-	if (hop_of(mail, i, key, &hop) != ST_OK) {
-		reply_set(&r, 550, "5.1.2", "No route to this recipient: %s", trail_text());
+	st = hop_of(mail, i, key, &hop);
+	if (st == ST_OK && terms_on_hold(hop.route, now)) { /* not an attempt: nothing is counted, and nobody told */
+		mail->on_hold = true;
+		mail->m->rcpt[i].next_ns = hop.route->hold_until_ns - now > HOLD_LOOK_NS ? now + HOLD_LOOK_NS : hop.route->hold_until_ns;
+		return;
+	}
+	if (st != ST_OK)
+		reply_set(&r, st == ST_AGAIN ? 451 : 550, st == ST_AGAIN ? "4.3.0" : "5.1.2", "No route to this recipient: %s", trail_text());
+	if (st != ST_OK || !terms_takes(&w->cfg->snap, &w->tables, mail->m->env.rcpt[i].addr, mail->m->body_len, &r)) {
 		outcome_add(oc, mail, i, &r, REMOTE_NONE);
 		return;
 	}
-	d = dest_get(w->outbound, &hop);
+	d = outbound_dest(w, &hop);
 	if (d && d->nqueue >= DEST_QUEUE_MAX) { /* it takes what it can: nothing is gained by more of them in memory */
 		mail->m->rcpt[i].next_ns = clock_steady_ns() + CONGESTED_NS;
 		return;
@@ -410,13 +324,15 @@ void outbound_put(struct mail *mail)
 	struct dest *one, **filled = &one;
 	uint32_t nfilled = 0;
 	uint64_t now = clock_steady_ns();
+	bool was_on_hold = mail->on_hold;
 
 	if (m->state != MSG_QUEUED || mail->w->outbound->stopping || store_fenced(m->store))
 		return;
 	if (m->env.nrcpt > 1 && !(filled = malloc(m->env.nrcpt * sizeof(struct dest *))))
 		return; /* the timer of a later turn finds it again */
+	mail->on_hold = false;
 	for (uint32_t i = 0; i < m->env.nrcpt; i++)
-		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy && m->rcpt[i].next_ns <= now)
+		if (m->rcpt[i].state == RCPT_QUEUED && !m->rcpt[i].busy && (m->rcpt[i].next_ns <= now || was_on_hold || is_back(mail, i)))
 			put_rcpt(mail, i, &oc, filled, &nfilled);
 	for (uint32_t k = 0; k < nfilled; k++) {
 		delivery_queue(filled[k]->filling, false);
@@ -479,7 +395,7 @@ static void wake_due(struct worker *w, struct store *s)
 	uint32_t awake;
 
 	for (unsigned k = 0; k < WAKES_A_TURN && store_due(s, w->now_ns, &row); k++) {
-		const struct dest *d = row.tag ? map_get(w->outbound->by_tag, tag_key(&row.tag)) : NULL;
+		const struct dest *d = row.tag ? dest_by_tag(w->outbound, row.tag) : NULL;
 		enum status st = ST_AGAIN;
 
 		if (store_count(s, &awake) && awake >= AWAKE_MAX)
@@ -505,20 +421,6 @@ void outbound_turn(struct worker *w)
 		TAILQ_REMOVE(&w->outbound->dirty, d, dirty_entry);
 		d->dirty = false;
 		pump(d);
-	}
-}
-
-void outbound_tick(struct worker *w)
-{
-	struct outbound *o = w->outbound;
-	struct dest *d, *next;
-
-	for (d = TAILQ_FIRST(&o->dests); d; d = next) {
-		next = TAILQ_NEXT(d, entry);
-		if (d->nqueue || d->nprobes)
-			outbound_wake(d); /* the limit on all connections may have kept it waiting */
-		else if (!d->nconns && d->down_until_ns <= w->now_ns && d->no_bdat_until_ns <= w->now_ns && pace_is_stale(&d->pace, w->now_ns))
-			dest_free(o, d);
 	}
 }
 

@@ -51,6 +51,8 @@ struct dest {
 	const struct mail *filling_for;
 	uint64_t down_until_ns;   /* monotonic; 0: not down */
 	struct reply *down_reply; /* what it said */
+	bool failing;             /* since its last success it could not be reached */
+	uint64_t back_ns;         /* spool time: then it was reached again; 0: long ago */
 };
 
 enum status outbound_new(struct worker *w, struct outbound **ret);
@@ -70,6 +72,8 @@ void outbound_timer(struct worker *w, struct timer *t);
 /* Attempts all deferred recipients of this message now. */
 void outbound_retry(struct mail *mail);
 
+/* The route of recipient i; NULL: by MX. */
+const struct snap_route *outbound_route(const struct mail *mail, uint32_t i);
 /* The destination of a hop; NULL: no memory. It stays while something waits for it. */
 struct dest *outbound_dest(struct worker *w, const struct next_hop *hop);
 

@@ -2,13 +2,13 @@
 
 #include <stdlib.h>
 #include "dataplane/outbound.h"
+#include "dataplane/terms.h"
 #include "spool/base/clock.h"
 
 #define TOGETHER_NS (NS_PER_S / 4)
 
-/* When the attempt after this one is due: after a wait that doubles, with a jitter that is the same for all recipients of a message, so that those who failed together
- * are tried together. */
-static uint64_t retry_ns(const struct snap_settings *set, uint64_t id, unsigned attempts, uint64_t now)
+/* A wait that doubles, with a jitter that is the same for all recipients of a message, so that those who failed together are tried together. */
+static uint64_t wait_ns(const struct snap_settings *set, uint64_t id, unsigned attempts)
 {
 	uint64_t d = set->retry_first_ns, mix = (id ^ attempts) * 0x9e3779b97f4a7c15ull;
 
@@ -16,8 +16,21 @@ static uint64_t retry_ns(const struct snap_settings *set, uint64_t id, unsigned 
 		d *= 2;
 	if (d > set->retry_max_ns)
 		d = set->retry_max_ns;
-	now += d - d / 10 + (mix >> 33) * (d / 5) / 0x7fffffffu;
-	return (now + TOGETHER_NS - 1) / TOGETHER_NS * TOGETHER_NS;
+	return d - d / 10 + (mix >> 33) * (d / 5) / 0x7fffffffu;
+}
+
+/* When the attempt after this one is due. */
+static uint64_t retry_ns(const struct snap_settings *set, uint64_t id, unsigned attempts, uint64_t now)
+{
+	return (now + wait_ns(set, id, attempts) + TOGETHER_NS - 1) / TOGETHER_NS * TOGETHER_NS;
+}
+
+uint64_t outcome_deferred_ns(const struct mail *mail, uint32_t i)
+{
+	const struct store_rcpt_state *r = &mail->m->rcpt[i];
+	uint64_t wait = wait_ns(mail->w->cfg->set, mail->m->id, r->attempts) + TOGETHER_NS;
+
+	return r->attempts && r->next_ns > wait ? r->next_ns - wait : 0;
 }
 
 static void list_add(struct outcome_list *l, uint32_t i, const struct reply *r, struct remote remote)
@@ -41,14 +54,14 @@ static void list_final(struct outcome_list *l, struct mail *mail, uint32_t i, co
 }
 
 /* The sender is told once, when the message has been here for long enough. */
-static bool wants_delay_notice(const struct mail *mail, uint32_t i, uint64_t now)
+static bool wants_delay_notice(const struct mail *mail, uint32_t i, const struct snap_route *route, uint64_t now)
 {
 	const struct store_msg *m = mail->m;
-	uint64_t notice = mail->w->cfg->set->delay_notice_ns;
+	uint64_t notice = terms_notice(mail->w->cfg->set, route);
 	uint8_t notify = m->env.rcpt[i].notify;
 
 	return notice && m->env.sender.n && !(m->env.flags & ENV_INTERNAL) && (!notify || (notify & NOTIFY_DELAY)) && !m->rcpt[i].told &&
-		now >= m->env.arrived_ns + notice;
+		now >= terms_born(route, m->env.arrived_ns, now) + notice;
 }
 
 /* A temporary failure: later again, or never again when the message is too old. */
@@ -56,11 +69,12 @@ static void add_temporary(struct outcome *oc, struct mail *mail, uint32_t i, con
 {
 	const struct snap_settings *set = mail->w->cfg->set;
 	struct store_msg *m = mail->m;
-	uint64_t life = m->env.sender.n ? set->queue_life_ns : set->bounce_life_ns, now = clock_steady_ns();
+	const struct snap_route *route = outbound_route(mail, i);
+	uint64_t life = terms_life(set, route, !m->env.sender.n), now = clock_steady_ns(), born = terms_born(route, m->env.arrived_ns, now);
 	unsigned attempts = m->rcpt[i].attempts + 1u;
 	struct reply r;
 
-	if (now > m->env.arrived_ns && now - m->env.arrived_ns >= life) {
+	if (now > born && now - born >= life) {
 		char text[REPLY_TEXT_MAX];
 		struct out o = out_of(text, sizeof(text));
 
@@ -69,7 +83,7 @@ static void add_temporary(struct outcome *oc, struct mail *mail, uint32_t i, con
 		list_final(&oc->list[DSN_FAILED], mail, i, &r, remote);
 		return;
 	}
-	if (wants_delay_notice(mail, i, now)) {
+	if (wants_delay_notice(mail, i, route, now)) {
 		m->rcpt[i].told = 1;
 		list_add(&oc->list[DSN_DELAYED], i, why, remote);
 	}

@@ -27,4 +27,7 @@ bool outcome_report(struct mail *mail);
 /* When gathered failures are reported at the latest, monotonic; UINT64_MAX: there are none. */
 uint64_t outcome_report_due(const struct mail *mail);
 
+/* When recipient i was deferred last (up to a quarter of a second before), by its next attempt; 0: it never was. */
+uint64_t outcome_deferred_ns(const struct mail *mail, uint32_t i);
+
 #endif

@@ -62,8 +62,10 @@ struct probe *probe_begin(struct worker *w, struct span addr, bool invented, voi
 	struct dest *d;
 	struct probe *p;
 
-	if (route_rcpt(&w->cfg->snap, addr, HOP_TLS_ROUTE, key, &hop) != ST_OK) {
-		reply_set(why, 550, "5.1.2", "No route to this recipient: %s", trail_text());
+	enum status st = route_rcpt(&w->cfg->snap, &w->tables, addr, HOP_TLS_ROUTE, key, &hop);
+
+	if (st != ST_OK) {
+		reply_set(why, st == ST_AGAIN ? 451 : 550, st == ST_AGAIN ? "4.3.0" : "5.1.2", "No route to this recipient: %s", trail_text());
 		return NULL;
 	}
 	d = outbound_dest(w, &hop);

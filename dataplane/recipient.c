@@ -1,10 +1,11 @@
 #include "dataplane/recipient.h"
 
 #include <stdlib.h>
+#include "dataplane/decide.h"
 #include "dataplane/dictionary.h"
-#include "dataplane/inbound.h"
 #include "dataplane/policy/alias.h"
 #include "dataplane/rcpt_check.h"
+#include "dataplane/terms.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 
@@ -79,24 +80,23 @@ static bool put_expanded(struct session *s, struct alias_expansion *e)
 static void out_of_room(struct session *s, struct decision *d)
 {
 	recipient_reset(s);
-	*d = (struct decision){ .accept = false, .rule = "C6" };
+	*d = (struct decision){ .accept = false, .rule = RULE_NO_ROOM };
 	reply_set(&d->reply, 452, "4.3.1", "The transaction is too large, try with fewer recipients");
 }
 
-/* A5: a fragile client never sees a refusal that can become a bounce. */
-static bool is_for_later(struct session *s, const struct decision *d)
+/* Whether the recipient will be in the envelope: nothing is said against it, or nothing that this client is to see (D2, A5). */
+static bool is_taken(const struct session *s, const struct decision *d)
 {
-	return !d->accept && reply_is_permanent(&d->reply) && policy_class(&s->facts) == CLASS_FRAGILE;
+	return d->accept || policy_mode(&s->facts, d->rule) < POLICY_DEFER;
 }
 
 /* ---- the destination's word (B2) ---- */
 
 /* Whether the destination is to be asked: only where one address comes out, as with several the relay answers for all of them itself. Who must not be told anyway (A5), and postmaster (B4), are not kept waiting. */
-static bool is_to_verify(const struct session *s, const struct alias_expansion *e, struct span *ret)
+bool recipient_is_to_verify(const struct worker *w, const struct policy_facts *f, const struct address *rcpt, const struct alias_expansion *e, struct span *ret)
 {
-	*ret = e->in_tables && e->nrcpt ? e->rcpt[0] : s->smtp.rcpt.full;
-	return e->d.accept && (!e->in_tables || e->nrcpt == 1) && policy_class(&s->facts) != CLASS_FRAGILE && !address_is_postmaster(&s->smtp.rcpt) &&
-		verify_wanted(s->w, *ret);
+	*ret = e->in_tables && e->nrcpt ? e->rcpt[0] : rcpt->full;
+	return e->d.accept && (!e->in_tables || e->nrcpt == 1) && policy_class(f) != CLASS_FRAGILE && !address_is_postmaster(rcpt) && verify_wanted(w, *ret);
 }
 
 static void on_verified(void *ctx, const struct verify_answer *a)
@@ -110,23 +110,24 @@ static void on_verified(void *ctx, const struct verify_answer *a)
 }
 
 /* The remote's own text follows ours, on one line. */
-static void decide_by(const struct session *s, const struct verify_answer *a, struct decision *d)
+struct decision recipient_verified(const struct address *rcpt, const struct verify_answer *a)
 {
+	struct decision d = { .accept = a->result == VERIFY_YES, .rule = a->result == VERIFY_NO ? RULE_RCPT_UNKNOWN : RULE_RCPT_UNVERIFIED };
 	const uint8_t *e = a->reply.enhanced;
 	bool of_domain = e[1] == 1 && (e[2] == 2 || e[2] == 10), no = a->result == VERIFY_NO;
 	char text[REPLY_TEXT_MAX + 32], status[16] = "4.4.1";
 	struct out o = out_of(text, sizeof(text));
 
-	*d = (struct decision){ .accept = a->result == VERIFY_YES, .rule = "B2" };
-	if (d->accept)
-		return;
+	if (d.accept)
+		return d;
 	reply_line(&a->reply, &o);
 	if (!no && e[0] == 4)
 		reply_status(&a->reply, status);
 	else if (no)
 		reply_status(&(struct reply){ .enhanced = { 5, 1, of_domain ? e[2] : 1 } }, status);
-	reply_set(&d->reply, no ? 550 : 451, status, "%.*s: %s (%.*s)", SPAN_FMT(s->smtp.rcpt.full), no ? "there is no such address" : "cannot be verified now",
+	reply_set(&d.reply, no ? 550 : 451, status, "%.*s: %s (%.*s)", SPAN_FMT(rcpt->full), no ? "there is no such address" : "cannot be verified now",
 		SPAN_FMT(out_span(&o)));
+	return d;
 }
 
 /* False: the answer is waited for. */
@@ -137,20 +138,36 @@ static bool verify(struct session *s, struct span addr, struct decision *d)
 	enum status st;
 
 	if (c->verified && span_eq(span_of(c->addr, c->addr_len), addr)) {
-		decide_by(s, &c->answer, d);
+		*d = recipient_verified(&s->smtp.rcpt, &c->answer);
 		return true;
 	}
 	out_add(&o, addr);
 	c->addr_len = o.n;
 	st = verify_address(s->w, addr, s->cfg->set->verify_wait_ns, on_verified, s, &c->answer, &c->verify);
 	if (st == ST_OK)
-		decide_by(s, &c->answer, d);
+		*d = recipient_verified(&s->smtp.rcpt, &c->answer);
 	else if (st == ST_NOMEM)
 		out_of_room(s, d);
 	return st != ST_AGAIN;
 }
 
 /* ---- the decision ---- */
+
+/* A7: by the size that MAIL declared, at least one address behind this one can get the message. The others are returned. */
+static bool size_fits(const struct session *s, const struct alias_expansion *e, struct decision *d)
+{
+	uint64_t size = s->smtp.size_declared;
+	uint32_t n = e->in_tables ? e->nrcpt : 1;
+	struct decision no = { .rule = RULE_ROUTE_SIZE };
+
+	if (!size || !d->accept)
+		return true;
+	for (uint32_t i = 0; i < n; i++)
+		if (terms_takes(s->facts.snap, s->facts.tables, e->in_tables ? e->rcpt[i] : s->smtp.rcpt.full, size, &no.reply))
+			return true;
+	*d = no;
+	return false;
+}
 
 /* What the tables and the destination say; an accepted recipient is in the envelope then. False: the destination is waited for. */
 static bool judge(struct session *s, struct decision *d)
@@ -168,15 +185,15 @@ static bool judge(struct session *s, struct decision *d)
 	pool_init(&work, s->cfg->set->transaction_max);
 	policy_alias(&s->facts, &s->smtp.rcpt, false, &work, &e);
 	*d = e.d;
-	if (is_to_verify(s, &e, &addr))
+	if (recipient_is_to_verify(s->w, &s->facts, &s->smtp.rcpt, &e, &addr))
 		done = verify(s, addr, d);
 	if (!done)
 		;
-	else if (is_for_later(s, d))
-		d->accept = true;
-	else if (!d->accept)
+	else if (!is_taken(s, d))
 		counter_add(C_RCPT_UNKNOWN, reply_is_permanent(&d->reply));
-	else if (e.in_tables && !put_expanded(s, &e))
+	else if (!size_fits(s, &e, d))
+		;
+	else if (e.in_tables && e.d.accept && !put_expanded(s, &e))
 		out_of_room(s, d);
 	else if (!e.in_tables && !is_new(s, s->smtp.rcpt.full))
 		(void)smtp_server_rcpt_replace(&s->smtp, NULL, 0);
@@ -214,8 +231,9 @@ static bool decide(struct session *s, struct decision *ret)
 	if (dictionary_look(s))
 		return false;
 	if (c->refused) {
-		*ret = (struct decision){ .accept = false, .rule = "B3" };
-		dictionary_refusal(s, &ret->reply);
+		*ret = (struct decision){ .accept = false, .rule = RULE_DICTIONARY };
+		counter_add(C_BAD_REFUSED, 1);
+		dictionary_refusal(&s->facts, &ret->reply);
 		return true;
 	}
 	if (!c->decided && !judge(s, &c->d))
@@ -250,7 +268,7 @@ void recipient_go_on(struct session *s)
 	if (s->waits != WAITS_RCPT || !decide(s, &d))
 		return;
 	check_free(s);
-	inbound_rcpt(s, &d);
+	decide_rcpt_came(s, &d);
 }
 
 void recipient_cancel(struct session *s)

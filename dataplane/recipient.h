@@ -5,10 +5,16 @@
 #ifndef WEIR_DATAPLANE_RECIPIENT_H
 #define WEIR_DATAPLANE_RECIPIENT_H
 
+#include "dataplane/policy/alias.h"
 #include "dataplane/session.h"
+#include "dataplane/verify.h"
 
-/* Decides on the session's last recipient; when it is accepted the envelope is complete with it. False: it waits, for the destination's word (B2) for example, and inbound_rcpt gets the decision. */
+/* What the rules find about the session's last recipient, modes not yet applied; when it is to be accepted the envelope is complete with it. False: it waits, for the destination's word (B2) for example, and decide_rcpt_came gets the decision. */
 bool recipient_decide(struct session *s, struct decision *ret);
+/* Whether the destination of a recipient is to be asked (B2), and for which address. */
+bool recipient_is_to_verify(const struct worker *w, const struct policy_facts *f, const struct address *rcpt, const struct alias_expansion *e, struct span *ret);
+/* What follows from its answer. */
+struct decision recipient_verified(const struct address *rcpt, const struct verify_answer *a);
 /* The session ends while it waits. */
 void recipient_cancel(struct session *s);
 /* A new transaction, or the end of the session. */

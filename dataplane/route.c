@@ -30,7 +30,38 @@ static void key_hosts(const struct snapshot *snap, const struct snap_route *r, s
 		out_str(key, " final");
 }
 
-enum status route_rcpt(const struct snapshot *snap, struct span rcpt, enum hop_tls demand, char *buf, struct next_hop *ret)
+/* Nor do those that come from other addresses. */
+static void key_sources(const struct snapshot *snap, const struct snap_route *r, struct out *key)
+{
+	uint32_t n;
+	const struct snap_range *s = snap_ranges(snap, r->sources, &n);
+
+	for (uint32_t i = 0; i < n; i++) {
+		out_str(key, i ? "," : " from=");
+		ip_write(s[i].ip, key);
+	}
+}
+
+/* C8: the route of a single address that has moved, else the domain's. */
+static enum status find_route(const struct snapshot *snap, const struct tables *tables, struct span local, struct span domain, const struct snap_route **ret)
+{
+	const struct snap_route *moved = snap_find_moved(snap, domain);
+	char key[ADDRESS_LOCAL_MAX + 1];
+	struct out o = out_of(key, sizeof(key));
+	const struct tables_domain *list;
+
+	*ret = snap_find_route(snap, domain);
+	if (!moved)
+		return ST_OK;
+	list = tables_find_domain(tables, snap_span(snap, moved->name));
+	if (!list)
+		return trail(ST_AGAIN, "The address tables of %.*s are not available", SPAN_FMT(domain));
+	if (address_local_key(local, &o) == ST_OK && tables_find_alias(tables, list, out_span(&o)))
+		*ret = moved;
+	return ST_OK;
+}
+
+enum status route_rcpt(const struct snapshot *snap, const struct tables *tables, struct span rcpt, enum hop_tls demand, char *buf, struct next_hop *ret)
 {
 	struct out key = out_of(buf, ROUTE_KEY_MAX);
 	static const char *const demanded[] = { [HOP_TLS_ROUTE] = "", [HOP_TLS_REQUIRED] = " requiretls", [HOP_TLS_OPTIONAL] = " tls-optional" };
@@ -48,7 +79,9 @@ enum status route_rcpt(const struct snapshot *snap, struct span rcpt, enum hop_t
 	else if ((st = address_domain_key(a.domain, &domain)) != ST_OK)
 		return st;
 	*ret = (struct next_hop){ .kind = ROUTE_MX, .demand = demand, .tls = (enum snap_tls)snap->h->settings.outbound_tls };
-	ret->route = snap_find_route(snap, out_span(&domain));
+	st = find_route(snap, tables, a.local, out_span(&domain), &ret->route);
+	if (st != ST_OK)
+		return st;
 	if (ret->route) {
 		ret->kind = (enum snap_route_kind)ret->route->kind;
 		ret->tls = (enum snap_tls)ret->route->tls;
@@ -61,6 +94,8 @@ enum status route_rcpt(const struct snapshot *snap, struct span rcpt, enum hop_t
 	} else {
 		key_hosts(snap, ret->route, &key);
 	}
+	if (ret->route)
+		key_sources(snap, ret->route, &key);
 	out_str(&key, demanded[demand]);
 	if (key.over)
 		return trail(ST_TOO_BIG, "the route of %.*s has too many hosts", SPAN_FMT(rcpt));

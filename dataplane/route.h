@@ -7,6 +7,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 #include "spool/store/snapshot.h"
+#include "spool/store/tables.h"
 
 enum { ROUTE_KEY_MAX = 512 };
 
@@ -24,8 +25,8 @@ struct next_hop {
 };
 
 /* rcpt is an address of an envelope. Bare "postmaster" goes where the configured postmaster address goes. buf of ROUTE_KEY_MAX bytes.
- * ST_INVALID: the domain has no look-up form. */
-enum status route_rcpt(const struct snapshot *snap, struct span rcpt, enum hop_tls demand, char *buf, struct next_hop *ret);
+ * Tables say which addresses of a domain have moved; they may be empty. ST_INVALID: the domain has no look-up form; ST_AGAIN: it has moved addresses, but the tables do not have them now. */
+enum status route_rcpt(const struct snapshot *snap, const struct tables *tables, struct span rcpt, enum hop_tls demand, char *buf, struct next_hop *ret);
 /* The address to say in RCPT TO for this recipient: itself, or the configured postmaster for bare "postmaster". */
 struct span route_address(const struct snapshot *snap, struct span rcpt);
 

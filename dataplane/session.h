@@ -2,6 +2,7 @@
 #ifndef WEIR_DATAPLANE_SESSION_H
 #define WEIR_DATAPLANE_SESSION_H
 
+#include "dataplane/facts.h"
 #include "dataplane/mail.h"
 #include "dataplane/net/proxy.h"
 #include "dataplane/policy/policy.h"
@@ -9,6 +10,8 @@
 
 enum session_waits {
 	WAITS_NOTHING,
+	WAITS_FACTS,   /* for DNS, at MAIL */
+	WAITS_HEADER,  /* for DNS, at the end of data */
 	WAITS_RATE,    /* for the rate counter, at MAIL */
 	WAITS_RCPT,    /* for what is known of a recipient, its destination, or until a reply may go (B2, B3) */
 	WAITS_AUTH,    /* for counters and for whoever knows the password */
@@ -43,6 +46,12 @@ struct session {
 	struct proxy proxy;   /* WAITS_PROXY */
 	struct body *body;    /* of the transaction that comes in */
 	struct mail *mail;    /* whose answer it waits for */
+	struct fact_client *client;      /* the client's name, once a rule wants it; its answer holds for the session */
+	struct facts_ask *client_ask;    /* under way */
+	struct fact_domain sender;       /* of the transaction; its name is in the transaction's pool */
+	struct facts_ask *domain_ask;    /* under way: the sender's domain, or those in the header */
+	uint64_t dns_begun_ns;           /* when the sender's domain was asked for */
+	uint64_t dns_left_ns;            /* time for DNS that the message has left (P15) */
 	struct shared_query *rate_query;
 	struct rcpt_check *check; /* the RCPT that waits (recipient.c) */
 	bool rcpt_looked;     /* whether the client is refused (B3) was asked in this session */

@@ -278,7 +278,7 @@ static void count(struct verify_job *j)
 	struct next_hop hop;
 
 	j->state = JOB_COUNTING;
-	if (limit <= 0 || route_rcpt(&w->cfg->snap, j->n.key, HOP_TLS_ROUTE, route, &hop) != ST_OK) {
+	if (limit <= 0 || route_rcpt(&w->cfg->snap, &w->tables, j->n.key, HOP_TLS_ROUTE, route, &hop) != ST_OK) {
 		probe(j);
 		return;
 	}

@@ -10,9 +10,12 @@
 #include "dataplane/command.h"
 #include "dataplane/conns.h"
 #include "dataplane/dictionary.h"
+#include "dataplane/facts.h"
 #include "dataplane/gate.h"
 #include "dataplane/generation.h"
 #include "dataplane/handshakes.h"
+#include "dataplane/flush.h"
+#include "dataplane/holds.h"
 #include "dataplane/inbound.h"
 #include "dataplane/mail.h"
 #include "dataplane/outbound.h"
@@ -168,6 +171,7 @@ static void tick(struct worker *w, struct timer *t)
 	auth_tick(w);
 	scan_tick(w->scan);
 	command_tick(w);
+	holds_tick(w);
 	outbound_tick(w);
 	inbound_room(w);
 	gate_tick(w);
@@ -189,6 +193,7 @@ static timer_fn *const on_timer[TIMER_NKIND] = {
 	[TIMER_VERIFY] = verify_timer,
 	[TIMER_VERIFY_WAIT] = verify_wait_timer,
 	[TIMER_RCPT] = dictionary_timer,
+	[TIMER_FACTS] = facts_timer,
 };
 
 static uint64_t timers(struct worker *w)
@@ -260,6 +265,8 @@ void worker_loop(struct worker *w)
 			stop_turn(w);
 		gate_turn(w);
 		outbound_turn(w);
+		if (!w->stopping && flush_turn(w->flush))
+			wait = 0;
 		if (command_turn(w))
 			wait = 0;
 		for (uint32_t i = 0; i < w->nstore; i++)
@@ -377,7 +384,8 @@ static enum status open_parts(struct worker *w)
 
 	if ((st = handshakes_new(&w->handshakes)) != ST_OK || (st = report_limits_new(&w->report_limits)) != ST_OK)
 		return st;
-	if ((st = inbound_new(w, &w->inbound)) != ST_OK || (st = outbound_new(w, &w->outbound)) != ST_OK)
+	if ((st = inbound_new(w, &w->inbound)) != ST_OK || (st = outbound_new(w, &w->outbound)) != ST_OK || (st = flush_new(w, &w->flush)) != ST_OK ||
+		(st = holds_new(&w->holds)) != ST_OK)
 		return st;
 	if ((st = verify_new(w)) != ST_OK || (st = dictionary_new(&w->dictionary)) != ST_OK)
 		return st;

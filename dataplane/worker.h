@@ -28,6 +28,8 @@
 struct inbound;
 struct scan;
 struct outbound;
+struct flush;
+struct holds;
 struct report_limits;
 struct command;
 struct generation;
@@ -63,6 +65,7 @@ enum timer_kind {
 	TIMER_VERIFY,  /* struct verify_job */
 	TIMER_VERIFY_WAIT, /* struct verify_query */
 	TIMER_RCPT,    /* struct rcpt_check: a reply that is delayed */
+	TIMER_FACTS,   /* struct facts_ask */
 	TIMER_NKIND,
 };
 
@@ -94,6 +97,9 @@ struct worker {
 	struct handshakes *handshakes;
 	struct scan *scan;
 	struct outbound *outbound;
+	struct flush *flush;
+	struct holds *holds;
+	uint64_t source_absent_ns; /* a delivery could not come from the configured address; 0: never */
 	struct report_limits *report_limits;
 	struct verify *verify;
 	struct dictionary *dictionary;

@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "dataplane/lookup/rr.h"
+#include "spool/mail/address.h"
 
-enum { MX_USED = 20, ADDR_USED = 32, RR_USED = 32, RR_LEN_MAX = 4096, TTL_MIN_S = 1 };
+enum { TYPE_PTR = 12, MX_USED = 20, ADDR_USED = 32, RR_USED = 32, RR_LEN_MAX = 4096, TTL_MIN_S = 1 };
 
 void dns_answer_release(struct dns_answer *a)
 {
@@ -129,6 +130,39 @@ void answer_take_rr(struct dns_answer *a, struct span message, uint16_t type)
 	}
 }
 
+/* The name that begins at data, which lies in the message, in look-up form. False: it is not a host name. */
+static bool host_name(struct span message, struct span data, struct out *o)
+{
+	char *name = NULL;
+	long used;
+	bool ok = ares_expand_name((const unsigned char *)data.p, (const unsigned char *)message.p, (int)message.n, &name, &used) == ARES_SUCCESS &&
+		address_domain_ok(span_str(name), false) && address_domain_key(span_str(name), o) == ST_OK;
+
+	ares_free_string(name);
+	return ok;
+}
+
+void answer_take_ptr(struct dns_answer *a, struct span message)
+{
+	struct rr_walk w;
+	struct rr rr;
+
+	a->rr = calloc(DNS_PTR_USED, sizeof(*a->rr));
+	rr_begin(&w, message);
+	while (a->rr && a->nrr < DNS_PTR_USED && rr_next(&w, &rr)) {
+		char name[ADDRESS_DOMAIN_MAX + 1];
+		struct out o = out_of(name, sizeof(name) - 1);
+		char *copy;
+
+		if (rr.type != TYPE_PTR || !host_name(message, rr.data, &o))
+			continue;
+		name[o.n] = '\0';
+		copy = strdup(name);
+		if (copy)
+			a->rr[a->nrr++] = span_of(copy, o.n);
+	}
+}
+
 static bool is_v6(const uint8_t ip[16])
 {
 	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
@@ -169,4 +203,15 @@ void answer_interleave(struct dns_answer *a, bool v6_first)
 	free(a->addr);
 	a->addr = out;
 	a->naddr = n;
+}
+
+void answer_reverse_name(const uint8_t ip[16], struct out *o)
+{
+	if (!is_v6(ip)) {
+		out_fmt(o, "%u.%u.%u.%u.in-addr.arpa", ip[15], ip[14], ip[13], ip[12]);
+		return;
+	}
+	for (int i = 15; i >= 0; i--)
+		out_fmt(o, "%x.%x.", ip[i] & 15, ip[i] >> 4);
+	out_str(o, "ip6.arpa");
 }

@@ -14,6 +14,10 @@ void answer_take_mx(struct dns_answer *a, struct span message);
 void answer_take_addr(struct dns_answer *a, struct span message, const char *name, bool v6);
 /* Keeps the data of all records of this type. */
 void answer_take_rr(struct dns_answer *a, struct span message, uint16_t type);
+/* Keeps the names of PTR records. */
+void answer_take_ptr(struct dns_answer *a, struct span message);
+/* "7.2.0.192.in-addr.arpa", or 32 digits below ip6.arpa (RFC 3596 2.5). */
+void answer_reverse_name(const uint8_t ip[16], struct out *o);
 /* Addresses of the family that the node can reach first, then one of each in turn. */
 void answer_interleave(struct dns_answer *a, bool v6_first);
 

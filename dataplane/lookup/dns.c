@@ -18,7 +18,7 @@
 enum { EDNS_SIZE = 1232, SOCKS = 64, TTL_MAX_S = 86400, TTL_NEGATIVE_S = 60 };
 
 /* What is asked for; also the first letter of the cache's key. */
-enum kind { KIND_MX = 'm', KIND_ADDR = 'a', KIND_TXT = 't', KIND_TLSA = 'l' };
+enum kind { KIND_MX = 'm', KIND_ADDR = 'a', KIND_TXT = 't', KIND_TLSA = 'l', KIND_PTR = 'p' };
 enum { TYPE_TLSA = 52 };
 
 struct dns_query {
@@ -215,6 +215,7 @@ static void finish(struct dns_query *q)
 		snprintf(a->mx[0].name, sizeof(a->mx[0].name), "%s", q->name);
 		a->mx[0].preference = 0;
 		a->nmx = 1;
+		a->implicit_mx = true;
 		q->ttl_s = TTL_NEGATIVE_S;
 	} else {
 		a->result = DNS_NODATA;
@@ -254,6 +255,8 @@ static void part_taken(struct dns_query *q, const unsigned char *buf, int len, i
 		answer_take_mx(q->answer, m);
 	else if (q->kind == KIND_ADDR)
 		answer_take_addr(q->answer, m, q->name, type == ns_t_aaaa);
+	else if (q->kind == KIND_PTR)
+		answer_take_ptr(q->answer, m);
 	else
 		answer_take_rr(q->answer, m, (uint16_t)type);
 }
@@ -293,6 +296,11 @@ static void on_txt(void *arg, int status, int timeouts, unsigned char *buf, int 
 static void on_tlsa(void *arg, int status, int timeouts, unsigned char *buf, int len)
 {
 	part_done(arg, status, buf, len, TYPE_TLSA);
+}
+
+static void on_ptr(void *arg, int status, int timeouts, unsigned char *buf, int len)
+{
+	part_done(arg, status, buf, len, ns_t_ptr);
 }
 
 /* Sends one question. c-ares's own ares_query would hide the header of the answer; and to a validating resolver AD (RFC 6840 5.7) and DO are set
@@ -361,6 +369,9 @@ static enum status ask(struct dns *d, enum kind kind, struct span name, dns_fn *
 	case KIND_TLSA:
 		send_question(q, TYPE_TLSA, on_tlsa);
 		break;
+	case KIND_PTR:
+		send_question(q, ns_t_ptr, on_ptr);
+		break;
 	}
 	return ST_AGAIN;
 }
@@ -383,6 +394,15 @@ enum status dns_txt(struct dns *d, struct span name, dns_fn *fn, void *ctx, stru
 enum status dns_tlsa(struct dns *d, struct span name, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query)
 {
 	return ask(d, KIND_TLSA, name, fn, ctx, ret_answer, ret_query);
+}
+
+enum status dns_ptr(struct dns *d, const uint8_t ip[16], dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query)
+{
+	char name[80];
+	struct out o = out_of(name, sizeof(name));
+
+	answer_reverse_name(ip, &o);
+	return ask(d, KIND_PTR, out_span(&o), fn, ctx, ret_answer, ret_query);
 }
 
 bool dns_validates(const struct dns *d)

@@ -1,4 +1,4 @@
-/* DNS for the data plane: MX, addresses, TXT and TLSA, asynchronous on the worker's loop (c-ares), with a cache that keeps to TTLs.
+/* DNS for the data plane: MX, addresses, names of addresses, TXT and TLSA, asynchronous on the worker's loop (c-ares), with a cache that keeps to TTLs.
  *
  * DNS is hostile (P15): answers are bounded (CNAME chain 8, MX 100 records of which the best 20 are used), SERVFAIL and time-outs are always temporary,
  * NXDOMAIN and no data are permanent.
@@ -32,13 +32,14 @@ struct dns_answer {
 	uint32_t refs;
 	enum dns_result result;
 	char text[96];    /* for logs and replies when not FOUND: "no MX or address record", "server failure" ... */
+	bool implicit_mx;        /* there is no MX record: mx[0] is the domain itself, which may have an address or not (RFC 5321 5.1) */
 	uint32_t nmx;
 	struct dns_mx_host *mx;  /* by preference, equal ones shuffled at each answer taken from the network */
 	uint32_t naddr;
 	bool secure;             /* the resolver has validated all of it (AD), and is one that we believe */
 	char *canonical;         /* of addresses: the name at the end of the CNAMEs; NULL: the name itself */
 	uint32_t nrr;
-	struct span *rr;         /* of TXT and TLSA: the data of each record */
+	struct span *rr;         /* of TXT and TLSA: the data of each record; of PTR: host names in look-up form, NUL behind each */
 	uint8_t (*addr)[16];     /* IPv4 as ::ffff:a.b.c.d; IPv6 and IPv4 interleaved, IPv6 first when the node has it */
 };
 
@@ -59,6 +60,9 @@ void dns_free(struct dns *d);
 enum status dns_mx(struct dns *d, struct span domain, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query);
 /* AAAA and A of a host name. */
 enum status dns_addr(struct dns *d, struct span host, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query);
+/* The names that an address says it has (PTR), at most DNS_PTR_USED of them: only those that are host names. */
+enum { DNS_PTR_USED = 5 };
+enum status dns_ptr(struct dns *d, const uint8_t ip[16], dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query);
 /* TXT records of a name; TLSA records of a name like "_25._tcp.mx.cam.example". */
 enum status dns_txt(struct dns *d, struct span name, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query);
 enum status dns_tlsa(struct dns *d, struct span name, dns_fn *fn, void *ctx, struct dns_answer **ret_answer, struct dns_query **ret_query);

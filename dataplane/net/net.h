@@ -77,7 +77,7 @@ struct net_listen {
 enum status net_listen(struct net *n, const struct net_listen *l, uint32_t listener);
 /* Stops and starts taking new connections on all listeners (draining, limits). */
 void net_accept_pause(struct net *n, bool pause);
-/* Begins to connect; source may be NULL. Events follow. ST_FULL when conns_max is reached. */
+/* Begins to connect; source may be NULL. Events follow. ST_FULL when conns_max is reached; ST_NOT_FOUND: source is no address of this host (with DPDK that is an event). */
 enum status net_connect(struct net *n, const struct sockaddr *to, const struct sockaddr *source, void *user, struct net_conn **ret);
 /* Once per turn of the loop, after uring_wait: sends what was written. */
 void net_poll(struct net *n);

@@ -332,11 +332,14 @@ static enum status connect_socket(struct uring_conn *uc, const struct sockaddr *
 	if (uc->fd < 0)
 		return trail_errno(errno, "socket");
 	setsockopt(uc->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (source) /* the port is chosen at connect, when the peer is known: else there were 28,000 for all peers together */
+		setsockopt(uc->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
 	if (source && bind(uc->fd, source, sockaddr_len(source)) < 0) {
+		bool absent = errno == EADDRNOTAVAIL;
 		enum status st = trail_errno(errno, "source address");
 
 		close(uc->fd);
-		return st;
+		return absent ? ST_NOT_FOUND : st;
 	}
 	return ST_OK;
 }

@@ -154,7 +154,6 @@ static void step(struct walk *w, struct alias_step s)
 {
 	struct alias_expansion *e = w->e;
 
-	e->d.rule = s.rule;
 	if (!w->explain)
 		return;
 	if (e->nstep == w->step_cap) {
@@ -323,6 +322,7 @@ static void expand(struct walk *w, const struct tables_domain *d, struct span lo
 	case DOMAIN_RETIRED:
 		expand_retired(w, d, local, depth);
 		break;
+	case DOMAIN_MOVED: /* no address is in it */
 	case DOMAIN_NKIND:
 		break;
 	}
@@ -337,28 +337,28 @@ static void refuse(const struct walk *w, const struct address *rcpt)
 	d->accept = false;
 	switch (w->why) {
 	case WHY_RETIRED:
-		d->rule = "C8";
+		d->rule = RULE_RCPT_RETIRED;
 		reply_set(&d->reply, 550, "5.1.6", "%.*s", SPAN_FMT(tables_span(w->t, w->why_domain->text)));
 		break;
 	case WHY_LOOP:
-		d->rule = "C6";
+		d->rule = RULE_RCPT_LOOP;
 		reply_set(&d->reply, 550, "5.4.6", "%.*s: its aliases are a loop", SPAN_FMT(rcpt->full));
 		break;
 	case WHY_DEPTH:
-		d->rule = "C6";
+		d->rule = RULE_RCPT_LOOP;
 		reply_set(&d->reply, 550, "5.4.6", "%.*s: aliases are nested more than %d deep", SPAN_FMT(rcpt->full), ALIAS_DEPTH_MAX);
 		break;
 	case WHY_MANY:
-		d->rule = "C6";
+		d->rule = RULE_RCPT_LOOP;
 		reply_set(&d->reply, 550, "5.2.4", "%.*s stands for more than %d recipients", SPAN_FMT(rcpt->full), ALIAS_RCPTS_MAX);
 		break;
 	case WHY_MEMORY:
-		d->rule = "C6";
+		d->rule = RULE_NO_ROOM;
 		reply_set(&d->reply, 452, "4.3.1", "The transaction is too large, try with fewer recipients");
 		break;
 	case WHY_UNKNOWN:
 	case WHY_NOTHING:
-		d->rule = "B2";
+		d->rule = RULE_RCPT_UNKNOWN;
 		reply_set(&d->reply, 550, "5.1.1", "%.*s: there is no such address", SPAN_FMT(rcpt->full));
 		break;
 	}
@@ -367,7 +367,7 @@ static void refuse(const struct walk *w, const struct address *rcpt)
 /* The domain is to be in the tables, but these do not have it: they are damaged, or not compiled yet. */
 static void unavailable(struct alias_expansion *e, struct span domain)
 {
-	e->d = (struct decision){ .accept = false, .rule = "C1" };
+	e->d = (struct decision){ .accept = false, .rule = RULE_TABLES_MISSING };
 	reply_set(&e->d.reply, 451, "4.3.0", "The address tables of %.*s are not available, try again later", SPAN_FMT(domain));
 }
 
@@ -389,7 +389,7 @@ void policy_alias(const struct policy_facts *f, const struct address *rcpt, bool
 	const struct tables_domain *d;
 	struct walk w = { .f = f, .t = f->tables, .pool = pool, .e = ret, .explain = explain };
 
-	*ret = (struct alias_expansion){ .d = { .accept = true, .rule = "C6" } };
+	*ret = (struct alias_expansion){ .d = { .accept = true } };
 	if (!a.domain.n || a.is_literal || address_domain_key(a.domain, &o) != ST_OK)
 		return;
 	d = tables_find_domain(f->tables, out_span(&o));

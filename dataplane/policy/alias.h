@@ -24,7 +24,7 @@ struct alias_step {
 };
 
 struct alias_expansion {
-	struct decision d;     /* rule: of the last step */
+	struct decision d;
 	bool in_tables;        /* false: the recipient stands for itself, rcpt is empty */
 	struct span *rcpt;     /* in the pool or the tables; no two are the same */
 	uint32_t nrcpt;

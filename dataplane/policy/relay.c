@@ -28,7 +28,7 @@ static bool is_local(const struct policy_facts *f, const struct address *rcpt)
 
 struct decision policy_relay(const struct policy_facts *f, const struct address *rcpt)
 {
-	struct decision d = { .accept = true, .rule = "A1" };
+	struct decision d = { .accept = true, .rule = RULE_RELAY_DENIED };
 
 	if (f->auth_user.n || f->net || is_local(f, rcpt))
 		return d;

@@ -17,7 +17,7 @@ static bool owns(const struct policy_facts *f, const struct address *sender)
 
 struct decision policy_sender(const struct policy_facts *f, const struct address *sender)
 {
-	struct decision d = { .accept = true, .rule = "P19" };
+	struct decision d = { .accept = true, .rule = RULE_SENDER_OWNER };
 
 	if (!f->auth_user.n || !sender->full.n || owns(f, sender))
 		return d;

@@ -173,12 +173,26 @@ static bool param_ret(struct smtp_server *s, struct span v, struct env_rcpt *rcp
 	return true;
 }
 
+static bool is_ascii(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] & 0x80)
+			return false;
+	return true;
+}
+
 static bool is_xtext(struct span v, size_t max)
 {
 	char buf[ORCPT_MAX];
 	struct out o = out_of(buf, sizeof(buf));
 
 	return v.n && v.n <= max && xtext_decode(v, &o) == ST_OK;
+}
+
+/* RFC 3461 4.2, 4.4: what is in the xtext of ORCPT and ENVID is printable US-ASCII, as it goes into reports. */
+static bool is_ascii_xtext(struct span v, struct out *o)
+{
+	return xtext_decode(v, o) == ST_OK && is_ascii(out_span(o));
 }
 
 /* AUTH=<> or AUTH=mailbox (RFC 4954 section 5): read, and then taken for AUTH=<>, as we trust no client to speak for another. */
@@ -191,7 +205,10 @@ static bool param_auth(struct smtp_server *s, struct span v, struct env_rcpt *rc
 
 static bool param_envid(struct smtp_server *s, struct span v, struct env_rcpt *rcpt, struct reply *r)
 {
-	if (!is_xtext(v, ENVID_MAX))
+	char buf[ENVID_MAX];
+	struct out o = out_of(buf, sizeof(buf));
+
+	if (!v.n || v.n > ENVID_MAX || !is_ascii_xtext(v, &o))
 		return refuse(r, 501, "5.5.4", "ENVID is not xtext of at most 100 characters");
 	s->env.envid = pool_span(&s->pool, v);
 	return true;
@@ -291,7 +308,12 @@ static bool utf8_addr_read(const struct smtp_server *s, struct span v, struct ou
 			}
 			if (n == 3 || n >= v.n || v.p[n++] != '}' || !out_utf8(o, point))
 				return false;
-		} else if (c <= ' ' || c == 0x7f || c == '+' || c == '=' || c == '\\' || (c >= 0x80 && !(s->env.flags & ENV_SMTPUTF8))) {
+		} else if (c >= 0x80) {
+			n = s->env.flags & ENV_SMTPUTF8 ? utf8_len(v) : 0;
+			if (!n)
+				return false;
+			out_add(o, span_of(v.p, n));
+		} else if (c <= ' ' || c == 0x7f || c == '+' || c == '=' || c == '\\') {
 			return false;
 		} else {
 			out_char(o, (char)c);
@@ -310,7 +332,7 @@ static bool param_orcpt(struct smtp_server *s, struct span v, struct env_rcpt *r
 	out_add(&o, type);
 	out_char(&o, ';');
 	if (!rest.n || !is_type(type) ||
-		!(span_eq_nocase(type, SPAN("utf-8")) ? utf8_addr_read(s, rest, &o) : xtext_decode(rest, &o) == ST_OK) || o.over)
+		!(span_eq_nocase(type, SPAN("utf-8")) ? utf8_addr_read(s, rest, &o) : is_ascii_xtext(rest, &o)) || o.over)
 		return refuse(r, 501, "5.5.4", "ORCPT is TYPE;XTEXT of at most 500 characters");
 	rcpt->orcpt = pool_span(&s->pool, out_span(&o));
 	return true;

@@ -15,8 +15,7 @@ static bool is_atext(unsigned char c)
 	return is_alnum(c) || (c && strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
 }
 
-/* Length of the valid UTF-8 sequence of a non-ASCII character at s, or 0 (RFC 3629; no surrogates, no overlong forms). */
-static size_t utf8_len(struct span s)
+size_t utf8_len(struct span s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
 	size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
@@ -221,6 +220,7 @@ enum status address_domain_key(struct span domain, struct out *o)
 {
 	char in[ADDRESS_DOMAIN_MAX + 1];
 	uint8_t *ascii = NULL;
+	bool ok;
 
 	if (!address_domain_ok(domain, true))
 		return trail(ST_INVALID, "the domain is not valid");
@@ -233,8 +233,13 @@ enum status address_domain_key(struct span domain, struct out *o)
 	in[domain.n] = '\0';
 	if (idn2_lookup_u8((const uint8_t *)in, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK)
 		return trail(ST_INVALID, "the domain has no ASCII form");
-	out_str(o, (const char *)ascii);
+	/* the mapping makes dots and other ASCII characters of some letters: U+3002, U+2100 */
+	ok = address_domain_ok(span_str((const char *)ascii), false);
+	if (ok)
+		out_str(o, (const char *)ascii);
 	idn2_free(ascii);
+	if (!ok)
+		return trail(ST_INVALID, "the domain's ASCII form is not valid");
 	return o->over ? ST_INVALID : ST_OK;
 }
 

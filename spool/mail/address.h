@@ -38,6 +38,8 @@ bool address_local_ok(struct span s, unsigned flags);
 enum status address_local_key(struct span local, struct out *o);
 /* postmaster in any case, with any or no domain. */
 bool address_is_postmaster(const struct address *a);
+/* Length of the valid UTF-8 sequence of the non-ASCII character at the start of s, or 0 (RFC 3629: no surrogates, no overlong forms). */
+size_t utf8_len(struct span s);
 /* RFC 3461 xtext. Decode: ST_INVALID when malformed. */
 enum status xtext_decode(struct span s, struct out *o);
 void xtext_encode(struct span s, struct out *o);

@@ -176,7 +176,7 @@ void dsn_write(const struct dsn *d, struct out *o)
 	char buf[128];
 	struct out b = out_of(buf, 70); /* RFC 2046 5.1.1: at most 70 characters */
 	bool global = is_global(d), eight = has_high(d->original_head) || has_high(d->original_body);
-	struct span boundary;
+	struct span boundary, head = d->original_head;
 
 	make_boundary(d, &b);
 	boundary = out_span(&b);
@@ -191,7 +191,9 @@ void dsn_write(const struct dsn *d, struct out *o)
 		begin_part(o, boundary, global ? "message/global" : "message/rfc822", eight);
 	else
 		begin_part(o, boundary, global ? "message/global-headers" : "text/rfc822-headers", eight);
-	out_add(o, d->original_head);
+	if (head.n && head.p[head.n - 1] == '\r')
+		head.n--; /* it was cut within a line end */
+	out_add(o, head);
 	if (d->whole)
 		out_add(o, d->original_body);
 	out_str(o, "\r\n--");

@@ -1,10 +1,11 @@
 #include "spool/mail/envelope.h"
 
-enum { ENVELOPE_VERSION = 1, FIXED = 2 + 2 + 8 + 16 + 2 + 1 + 1 + 4 + 4, RCPT_FIXED = 4 + 4 + 1 };
+/* Version 1 had neither trace nor hold. */
+enum { ENVELOPE_VERSION = 2, FIXED = 2 + 2 + 8 + 16 + 2 + 1 + 1 + 4 + 4, RCPT_FIXED = 4 + 4 + 1 };
 
 size_t envelope_size(const struct envelope *e)
 {
-	size_t n = FIXED + 5 * 4 + e->sender.n + e->envid.n + e->helo.n + e->client_name.n + e->auth_user.n;
+	size_t n = FIXED + 7 * 4 + e->sender.n + e->envid.n + e->helo.n + e->client_name.n + e->auth_user.n + e->trace.n + e->hold.n;
 
 	for (uint32_t i = 0; i < e->nrcpt; i++)
 		n += RCPT_FIXED + e->rcpt[i].addr.n + e->rcpt[i].orcpt.n;
@@ -27,6 +28,8 @@ void envelope_write(const struct envelope *e, struct out *o)
 	out_field(o, e->helo);
 	out_field(o, e->client_name);
 	out_field(o, e->auth_user);
+	out_field(o, e->trace);
+	out_field(o, e->hold);
 	for (uint32_t i = 0; i < e->nrcpt; i++) {
 		out_field(o, e->rcpt[i].addr);
 		out_field(o, e->rcpt[i].orcpt);
@@ -41,16 +44,17 @@ bool envelope_nrcpt(struct span stored, uint32_t *ret)
 
 	in_bytes(&i, FIXED - 2 - 4);
 	*ret = in_le32(&i);
-	return !i.bad && version == ENVELOPE_VERSION && *ret <= i.rest.n / RCPT_FIXED;
+	return !i.bad && version && version <= ENVELOPE_VERSION && *ret <= i.rest.n / RCPT_FIXED;
 }
 
 enum status envelope_read(struct span stored, struct pool *p, struct envelope *ret)
 {
 	struct in i = in_of(stored);
+	uint16_t version = in_le16(&i);
 	struct span ip;
 
 	*ret = (struct envelope){ 0 };
-	if (in_le16(&i) != ENVELOPE_VERSION || in_le16(&i) != 0)
+	if (!version || version > ENVELOPE_VERSION || in_le16(&i) != 0)
 		return trail(ST_CORRUPT, "envelope of an unknown version");
 	ret->arrived_ns = in_le64(&i);
 	ip = in_bytes(&i, sizeof(ret->client_ip));
@@ -66,8 +70,12 @@ enum status envelope_read(struct span stored, struct pool *p, struct envelope *r
 	ret->helo = in_field(&i);
 	ret->client_name = in_field(&i);
 	ret->auth_user = in_field(&i);
+	if (version >= 2) {
+		ret->trace = in_field(&i);
+		ret->hold = in_field(&i);
+	}
 	/* every recipient takes some bytes: a count beyond that is a lie, and chooses no allocation */
-	if (i.bad || ret->nrcpt > i.rest.n / RCPT_FIXED || ret->body > BODY_BINARY || ret->ret > RET_HDRS)
+	if (i.bad || ret->nrcpt > i.rest.n / RCPT_FIXED || ret->body > BODY_BINARY || ret->ret > RET_HDRS || ret->trace.n > ENV_TRACE_MAX)
 		return trail(ST_CORRUPT, "envelope is cut short or impossible");
 	ret->rcpt = pool_alloc(p, (size_t)ret->nrcpt * sizeof(*ret->rcpt));
 	if (!ret->rcpt)

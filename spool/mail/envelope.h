@@ -36,6 +36,8 @@ struct envelope {
 	struct span helo;
 	struct span client_name; /* verified host name of the client; empty when unknown */
 	struct span auth_user;
+	struct span trace;  /* fields that are delivered on top of the message, above our Received: whole lines, at most ENV_TRACE_MAX octets */
+	struct span hold;   /* why it is to be held once it is accepted; empty: it is not */
 	uint8_t client_ip[16]; /* IPv4 as ::ffff:a.b.c.d; of a notification that of the message it is about; zero when there is none */
 	uint16_t client_port;
 	uint8_t body;   /* enum body_type */
@@ -44,6 +46,8 @@ struct envelope {
 	uint32_t nrcpt;
 	struct env_rcpt *rcpt;
 };
+
+enum { ENV_TRACE_MAX = 1024 };
 
 /* Bytes that envelope_write will need. */
 size_t envelope_size(const struct envelope *e);

@@ -45,7 +45,7 @@ static bool settings_strings_ok(const struct snapshot *s)
 	const struct snap_str all[] = { set->hostname, set->node, set->postmaster, set->run_dir, set->spool_dir, set->tls_cert, set->tls_key,
 		set->redis, set->user, set->signatures, set->engine, set->metrics, set->auth_file, set->auth_dovecot, set->auth_secret, set->ca_file,
 		set->dpdk_devices, set->dpdk_ip4, set->dpdk_ip6, set->dpdk_gateway4, set->dpdk_gateway6, set->tls_ciphers, set->tls_ticket_file,
-		set->managed_dir, set->managed_exchangers };
+		set->managed_dir, set->managed_exchangers, set->policy_help_url, set->config_file };
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (!str_ok(s, all[i]))
@@ -124,10 +124,21 @@ static bool tables_ok(const struct snapshot *s)
 			return false;
 	for (uint32_t i = 0; i < set->routes.n; i++)
 		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_VERIFY ||
-			(r[i].kind != ROUTE_MX && !r[i].hosts.n))
+			(r[i].kind != ROUTE_MX && !r[i].hosts.n) || !str_ok(s, r[i].hold_reason) || !ranges_ok(s, r[i].sources))
 			return false;
-	return set->workers && set->partitions && set->listeners.n <= 64 && ranges_ok(s, set->balancers) && ranges_ok(s, set->xclient_clients) && auth_ok(s) &&
+	return set->workers && set->partitions && set->listeners.n <= 64 && ranges_ok(s, set->balancers) && ranges_ok(s, set->xclient_clients) && ranges_ok(s, set->sources) && auth_ok(s) &&
 		certs_ok(s);
+}
+
+static bool policy_ok(const struct snapshot *s)
+{
+	const struct snap_settings *set = &s->h->settings;
+
+	for (unsigned r = 0; r < RULE_NRULE; r++)
+		for (unsigned c = 0; c < CLASS_NCLASS; c++)
+			if (set->policy_mode[r][c] >= POLICY_NMODE || !(rule_row[r].allowed & 1u << set->policy_mode[r][c]))
+				return false;
+	return list_ok(s, set->policy_rules, sizeof(struct snap_policy));
 }
 
 static enum status check(const struct snapshot *s, const char *path)
@@ -142,7 +153,7 @@ static enum status check(const struct snapshot *s, const char *path)
 		h->checksum != XXH3_64bits((const char *)h + offsetof(struct snap_header, generation),
 			s->bytes - offsetof(struct snap_header, generation)))
 		return trail(ST_CORRUPT, "%s is damaged", path);
-	return settings_strings_ok(s) && tables_ok(s) ? ST_OK : trail(ST_CORRUPT, "%s has references that lead nowhere", path);
+	return settings_strings_ok(s) && tables_ok(s) && policy_ok(s) ? ST_OK : trail(ST_CORRUPT, "%s has references that lead nowhere", path);
 }
 
 enum status snapshot_open(const char *path, struct snapshot *ret)
@@ -200,6 +211,11 @@ const struct snap_host *snap_hosts(const struct snapshot *s, struct snap_list l,
 {
 	*ret_n = l.n;
 	return list_at(s, l);
+}
+
+enum policy_mode snap_policy_mode(const struct snapshot *s, enum rule r, enum snap_class class)
+{
+	return (enum policy_mode)s->h->settings.policy_mode[r][class];
 }
 
 const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16])
@@ -284,6 +300,33 @@ const struct snap_route *snap_find_route(const struct snapshot *s, struct span d
 		if (domain.p[i] == '.')
 			r = find(s, l, sizeof(*r), span_skip(domain, i));
 	return r ? r : find(s, l, sizeof(*r), SPAN("*"));
+}
+
+const struct snap_route *snap_find_moved(const struct snapshot *s, struct span domain)
+{
+	char name[ADDRESS_DOMAIN_MAX + 2];
+	struct out o = out_of(name, sizeof(name));
+
+	out_char(&o, '@');
+	out_add(&o, domain);
+	return o.over ? NULL : find(s, s->h->settings.routes, sizeof(struct snap_route), out_span(&o));
+}
+
+const struct snap_route *snap_routes(const struct snapshot *s, uint32_t *ret_n)
+{
+	*ret_n = s->h->settings.routes.n;
+	return list_at(s, s->h->settings.routes);
+}
+
+const struct snap_range *snap_ranges(const struct snapshot *s, struct snap_list l, uint32_t *ret_n)
+{
+	*ret_n = l.n;
+	return list_at(s, l);
+}
+
+bool snap_route_is(const struct snapshot *s, struct span name)
+{
+	return find(s, s->h->settings.routes, sizeof(struct snap_route), name) != NULL;
 }
 
 unsigned snap_mechs(const struct snapshot *s)

@@ -10,8 +10,9 @@
 #include <assert.h>
 #include "spool/base/span.h"
 #include "spool/base/status.h"
+#include "spool/mail/rules.h"
 
-enum { SNAPSHOT_VERSION = 8 };
+enum { SNAPSHOT_VERSION = 10 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -21,7 +22,6 @@ struct snap_list {
 	uint32_t off, n;
 };
 
-enum snap_class { CLASS_MX, CLASS_ROBUST, CLASS_FRAGILE, CLASS_SUBMISSION };
 enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
@@ -45,6 +45,7 @@ enum snap_domain_kind {
 	DOMAIN_ROUTED,    /* taken as it is and sent along its route: a provider's sub-domain */
 	DOMAIN_BACKUP_MX, /* taken as it is and sent to better preferred exchangers */
 	DOMAIN_FORWARDED, /* all mail goes to one address */
+	DOMAIN_MOVED,     /* not a domain: its name is "@DOMAIN", its local parts are the addresses of DOMAIN that go along the route of that name */
 	DOMAIN_NKIND,
 };
 /* Where the aliases of a domain come from: one source of truth each (C9). */
@@ -84,7 +85,7 @@ struct snap_domain {
 /* A managed mail domain as configured: what weir-control compiles into the tables (tables.h), which decide. Workers only see from it that a domain ought to be there. Sorted like domains. */
 struct snap_mail_domain {
 	struct snap_str name;
-	struct snap_str value;      /* by kind: alias file or https address, refusal text, short domain, -, -, address */
+	struct snap_str value;      /* by kind: alias file or https address, refusal text, short domain, -, -, address, file of local parts */
 	struct snap_str forwarding; /* DOMAIN_ALIASES: file of per-user forwarding; or empty */
 	uint32_t kind;              /* enum snap_domain_kind */
 	uint32_t deliver_unlisted;  /* DOMAIN_ALIASES: a local part that is not listed goes along the domain's route; 0: it is refused */
@@ -94,7 +95,8 @@ struct snap_mail_domain {
 	struct snap_str owner, contact; /* for people; or empty */
 	struct snap_str ca, secrets;    /* SOURCE_HTTPS: PEM file of authorities, file of passwords; or empty */
 };
-/* Where a domain goes. Sorted like domains; name "*" is the default route (a smart host); a name that starts with "." is for all sub-domains. */
+/* Where a domain goes. Sorted like domains; name "*" is the default route (a smart host); a name that starts with "." is for all sub-domains, one that starts with "@" for
+ * the addresses of a domain that have moved. */
 struct snap_route {
 	struct snap_str name;
 	struct snap_list hosts; /* of struct snap_host, tried in order */
@@ -103,6 +105,13 @@ struct snap_route {
 	uint32_t line;
 	uint32_t final_;        /* 0 or 1: what its hosts take is delivered */
 	uint32_t recipients;    /* enum snap_recipients */
+	struct snap_list sources; /* of struct snap_range, single addresses to connect from; none: those of the node */
+	struct snap_str hold_reason; /* or empty */
+	uint64_t life_ns;       /* 0: the node's; UINT64_MAX: nothing is returned for its age */
+	uint64_t notice_ns;     /* delay notice; UINT64_MAX: the node's; 0: none */
+	uint64_t size_max;      /* of a message; 0: the node's */
+	uint64_t hold_until_ns; /* its mail waits until then (spool time); 0: it does not; UINT64_MAX: until somebody releases it */
+	uint64_t hold_set_ns;   /* the same as the configuration says it, whatever was released since */
 };
 struct snap_host {
 	struct snap_str name; /* host name (A/AAAA are looked up) or address text */
@@ -121,6 +130,13 @@ struct snap_senders {
 struct snap_cert {
 	struct snap_str certificate, key; /* PEM files */
 	uint32_t line, pad;
+};
+/* A mode that the configuration gives to a rule; weir-control makes the matrix of them. */
+struct snap_policy {
+	uint32_t rule;    /* enum rule */
+	uint32_t classes; /* bits 1 << enum snap_class */
+	uint32_t mode;    /* enum policy_mode */
+	uint32_t line;
 };
 
 /* Everything with one value. Times in ns unless the name says otherwise. */
@@ -179,9 +195,15 @@ struct snap_settings {
 	uint32_t verify_probes, verify_cache;
 	double bad_slow, bad_refuse; /* bad recipients in bad_period_ns; 0: no limit */
 	uint64_t bad_period_ns, bad_delay_ns, bad_refuse_ns;
+	struct snap_str config_file;     /* where the line numbers are from; empty: there is none */
+	struct snap_str policy_help_url; /* {code} stands for the rule's name; empty: none */
+	struct snap_list policy_rules;   /* of struct snap_policy, as configured */
+	uint8_t policy_mode[RULE_NRULE][CLASS_NCLASS]; /* enum policy_mode */
+	uint32_t policy_line[RULE_NRULE][CLASS_NCLASS]; /* of the configuration; 0: the default */
 	struct snap_list listeners, nets, domains, routes, dns_servers /* of struct snap_host */, mail_domains;
 	struct snap_list balancers, xclient_clients; /* of struct snap_range */
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
+	struct snap_list sources; /* of struct snap_range: addresses to connect from */
 	struct snap_list tls_certs; /* of struct snap_cert; tls.certificate is the first */
 };
 
@@ -214,6 +236,8 @@ unsigned snap_mechs(const struct snapshot *s);
 /* The senders of a user; NULL: nothing is said about the user. And whether an address, its domain in look-up form, is among them. */
 const struct snap_senders *snap_find_senders(const struct snapshot *s, struct span user);
 bool snap_sender_in(const struct snapshot *s, const struct snap_senders *l, struct span local, struct span domain);
+/* What is done about what a rule finds, by the configuration. dataplane/policy/apply.c knows what that comes to. */
+enum policy_mode snap_policy_mode(const struct snapshot *s, enum rule r, enum snap_class class);
 /* The most specific network with this client, or NULL. */
 const struct snap_net *snap_find_net(const struct snapshot *s, const uint8_t ip[16]);
 bool snap_may_xclient(const struct snapshot *s, const uint8_t ip[16]);
@@ -222,7 +246,13 @@ bool snap_is_balancer(const struct snapshot *s, const uint8_t ip[16]);
 const struct snap_domain *snap_find_domain(const struct snapshot *s, struct span domain);
 const struct snap_mail_domain *snap_mail_domains(const struct snapshot *s, uint32_t *ret_n);
 const struct snap_mail_domain *snap_find_mail_domain(const struct snapshot *s, struct span domain);
+/* Whether a route has just this name; ".cam.example" is the one for all sub-domains. */
+bool snap_route_is(const struct snapshot *s, struct span name);
 /* Exact name, then ".parent" names from the longest, then "*"; NULL: by MX. */
 const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain);
+/* The route of those addresses of a domain that have moved; NULL: none have. */
+const struct snap_route *snap_find_moved(const struct snapshot *s, struct span domain);
+const struct snap_route *snap_routes(const struct snapshot *s, uint32_t *ret_n);
+const struct snap_range *snap_ranges(const struct snapshot *s, struct snap_list l, uint32_t *ret_n);
 
 #endif

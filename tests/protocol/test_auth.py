@@ -424,7 +424,7 @@ def test_users_have_rates_of_their_own(make_submission):
 
 @pytest.mark.parametrize("text,complaint", [
     ('listen: [{address: "127.0.0.1:2587", role: submission}]', "needs auth.password_file or auth.dovecot"),
-    ('listen: [{address: "127.0.0.1:2587", role: submision}]', "write mx, submission or submissions"),
+    ('listen: [{address: "127.0.0.1:2587", role: submision}]', "write mx, submission, submissions or lmtp"),
     ('listen: [{address: "127.0.0.1:2587", role: submission, tls: implicit}]', "the role is submissions"),
     ('auth: {password_file: /a, dovecot: /b}', "cannot both be there"),
     ('auth: {mechanisms: [cram-md5]}', "write plain, login or scram-sha-256"),

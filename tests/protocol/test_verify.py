@@ -454,3 +454,18 @@ def test_configuration_errors(tmp_path, text, says):
     (tmp_path / "weir.yaml").write_text("hostname: relay.cam.example\n" + text + "\n")
     p = subprocess.run([BIN / "weirctl", "config", "check", tmp_path / "weir.yaml"], capture_output=True, text=True)
     assert p.returncode == 1 and says in p.stderr, p.stderr
+
+
+def test_modes_of_what_verification_finds(world):
+    """D2, A12: what destinations say, and the count of unknown names, are findings of rules with modes and a help page."""
+    rules = "{rule: recipient-unverified, mode: monitor}, {rule: recipient-unknown, class: mx, mode: defer}, {rule: dictionary-attack, mode: monitor}"
+    node, sink = world(decide=lambda k, t: "451 4.3.0 not now" if "<busy@" in t else users(k, t), workers=1,
+                       extra=f'policy: {{help_url: "https://help.example/{{code}}", rules: [{rules}, {{rule: sender-domain, mode: off}}, {{rule: header-from, mode: off}}]}}\n'
+                             "dictionary: {slow_after: 2, refuse_after: 4, delay: 60s}\n")
+    assert rcpt(node, "bob@cam.example", "busy@cam.example") == ["250 2.1.5 Ok"] * 2
+    got = [rcpt(node, f"guess{i}@cam.example") for i in range(6)]
+    assert all(r.startswith("450 4.1.1 guess") and r.endswith(" [recipient-unknown] https://help.example/recipient-unknown") for r in got), got
+    log = node.log_text()
+    assert "event=would-reject rule=B2 code=recipient-unverified mode=monitor" in log and "event=rejected rule=B2 code=recipient-unknown mode=defer" in log
+    assert len(re.findall("event=dictionary-attack rule=B3 mode=monitor client=127.0.0.1 refused_s=0", log)) == 2  # the 5th and 6th: the average is a little below the number
+    assert node.counters()["dictionary_refused_total"] == 0

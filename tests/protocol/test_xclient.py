@@ -21,14 +21,14 @@ def node(make_node, sink, tmp_path):
     return n
 
 
-def tester(node, port=None, ehlo="EHLO"):
+def as_tester(node, port=None, ehlo="EHLO"):
     s = Smtp(port or node.port, source=TESTER)
     return s, s.cmd(f"{ehlo} tester.example")
 
 
 def test_it_is_offered_to_test_clients_only(node):
-    assert "250-XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT\n" in tester(node)[1]
-    assert "250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\n" in tester(node, node.submission)[1]
+    assert "250-XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT\n" in as_tester(node)[1]
+    assert "250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\n" in as_tester(node, node.submission)[1]
     for source in (OTHER, "127.0.0.1"):
         s = Smtp(node.port, source=source)
         assert "XCLIENT" not in s.cmd("EHLO x.example")
@@ -42,7 +42,7 @@ def test_it_is_offered_to_test_clients_only(node):
 
 def test_the_client_is_the_one_that_was_named(node):
     """A1: the rules are those of the other client, in both directions; Received and trace say so."""
-    s, _ = tester(node)
+    s, _ = as_tester(node)
     s.cmd("MAIL FROM:<a@x.example>")
     assert s.cmd("RCPT TO:<b@example.org>").startswith("550 5.7.1")
     assert s.cmd("XCLIENT ADDR=192.0.2.7").startswith("503 5.5.1")
@@ -65,7 +65,7 @@ def test_the_client_is_the_one_that_was_named(node):
 
 def test_helo_and_proto(node):
     """HELO stands for the greeting; what the client says after it counts again."""
-    s, _ = tester(node)
+    s, _ = as_tester(node)
     assert s.cmd("XCLIENT ADDR=192.0.2.7 HELO=x+2Dhost.example PROTO=SMTP").startswith("220")
     assert s.message("a@x.example", ["b@example.org"], TEXT).startswith("250")
     assert s.cmd("XCLIENT HELO=y.example PROTO=ESMTP").startswith("220")
@@ -80,7 +80,7 @@ def test_helo_and_proto(node):
 @pytest.mark.parametrize("arg", ["", " ", "ADDR", "ADDR=", "ADDR=host.example", "ADDR=192.0.2.256", "ADDR=1.2.3.4 ADDR=1.2.3.5", "PORT=65536", "PORT=x", "PROTO=UUCP", "PROTO=LMTP",
                                  "HELO=a+0D+0Ab", "HELO=a+20b", "HELO=a+zz", "NAME=a+00", "FOO=bar", "=x", "LOGIN=bob", "DESTADDR=x", "DESTPORT=-1", "ADDR=192.0.2.7 FOO=x"])
 def test_bad_attributes_change_nothing(node, arg):
-    s, _ = tester(node)
+    s, _ = as_tester(node)
     assert s.cmd(f"XCLIENT {arg}").startswith("501 5.5.4")
     s.cmd("MAIL FROM:<a@x.example>")
     assert s.cmd("RCPT TO:<b@example.org>").startswith("550 5.7.1")
@@ -88,7 +88,7 @@ def test_bad_attributes_change_nothing(node, arg):
 
 @pytest.mark.parametrize("arg", ["ADDR=[UNAVAILABLE]", "ADDR=[tempunavail] NAME=[TEMPUNAVAIL]", "NAME=[UNAVAILABLE] PORT=[UNAVAILABLE] DESTADDR=192.0.2.1 DESTPORT=25", "addr=198.51.100.1"])
 def test_what_is_not_known(node, arg):
-    s, _ = tester(node)
+    s, _ = as_tester(node)
     assert s.cmd(f"XCLIENT {arg}").startswith("220")
     s.cmd("EHLO x.example")
     assert s.cmd("MAIL FROM:<a@x.example>").startswith("250")
@@ -97,7 +97,7 @@ def test_what_is_not_known(node, arg):
 
 def test_login_is_for_test_clients_on_submission_services(node):
     """P19: nobody else gets past AUTH and TLS with it, and not by asking twice."""
-    s, _ = tester(node, node.submission)
+    s, _ = as_tester(node, node.submission)
     assert s.cmd("MAIL FROM:<bob@cam.example>").startswith("530")
     assert s.cmd("XCLIENT LOGIN=bob").startswith("220")
     s.cmd("EHLO x.example")
@@ -120,13 +120,13 @@ def test_connections_are_the_other_clients(make_node, sink):
     node = make_node(sink.port, engine="trivial", workers=1, extra=f"xclient_clients: [{TESTER}/32]\nlimits: {{connections_per_client: 2}}\n")
     held = []
     for _ in range(2):
-        s, _ = tester(node)
+        s, _ = as_tester(node)
         assert s.cmd("XCLIENT ADDR=192.0.2.7").startswith("220")
         held.append(s)
-    s, _ = tester(node)
+    s, _ = as_tester(node)
     assert s.cmd("XCLIENT ADDR=192.0.2.7").startswith("421 4.7.0") and s.reply() is None
     held.pop().cmd("QUIT")
-    s = wait_for(lambda: next((t for t in [tester(node)[0]] if t.cmd("XCLIENT ADDR=192.0.2.7").startswith("220")), None))
+    s = wait_for(lambda: next((t for t in [as_tester(node)[0]] if t.cmd("XCLIENT ADDR=192.0.2.7").startswith("220")), None))
     assert s.cmd("EHLO x.example").startswith("250")
 
 
@@ -137,7 +137,7 @@ def test_pipelined(node):
 
 
 def test_lmtp(node):
-    s, _ = tester(node, node.lmtp, "LHLO")
+    s, _ = as_tester(node, node.lmtp, "LHLO")
     assert s.cmd("XCLIENT ADDR=192.0.2.7 PROTO=ESMTP").startswith("501")
     assert s.cmd("XCLIENT ADDR=192.0.2.7 PROTO=LMTP HELO=x.example").startswith("220 relay.cam.example LMTP")
     assert s.message("a@x.example", ["b@example.org"], TEXT).startswith("250")

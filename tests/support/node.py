@@ -20,9 +20,11 @@ given_ports = set()
 
 
 def free_port():
-    """A port that nobody listens on, below those that the kernel gives to connections: it is still free when it is listened on."""
+    """A port that nobody listens on, below those that the kernel gives to connections: it is still free when it is listened on. Processes that run
+    tests side by side have ports of their own."""
+    side, sides = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = random.randrange(10000, 32768)
+        port = random.randrange(10000 + side, 32768, sides)
         if port in given_ports:
             continue
         given_ports.add(port)
@@ -58,7 +60,7 @@ class Sink:
         """reduce: what is kept of the content of a message; `enter` is called first in the sink's thread, before it listens on `host`."""
         self.reduce = reduce
         self.messages, self.count, self.decide, self.lmtp, self.extensions, self.keep = [], 0, decide, lmtp, extensions, keep
-        self.connections, self.host, self.enter = 0, host, enter
+        self.connections, self.peers, self.host, self.enter = 0, set(), host, enter
         self.raw = bytearray()
         self.port = free_port()
         self.loop = asyncio.new_event_loop()
@@ -84,6 +86,7 @@ class Sink:
 
     async def _session(self, r, w):
         self.connections += 1
+        self.peers.add(w.get_extra_info("peername")[0])
         try:
             w.write((self._answer("connect", "", "220 sink.test ready") + "\r\n").encode())
             sender, rcpts, begun = "", [], False
@@ -160,6 +163,10 @@ class Sink:
         self.thread.join(5)
 
 
+# Tests that are not about them do without the rules that ask DNS.
+NO_DNS_RULES = ", ".join(f"{{rule: {r}, mode: off}}" for r in ("client-dns", "sender-domain", "sender-host-name", "sender-unknown", "header-from"))
+
+
 class Node:
     """weir run with a configuration. `extra` is YAML text that is put behind the basic one."""
     host, client_prefix, transport, transport_mib = "127.0.0.1", [], "io_uring", 0
@@ -187,6 +194,7 @@ class Node:
             + ("" if "spool:" in extra else "spool: {segment: 8M, max: 512M, arena: 48M}\n")
             + ("" if "scan:" in extra else f"scan: {{processes: 2, engine: {engine}}}\n")
             + ("" if "relay_clients:" in extra else "relay_clients: [{network: 127.0.0.0/8, rate: none}]\n")
+            + ("" if "policy:" in extra else f"policy: {{rules: [{NO_DNS_RULES}]}}\n")
             + ("" if "delivery:" in extra else "delivery: {retry_first: 1s, retry_max: 2s, idle: 500ms}\n")
             # most tests ask for unknown recipients again and again
             + ("" if "dictionary:" in extra else "dictionary: {slow_after: none, refuse_after: none}\n")

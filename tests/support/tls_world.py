@@ -125,8 +125,9 @@ class TlsSink(Server):
 class Dns:
     """nsd with zones, unbound before it. `signed` zones get keys, a signature and a trust anchor; tamper(text) changes the signed zone's text."""
 
-    def __init__(self, directory, zones, signed=(), tamper=None):
-        self.dir = pathlib.Path(directory)
+    def __init__(self, directory, zones, signed=(), tamper=None, stubs=None):
+        """stubs: more zones, each with the port of the server that is asked for it."""
+        self.dir, self.stubs = pathlib.Path(directory), stubs or {}
         self.auth_port, self.port = free_port(), free_port()
         anchors = []
         for name, text in zones.items():
@@ -180,9 +181,10 @@ class Dns:
               module-config: "validator iterator"
               val-log-level: 2
               cache-max-negative-ttl: 1
-            """) + "".join(f'  trust-anchor: "{a}"\n' for a in anchors)
+            """) + "".join(f'  trust-anchor: "{a}"\n' for a in anchors) + "".join(f'  local-zone: "{z}" nodefault\n' for z in zones if z.endswith(".arpa"))
             + "remote-control:\n  control-enable: no\n"
-            + "".join(f'stub-zone:\n  name: "{z}"\n  stub-addr: 127.0.0.1@{self.auth_port}\n' for z in zones))
+            + "".join(f'stub-zone:\n  name: "{z}"\n  stub-addr: 127.0.0.1@{port}\n'
+                      for z, port in [*((z, self.auth_port) for z in zones), *self.stubs.items()]))
         self.unbound = subprocess.Popen(["unbound", "-d", "-c", conf], stderr=open(self.dir / "unbound.err", "wb"))
         time.sleep(1)
         assert self.nsd.poll() is None and self.unbound.poll() is None, (self.dir / "unbound.err").read_text()

@@ -40,6 +40,23 @@ static void local_parts_in_look_up_form(void **state)
 	assert_false(address_local_ok(SPAN("\xc3\x89"), 0));
 }
 
+/* What is asked of DNS is a host name: the mapping of Unicode letters makes other things, too. */
+static void domains_in_look_up_form(void **state)
+{
+	static const struct {
+		const char *domain, *key;
+	} row[] = { { "Cam.Example", "cam.example" }, { "B\xc3\xbc" "cher.example", "xn--bcher-kva.example" }, { "x\xe3\x80\x82" "example", "x.example" },
+		{ "x.example\xe3\x80\x82", NULL }, { "x\xe3\x80\x82\xe3\x80\x82" "example", NULL }, { "\xe2\x84\x80.example", NULL }, { "x..example", NULL } };
+	char key[ADDRESS_DOMAIN_MAX];
+
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		struct out o = out_of(key, sizeof(key));
+
+		assert_int_equal(address_domain_key(span_str(row[i].domain), &o), row[i].key ? ST_OK : ST_INVALID);
+		assert_true(!row[i].key || span_eq(out_span(&o), span_str(row[i].key)));
+	}
+}
+
 static void paths(void **state)
 {
 	struct address a;
@@ -153,6 +170,7 @@ static void what_a_header_says_of_the_way(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(good_and_bad_addresses), cmocka_unit_test(local_parts_in_look_up_form),
+		cmocka_unit_test(domains_in_look_up_form),
 		cmocka_unit_test(paths), cmocka_unit_test(networks),
 		cmocka_unit_test(envelopes_round_trip_and_survive_damage), cmocka_unit_test(replies_are_clean), cmocka_unit_test(headers), cmocka_unit_test(what_a_header_says_of_the_way) };
 

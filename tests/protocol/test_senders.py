@@ -1,0 +1,158 @@
+"""Clients that are registered in DNS and senders that can be answered (A2, A6, P15), against nsd and unbound: missing names, SERVFAIL, silence, aliases, null MX, IPv6 only."""
+import socket
+
+import pytest
+
+from node import Smtp, wait_for
+from tls_world import Dns
+
+HEAD = b"From: a@cam.example\r\nSubject: x\r\n\r\nbody\r\n"
+INSIDE = ("relay_clients: [{network: 127.0.0.0/25, rate: none}, {network: 127.0.0.200/31, class: fragile, rate: none}]\n"
+          'mail_domains: [{domain: dept.example, aliases: dept}, {domain: old.example, retired: "closed"}]\n')
+ZONES = {
+    "cam.example": "@ MX 10 mx\nmx A 127.0.0.1\npc A 192.0.2.1\npc6 AAAA 2001:db8::1\nlist MX 10 mx\ntext TXT hello\nweb CNAME pc\n",
+    "dept.example": "@ MX 10 mx.cam.example.\n",
+    "old.example": "@ MX 10 mx.cam.example.\n",
+    "elsewhere.example": "@ MX 10 mail\nmail A 192.0.2.9\nhost A 192.0.2.8\nsix AAAA 2001:db8::2\nnull MX 0 .\ntext TXT x\nalias CNAME @\nhostalias CNAME host\n"
+                         "dangling CNAME nothing\nloop1 CNAME loop2\nloop2 CNAME loop1\nmany MX 1 m1\n" + "".join(f"many MX {i} m{i}\n" for i in range(2, 120)),
+    "servfail.example": "@ THIS IS NO RECORD\n",
+    "127.in-addr.arpa": "2.0.0 PTR good.hosts.example.\n3.0.0 PTR other.hosts.example.\n5.0.0 PTR nothing.hosts.example.\n6.0.0 PTR host.servfail.example.\n"
+                        "200.0.0 PTR frag.hosts.example.\n207.0.0 PTR frag.hosts.example.\n130.0.0 PTR mx.hosts.example.\n206.0.0 PTR host.servfail.example.\n136.0.0 PTR host.servfail.example.\n"
+                        "7.0.0 CNAME 7.sub\n7.sub PTR good7.hosts.example.\n8.0.0 PTR nothing.hosts.example.\n8.0.0 PTR good8.hosts.example.\n9.0.0 PTR bad\\000name.hosts.example.\n"
+                        + "201.0.0 PTR other.hosts.example.\n10.0.0 PTR host.silent.example.\n",
+    "hosts.example": "good A 127.0.0.2\nother A 192.0.2.77\ngood7 A 127.0.0.7\nfrag A 127.0.0.200\nfrag A 127.0.0.207\nmx A 127.0.0.130\ngood8 A 192.0.2.1\ngood8 A 127.0.0.8\n",
+}
+
+
+@pytest.fixture(scope="module")
+def dns(tmp_path_factory):
+    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    silent.bind(("127.0.0.1", 0))
+    d = Dns(tmp_path_factory.mktemp("dns"), ZONES, stubs={"silent.example": silent.getsockname()[1]})
+    yield d
+    d.stop()
+    silent.close()
+
+
+@pytest.fixture
+def make(make_node, sink, dns):
+    def made(rules="", more="", **kw):
+        node = make_node(sink.port, start=False, extra=INSIDE + f'dns: {{servers: ["127.0.0.1:{dns.port}"], timeout: 3s}}\npolicy: {{rules: [{rules}]}}\n' + more, **kw)
+        (node.dir / "dept").write_text("postmaster: p@cam.example\nwebmaster: p@cam.example\nabuse: p@cam.example\nbob: bob@cam.example\n")
+        return node.start()
+
+    return made
+
+
+def mail(node, sender, source="127.0.0.1"):
+    c = Smtp(node.port, source=source)
+    c.cmd("EHLO client.test")
+    r = c.cmd(f"MAIL FROM:<{sender}>")
+    c.close()
+    return r
+
+
+OK = "250 2.1.0 Ok"
+SENDERS = {
+    "": OK,
+    "a@cam.example": OK,
+    "a@CAM.example": OK,
+    "a@list.cam.example": OK,
+    "a@pc.cam.example": "550 5.1.8 <a@pc.cam.example>: pc.cam.example is the name of a host, not a mail domain",
+    "a@pc6.cam.example": "550 5.1.8 <a@pc6.cam.example>: pc6.cam.example is the name of a host, not a mail domain",
+    "a@web.cam.example": "550 5.1.8 <a@web.cam.example>: web.cam.example is the name of a host, not a mail domain",
+    "a@text.cam.example": "550 5.1.8 <a@text.cam.example>: domain text.cam.example has no MX record",
+    "a@nothing.cam.example": "550 5.1.8 <a@nothing.cam.example>: domain nothing.cam.example does not exist",
+    "a@elsewhere.example": OK,
+    "a@host.elsewhere.example": OK,
+    "a@six.elsewhere.example": OK,
+    "a@alias.elsewhere.example": OK,
+    "a@hostalias.elsewhere.example": OK,
+    "a@many.elsewhere.example": OK,
+    "a@null.elsewhere.example": "550 5.7.27 <a@null.elsewhere.example>: domain null.elsewhere.example says that it takes no mail (null MX)",
+    "a@text.elsewhere.example": "550 5.1.8 <a@text.elsewhere.example>: domain text.elsewhere.example has no MX or address record",
+    "a@nothing.elsewhere.example": "550 5.1.8 <a@nothing.elsewhere.example>: domain nothing.elsewhere.example does not exist",
+    "a@dangling.elsewhere.example": "550 5.1.8 <a@dangling.elsewhere.example>: domain dangling.elsewhere.example does not exist",
+    "a@localhost": "550 5.1.8 <a@localhost>: localhost is not the full name of a mail domain",
+    "a@[192.0.2.1]": "550 5.1.8 <a@[192.0.2.1]>: [192.0.2.1] is not the full name of a mail domain",
+    "bob@dept.example": OK,
+    "Postmaster@dept.example": OK,
+    "alice@dept.example": "550 5.1.7 <alice@dept.example>: there is no such sender here",
+    "bob@old.example": "550 5.1.7 <bob@old.example>: there is no such sender here",
+}
+
+
+def test_senders_that_can_be_answered(make):
+    node = make()
+    for source in ("127.0.0.2", "127.0.0.129"):  # robust, mx
+        assert {s: mail(node, s, source) for s in SENDERS} == SENDERS
+    assert {mail(node, s, "127.0.0.200") for s in SENDERS} == {OK}  # fragile: only logged
+    assert node.counters()["sender_invalid_total"] == 2 * sum(r != OK for r in SENDERS.values())
+    assert "event=would-reject rule=A6 code=sender-host-name mode=monitor client=127.0.0.200 helo=client.test from=a@pc.cam.example" in node.log_text()
+
+
+@pytest.mark.parametrize("domain", ["servfail.example", "loop1.elsewhere.example", "silent.example"])
+def test_what_dns_does_not_say_is_temporary(make, domain):
+    node = make("{rule: sender-domain, class: mx, mode: tag}")
+    for source, reply in (("127.0.0.2", "451 4.4.3 "), ("127.0.0.129", OK), ("127.0.0.200", OK)):
+        assert mail(node, "a@" + domain, source).startswith(reply)
+    assert mail(node, "a@elsewhere.example", "127.0.0.2") == OK
+
+
+def test_clients_are_registered_in_dns(make, sink):
+    node = make()
+    got = {i: mail(node, "a@cam.example", f"127.0.0.{i}") for i in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 129, 201)}
+    assert got == {
+        1: OK, 2: OK, 7: OK, 8: OK, 129: OK, 201: OK,
+        3: "550 5.7.25 Your host [127.0.0.3] calls itself other.hosts.example in DNS, and that name does not have its address",
+        4: "550 5.7.25 Your host [127.0.0.4] has no name in DNS (PTR)",
+        5: "550 5.7.25 Your host [127.0.0.5] calls itself nothing.hosts.example in DNS, and that name does not have its address",
+        6: got[6], 9: "550 5.7.25 Your host [127.0.0.9] has no name in DNS (PTR)", 10: got[10]}
+    assert got[6].startswith("451 4.7.25 The name of your host [127.0.0.6] could not be looked up (")
+    assert got[10].startswith("451 4.7.25 ")
+    assert "event=would-reject rule=A2 code=client-dns mode=monitor client=127.0.0.201" in node.log_text()
+    c = Smtp(node.port, source="127.0.0.7")
+    c.cmd("EHLO client.test")
+    assert c.message("a@cam.example", ["b@cam.example"], HEAD).startswith("250")
+    assert wait_for(lambda: sink.count == 1)
+    assert sink.messages[0]["data"].startswith(b"Received: from client.test (good7.hosts.example [127.0.0.7])\r\n\tby relay.cam.example ")
+
+
+def test_no_rule_no_question(make):
+    node = make(", ".join(f"{{rule: {r}, mode: off}}" for r in ("client-dns", "sender-domain", "sender-host-name")))
+    before = node.counters()["dns_queries_total"]
+    assert mail(node, "a@nothing.cam.example", "127.0.0.4") == OK
+    assert mail(node, "alice@dept.example", "127.0.0.4").startswith("550 5.1.7")
+    assert node.counters()["dns_queries_total"] == before
+
+
+def test_answers_are_cached_and_a_client_that_goes_away_costs_nothing(make):
+    node = make(workers=1)
+    assert mail(node, "a@elsewhere.example", "127.0.0.2") == OK
+    before = node.counters()["dns_queries_total"]
+    for _ in range(5):
+        assert mail(node, "a@elsewhere.example", "127.0.0.2") == OK
+    assert node.counters()["dns_queries_total"] == before
+    for _ in range(20):
+        c = Smtp(node.port, source="127.0.0.10")
+        c.send("EHLO x\r\nMAIL FROM:<a@silent.example>\r\n")
+        c.close()
+    assert wait_for(lambda: node.counters()["sessions_open"] == 0)
+    assert mail(node, "a@elsewhere.example", "127.0.0.2") == OK and len(node.pids("weir-dataplane")) == 1
+    assert "signal" not in node.log_text()
+
+
+def test_modes_of_what_is_found_at_mail(make, sink):
+    node = make("{rule: sender-host-name, class: robust, mode: hold}, {rule: client-dns, class: robust, mode: tag}, {rule: sender-domain, class: robust, mode: defer}")
+    c = Smtp(node.port, source="127.0.0.4")
+    c.cmd("EHLO client.test")
+    assert c.cmd("MAIL FROM:<a@nothing.cam.example>").startswith("450 4.1.8")
+    assert c.message("a@pc.cam.example", ["b@cam.example"], HEAD).startswith("250")
+    assert c.message("a@cam.example", ["b@cam.example"], HEAD).startswith("250")
+    assert wait_for(lambda: sink.count == 1)
+    assert sink.messages[0]["data"].startswith(b"X-Weir-Policy: rule=client-dns; code=5.7.25;\r\n\tYour host [127.0.0.4] has no name in DNS (PTR)\r\nReceived: ")
+    held = node.queue()
+    assert [r["reason"] for r in held] == ["sender-host-name (A6): <a@pc.cam.example>: pc.cam.example is the name of a host, not a mail domain"]
+    node.ctl("queue", "release", held[0]["id"])
+    assert wait_for(lambda: sink.count == 2)
+    assert sink.messages[1]["data"].startswith(b"X-Weir-Policy: rule=client-dns;")
