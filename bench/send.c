@@ -181,6 +181,7 @@ static void on_event(void *ctx, struct net_event *ev)
 			bench_stop = true;
 		}
 		s->conn = NULL;
+		s->idle = false;
 		if (r->started < r->o->messages && !bench_stop)
 			connect_one(r, s);
 		break;

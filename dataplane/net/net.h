@@ -111,7 +111,7 @@ void net_resume(struct net_conn *c);
 void net_start_tls(struct net_conn *c, struct tls_context *t, const struct tls_peer *peer);
 /* In a handler of NET_DATA that also calls net_start_tls: what it takes of the data was a balancer's, and what it leaves is the beginning of the client's handshake. */
 void net_preface_taken(struct net_conn *c);
-/* NULL before NET_TLS_ON: "TLSv1.3 TLS_AES_256_GCM_SHA384". */
+/* NULL before NET_TLS_ON: "TLSv1.3 TLS_AES_256_GCM_SHA384", good until the next call. */
 const char *net_tls_text(const struct net_conn *c);
 /* TLS is on, by resumption of an earlier session. */
 bool net_tls_resumed(const struct net_conn *c);

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include "dataplane/net/transport.h"
 
-enum { KEEP_BYTES = 4096, TLS_PIECE = 16 * 1024, TLS_OUT_HIGH = 128 * 1024 };
+enum { TLS_PIECE = 16 * 1024, TLS_OUT_HIGH = 128 * 1024 };
 
 /* ---- calls ---- */
 
@@ -63,10 +63,9 @@ void net_send(struct net_conn *c, const struct span *slices, unsigned n)
 
 /* ---- what goes next ---- */
 
-static void keep_little(char **buf, uint32_t *cap)
+/* An idle connection keeps none. */
+static void buffer_free(char **buf, uint32_t *cap)
 {
-	if (*cap <= KEEP_BYTES)
-		return;
 	free(*buf);
 	*buf = NULL;
 	*cap = 0;
@@ -81,7 +80,7 @@ static bool encrypt(struct net_conn *c)
 		if (!tls_session_write(c->tls, span_of(c->out, c->out_len)))
 			return false;
 		c->out_len = 0;
-		keep_little(&c->out, &c->out_cap);
+		buffer_free(&c->out, &c->out_cap);
 	}
 	while (c->nslice && tls_session_pending(c->tls) < TLS_OUT_HIGH) {
 		struct span piece = c->slice[0];
@@ -97,6 +96,15 @@ static bool encrypt(struct net_conn *c)
 	return true;
 }
 
+/* The last word goes with what is said before it: each side sends its own (RFC 8446 6.1). */
+static void notify(struct net_conn *c)
+{
+	if (!c->closing || !c->tls_on || c->tls_broken || c->notify_sent || c->nslice)
+		return;
+	c->notify_sent = true;
+	tls_session_close(c->tls);
+}
+
 /* Puts into tx what TLS has to say. */
 static bool collect_tls(struct net_conn *c)
 {
@@ -106,6 +114,7 @@ static bool collect_tls(struct net_conn *c)
 		conn_fail(c, ST_IO, "TLS error");
 		return false;
 	}
+	notify(c);
 	n = tls_session_pending(c->tls);
 	if (n > c->tx_cap) {
 		free(c->tx);
@@ -159,12 +168,6 @@ static void finish_close(struct net_conn *c)
 {
 	if (c->shut || output_waits_for_tls(c))
 		return;
-	if (c->tls_on && !c->tls_broken && !c->notify_sent) { /* each side sends its own (RFC 8446 6.1) */
-		c->notify_sent = true;
-		tls_session_close(c->tls);
-		output_flush(c);
-		return;
-	}
 	c->shut = true;
 	if (c->fin_seen) {
 		conn_release(c, false);
@@ -207,7 +210,7 @@ void output_flush(struct net_conn *c)
 void up_sent(struct net_conn *c)
 {
 	c->sending = false;
-	keep_little(&c->tx, &c->tx_cap);
+	buffer_free(&c->tx, &c->tx_cap);
 	if (c->dead)
 		return;
 	tell_taken(c);

@@ -3,37 +3,35 @@
 #include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "dataplane/net/tls_bytes.h"
 #include "dataplane/net/tls_cache.h"
 #include "dataplane/net/tls_context.h"
 #include "dataplane/net/tls_peer.h"
 
 struct tls_session {
 	SSL *ssl;
-	BIO *in, *out; /* owned by ssl */
+	struct tls_bytes bytes; /* ciphertext from the peer and for it */
 	bool on, ended, resumed;
 	struct tls_cache_key key; /* a client's, when its context keeps sessions */
-	char text[96];
-	char error[160];
+	const char *error;        /* static; NULL: none yet */
 };
 
 struct tls_session *tls_session_new(struct tls_context *t, const struct tls_peer *peer)
 {
 	struct tls_session *s = calloc(1, sizeof(*s));
+	BIO *bio;
 
 	if (!s)
 		return NULL;
 	s->ssl = SSL_new(t->ctx);
-	s->in = BIO_new(BIO_s_mem());
-	s->out = BIO_new(BIO_s_mem());
-	if (!s->ssl || !s->in || !s->out) {
+	bio = tls_bytes_bio(&s->bytes);
+	if (!s->ssl || !bio) {
 		SSL_free(s->ssl);
-		BIO_free(s->in);
-		BIO_free(s->out);
+		BIO_free(bio);
 		free(s);
 		return NULL;
 	}
-	BIO_set_mem_eof_return(s->in, -1);
-	SSL_set_bio(s->ssl, s->in, s->out);
+	SSL_set_bio(s->ssl, bio, bio);
 	if (!peer) {
 		SSL_set_accept_state(s->ssl);
 		return s;
@@ -54,22 +52,24 @@ void tls_session_free(struct tls_session *s)
 	if (!s)
 		return;
 	SSL_free(s->ssl);
+	tls_queue_free(&s->bytes.in);
+	tls_queue_free(&s->bytes.out);
 	free(s);
 }
 
 bool tls_session_feed(struct tls_session *s, struct span cipher)
 {
-	return cipher.n <= INT32_MAX && BIO_write(s->in, cipher.p, (int)cipher.n) == (int)cipher.n;
+	return tls_queue_add(&s->bytes.in, cipher);
 }
 
 size_t tls_session_kept(const struct tls_session *s)
 {
-	return BIO_ctrl_pending(s->in);
+	return s->bytes.in.n;
 }
 
 bool tls_session_prefix(struct tls_session *s, struct span plain)
 {
-	return plain.n == 0 || (plain.n <= INT32_MAX && BIO_write(s->out, plain.p, (int)plain.n) == (int)plain.n);
+	return tls_queue_add(&s->bytes.out, plain);
 }
 
 static enum tls_result failed(struct tls_session *s, int r)
@@ -85,7 +85,9 @@ static enum tls_result failed(struct tls_session *s, int r)
 		return TLS_END;
 	default:
 		e = ERR_peek_error();
-		snprintf(s->error, sizeof(s->error), "%s", e ? ERR_reason_error_string(e) ? ERR_reason_error_string(e) : "TLS error" : "TLS error");
+		s->error = e ? ERR_reason_error_string(e) : NULL;
+		if (!s->error)
+			s->error = "TLS error";
 		ERR_clear_error();
 		s->ended = true;
 		return TLS_ERROR;
@@ -102,14 +104,13 @@ static enum tls_result handshake_done(struct tls_session *s)
 {
 	s->resumed = SSL_session_reused(s->ssl) == 1;
 	if (s->resumed && !resumed_is_checked(s)) {
-		snprintf(s->error, sizeof(s->error), "the resumed session was not verified");
+		s->error = "the resumed session was not verified";
 		s->ended = true;
 		return TLS_ERROR;
 	}
 	s->on = true;
 	if (s->resumed && !SSL_is_server(s->ssl))
 		tls_cache_resumed(s->ssl);
-	snprintf(s->text, sizeof(s->text), "%s %s", SSL_get_version(s->ssl), SSL_get_cipher_name(s->ssl));
 	return TLS_ON;
 }
 
@@ -155,19 +156,20 @@ void tls_session_close(struct tls_session *s)
 
 size_t tls_session_pending(const struct tls_session *s)
 {
-	return BIO_ctrl_pending(s->out);
+	return s->bytes.out.n;
 }
 
 size_t tls_session_take(struct tls_session *s, char *buf, size_t cap)
 {
-	int n = BIO_read(s->out, buf, cap > INT32_MAX ? INT32_MAX : (int)cap);
-
-	return n > 0 ? (size_t)n : 0;
+	return tls_queue_take(&s->bytes.out, buf, cap);
 }
 
 const char *tls_session_text(const struct tls_session *s)
 {
-	return s->text;
+	static char text[96];
+
+	snprintf(text, sizeof(text), "%s %s", SSL_get_version(s->ssl), SSL_get_cipher_name(s->ssl));
+	return text;
 }
 
 bool tls_session_resumed(const struct tls_session *s)
@@ -182,5 +184,5 @@ enum tls_fault tls_session_fault(const struct tls_session *s, const char **ret_t
 
 const char *tls_session_error(const struct tls_session *s)
 {
-	return s->error;
+	return s->error ? s->error : "";
 }

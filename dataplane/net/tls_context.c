@@ -60,6 +60,8 @@ static enum status server_setup(struct tls_context *t, const struct tls_file *f,
 	SSL_CTX_set_security_level(t->ctx, SERVER_LEVEL);
 	SSL_CTX_set_session_id_context(t->ctx, (const unsigned char *)"weir", 4);
 	SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF); /* tickets work on all workers; a cache would not */
+	/* A ticket goes out by itself and at once. It is also what acknowledges the client's Finished: were it held back for the next reply, to save a send, a client with Nagle's
+	 * algorithm would keep its EHLO until the delayed acknowledgement. */
 	SSL_CTX_set_num_tickets(t->ctx, f->nticket ? TICKETS_A_HANDSHAKE : 0);
 	if (SSL_CTX_set_cipher_list(t->ctx, ciphers) != 1)
 		return tls_trail("tls.ciphers", ciphers);

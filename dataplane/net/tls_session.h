@@ -26,9 +26,11 @@ void tls_session_close(struct tls_session *s);
 /* Ciphertext for the peer that waits; and takes it (n of it). */
 size_t tls_session_pending(const struct tls_session *s);
 size_t tls_session_take(struct tls_session *s, char *buf, size_t cap);
+/* Version and cipher; good until the next call. */
 const char *tls_session_text(const struct tls_session *s);
 /* The handshake was a short one, of a session of before. */
 bool tls_session_resumed(const struct tls_session *s);
+/* A static text; "" without one. */
 const char *tls_session_error(const struct tls_session *s);
 /* What was wrong with a client's peer; *ret_text is a static text. */
 enum tls_fault tls_session_fault(const struct tls_session *s, const char **ret_text);
