@@ -183,8 +183,10 @@ err_t stack_tcp_in(const struct tcp_hdr *hdr, uint16_t noptions, uint16_t nfirst
 
 uint32_t *stack_tcp_out(const struct tcp_hdr *hdr, const struct tcp_pcb *pcb, uint32_t *options)
 {
-	stack.again += pcb && TCP_SEQ_LT(lwip_ntohl(hdr->seqno), pcb->snd_nxt);
-	stack.may_be_cut = pcb && pcb->nrtx >= TRIES_WITH_DF;
+	bool connected = pcb && pcb->state != LISTEN; /* a listener, which refuses by RST, is only the beginning of a struct tcp_pcb */
+
+	stack.again += connected && TCP_SEQ_LT(lwip_ntohl(hdr->seqno), pcb->snd_nxt);
+	stack.may_be_cut = connected && pcb->nrtx >= TRIES_WITH_DF;
 	return options;
 }
 
