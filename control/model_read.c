@@ -56,7 +56,6 @@ static void read_stream(struct model *m, yaml_parser_t *p)
 	if (!yaml_parser_load(p, &doc)) {
 		m->errors++;
 		fprintf(m->complain, "%s:%zu: not YAML: %s\n", m->file ? m->file : "(default)", p->problem_mark.line + 1, p->problem ? p->problem : "?");
-		free(r.seen);
 		return;
 	}
 	root = yaml_document_get_root_node(&doc);
@@ -110,4 +109,5 @@ void model_read_defaults(struct model *m)
 			snprintf(text, sizeof(text), "%s: %s", schema[i].key, schema[i].def);
 		read_text(m, text);
 	}
+	memset(m->row_line, 0, sizeof(m->row_line)); /* no file has these lines */
 }
