@@ -8,6 +8,7 @@
 #include "control/history.h"
 #include "control/model_clients.h"
 #include "control/seen.h"
+#include "control/taken.h"
 #include "control/when.h"
 #include "spool/base/clock.h"
 #include "spool/base/log.h"
@@ -352,7 +353,7 @@ static int order(const struct view *v, struct logline *row)
 		dump(json_pack("{s:b, s:s}", "ok", st == ST_OK, "text", text));
 	else
 		fputs(text, st == ST_OK ? stdout : stderr);
-	return st == ST_OK ? 0 : 1;
+	return st == ST_OK && taken_wait(v->run_dir, v->as_json ? NULL : stdout) ? 0 : 1;
 }
 
 static int order_on(const struct view *v, const char *verb, const char *network, struct wish *w)

@@ -6,6 +6,7 @@
 #include "control/ask.h"
 #include "control/findings.h"
 #include "control/generations.h"
+#include "control/taken.h"
 
 static int failed(void)
 {
@@ -292,8 +293,8 @@ static int ask_for(const char *run_dir, bool as_json, const char *request)
 	if (as_json)
 		dump(json_pack("{s:I}", "generation", (json_int_t)tables_current(run_dir)));
 	else
-		printf("In use: %s; workers take it within two seconds.\n", text);
-	return 0;
+		printf("Published: %s.\n", text);
+	return taken_wait(run_dir, as_json ? NULL : stdout) ? 0 : 1;
 }
 
 int tables_command(const char *run_dir, bool as_json, int argc, char **argv)
