@@ -168,6 +168,10 @@ class DpdkNode(Node):
         return Smtp(self.port, sock=s, **kw)
 
 
+def pid_of(node, worker):
+    return next(p for p in node.pids("weir-dataplane") if f"--worker\0{worker}\0" in open(f"/proc/{p}/cmdline").read())
+
+
 class Maker:
     """Makes wires, sinks and nodes, and ends them in reverse order."""
 
