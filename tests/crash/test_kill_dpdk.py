@@ -29,19 +29,21 @@ def begin_data(node, worker, rcpt):  # noqa: F811
 
 
 def serves(node, worker):  # noqa: F811
+    """Asked by new SYNs each time: the kernel's own come later and later."""
     try:
-        return node.smtp(worker=worker, timeout=5).cmd("NOOP").startswith("250")
-    except (OSError, AttributeError):
+        with node.connect(worker) as s:
+            return s.recv(4) == b"220 "
+    except OSError:
         return False
 
 
 def test_a_workers_deaths_are_its_own(make_dpdk):  # noqa: F811
-    """Of two workers with a device each one dies again and again. Its connections are reset and what they had not ended is nothing (P2); the other's go on, in the middle of a message, too."""
+    """Of two workers with a device each one dies three times. Its connections are reset and what they had not ended is nothing (P2); the other's go on, in the middle of a message, too."""
     node, sink = make_dpdk(workers=2)  # noqa: F811
     steady, long_one = node.smtp(worker=0), begin_data(node, 0, "whole@example.org")
     steady.cmd("EHLO client.test")
     survivor, acked = pid_of(node, 0), set()
-    for i in range(4):
+    for i in range(3):
         c = node.smtp(worker=1)
         c.cmd("EHLO client.test")
         assert c.message("a@cam.example", [f"acked{i}@example.org"], HEAD).startswith("250")
@@ -60,5 +62,5 @@ def test_a_workers_deaths_are_its_own(make_dpdk):  # noqa: F811
     acked.add("whole@example.org")
     assert wait_for(lambda: acked <= {m["to"][0] for m in sink.messages} and node.queue() == [], 60)
     assert {m["to"][0] for m in sink.messages} == acked
-    assert [m["data"].count(b"line ") for m in sink.messages if m["to"] == ["whole@example.org"]] == [4]
+    assert [m["data"].count(b"line ") for m in sink.messages if m["to"] == ["whole@example.org"]] == [3]
     assert node.ctl("ledger", "--since", "2h")["balanced"]
