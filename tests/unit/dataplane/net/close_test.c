@@ -207,5 +207,5 @@ int main(void)
 		RIG_TEST(closing_twice_and_aborting_while_lingering_are_one_end),
 	};
 
-	return RIG_RUN("close", tests);
+	return RIG_RUN_BAD_WIRE_TOO("close", tests);
 }

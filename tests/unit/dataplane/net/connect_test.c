@@ -117,5 +117,5 @@ int main(void)
 		RIG_TEST(beyond_the_limit_connecting_fails),
 	};
 
-	return RIG_RUN("connect", tests);
+	return RIG_RUN_BAD_WIRE_TOO("connect", tests);
 }

@@ -283,5 +283,5 @@ int main(void)
 		RIG_TEST(a_reset_ends_output_that_waits),
 	};
 
-	return RIG_RUN("stream", tests);
+	return RIG_RUN_BAD_WIRE_TOO("stream", tests);
 }
