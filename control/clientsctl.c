@@ -102,9 +102,9 @@ static json_t *net_json(const struct view *v, const struct snap_net *n)
 {
 	char buf[CLIENT_NET_TEXT + 1];
 
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:b, s:s, s:i}", "network", net_text(n->ip, n->prefix, buf), "class", class_words[n->class_],
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:b, s:s, s:i}", "network", net_text(n->ip, n->prefix, buf), "class", class_words[n->class_],
 		"owner", snap_cstr(&v->snap, n->owner), "note", snap_cstr(&v->snap, n->note), "name", snap_cstr(&v->snap, n->name), "rate", n->rate_limit,
-		"expires", (json_int_t)n->expires_s, "expired", has_expired(v, n), "source", n->registered ? "registry" : "relay_clients", "line", (int)n->line);
+		"connections", (json_int_t)n->conns_max, "expires", (json_int_t)n->expires_s, "expired", has_expired(v, n), "source", n->registered ? "registry" : "relay_clients", "line", (int)n->line);
 }
 
 /* ---- list ---- */
@@ -175,6 +175,8 @@ static void show_net(const struct view *v, const struct snap_net *n)
 		printf("note         %s\n", snap_cstr(&v->snap, n->note));
 	if (n->rate_limit >= 0)
 		printf(n->rate_limit > 0 ? "rate         %.0f\n" : "rate         none\n", n->rate_limit);
+	if (n->conns_max)
+		printf(n->conns_max < UINT32_MAX ? "connections  %u\n" : "connections  none\n", n->conns_max);
 	if (n->expires_s)
 		printf("expires      %s%s\n", day(n->expires_s), has_expired(v, n) ? ": EXPIRED, it may not relay" : "");
 }
@@ -386,9 +388,9 @@ static void wish_expiry(struct wish *w, const char *text)
 
 static bool read_wish(int argc, char **argv, struct wish *w)
 {
-	static const struct option options[] = { { "class", 1, NULL, 'c' }, { "owner", 1, NULL, 'o' }, { "rate", 1, NULL, 'r' },
+	static const struct option options[] = { { "class", 1, NULL, 'c' }, { "owner", 1, NULL, 'o' }, { "rate", 1, NULL, 'r' }, { "connections", 1, NULL, 'k' },
 		{ "expires", 1, NULL, 'e' }, { "note", 1, NULL, 'n' }, { "unused", 1, NULL, 'u' }, { "would-break", 1, NULL, 'b' }, { 0 } };
-	static const char *const key[] = { ['c'] = "class", ['o'] = "owner", ['r'] = "rate", ['n'] = "note" };
+	static const char *const key[] = { ['c'] = "class", ['o'] = "owner", ['r'] = "rate", ['k'] = "connections", ['n'] = "note" };
 	int c;
 
 	optind = 0;
@@ -406,7 +408,7 @@ static bool read_wish(int argc, char **argv, struct wish *w)
 			log_str(&w->row, key[c], optarg);
 		if (c == 'c')
 			w->class = optarg;
-		w->sets = w->sets || c == 'o' || c == 'r' || c == 'e' || c == 'n';
+		w->sets = w->sets || c == 'o' || c == 'r' || c == 'k' || c == 'e' || c == 'n';
 	}
 	return true;
 }

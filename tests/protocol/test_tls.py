@@ -397,7 +397,7 @@ def test_handshakes_of_a_client_are_limited(make_node):
 
 
 def test_a_thousand_stalled_handshakes_beside_load(make_node, sink):
-    node = make_node(sink.port, engine="trivial", extra="limits: {connections_per_client: 2000, connections_per_network: 2000, tls_handshakes: 0}\n")
+    node = make_node(sink.port, engine="trivial", extra="limits: {connections_per_own_client: 2000, tls_handshakes: 0}\n")
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"A" * 40
     stalled = []
     for i in range(1000):
