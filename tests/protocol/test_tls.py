@@ -121,7 +121,11 @@ def test_certificates_are_checked_with_the_configuration(many, ca, tmp_path):
             (f"hostname: a.example\ntls:\n  certificate: {good[0]}\n", 3, "certificate is there without tls.key"),
             (f"hostname: a.example\ntls:\n  key: {good[1]}\n", 3, "key is there without tls.certificate"),
             (tls(*good, f"  ticket_key_file: {short}\n"), 7, "a key has 80"),
-            (tls(*good, "  min_version: 1.1\n"), 7, "write 1.2 or 1.3")):
+            (tls(*good, "  min_version: 1.1\n"), 7, "write 1.2 or 1.3"),
+            (tls(*good, "  ciphers: ECDHE+AESGCM:ECDHE+CHACHA21\n"), 7, 'ciphers: "ECDHE+CHACHA21" is no cipher of TLS 1.2'),
+            (tls(*good, "  ciphers: aNULL\n"), 7, "ciphers: no cipher is left"),
+            (tls(*good, f"  ca_file: {tmp_path}/none.pem\n"), 7, "none.pem cannot be read"),
+            (tls(*good, f"  ca_file: {good[1]}\n"), 7, "has no certificate in PEM form")):
         p = config_check(many, text)
         assert p.returncode == 1 and re.search(rf"try.yaml:{line}: tls.*{re.escape(what)}", p.stderr), p.stderr
     old = certificate(ca, tmp_path, "old", days=0)
