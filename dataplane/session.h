@@ -73,6 +73,7 @@ struct inbound {
 	TAILQ_HEAD(, session) sessions;
 	uint32_t nsessions;
 	uint32_t nroom;        /* sessions that wait for room */
+	uint64_t said_ns;      /* when a refused connection was logged last; 0: never */
 	struct map *per_client, *per_network; /* client address, or its network -> number of sessions */
 };
 
