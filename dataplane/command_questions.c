@@ -178,8 +178,10 @@ const char *question_explain(struct command *c, struct asker *a)
 {
 	struct rehearse_question q = { .client = command_arg(a, "client"), .from = command_arg(a, "from"), .to = command_arg(a, "to"), .helo = command_arg(a, "helo"),
 		.user = command_arg(a, "user"), .header = span_of(a->request, a->request_len) };
-	const char *error;
+	const char *error, *size = command_arg(a, "size");
 
+	if (size && !span_u64(span_str(size), UINT64_MAX, &q.size))
+		return "size is a number of bytes";
 	span_cut(&q.header, '\n');
 	error = rehearse_begin(c->w, &q, on_explained, on_rehearsed, a, &a->rehearsal);
 	a->waits = !error;

@@ -13,6 +13,7 @@
  *   cmd=queue.retry|hold|release|delete id=ID|all=1 [domain=D] [by=NAME]     rows: id= done=..., or an error
  *   cmd=rate.explain key=K                         rows: key= limit= period_s= source= line= rate= next_allowed_s= backend=redis|local
  *   cmd=route addr=A [client=IP]                   one row a decision: rule= what= from= to= more= file= line= config_line=
+ *   cmd=explain client=IP from=A to=A helo=N user=U size=N, then "\n" and fields   what would become of a message: dataplane/rehearse.h
  *   cmd=dns type=mx|addr|txt name=N                result=found|nxdomain|nodata|null-mx|tempfail text=, then mx= preference=, addr= or txt= (an MX that
  *                                                  is the name itself, with preference 0: there is no MX record)
  *   cmd=notice to=A subject=S, then "\n" and text  a mail of the node's own
