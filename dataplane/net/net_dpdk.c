@@ -10,7 +10,7 @@
 #include "dataplane/net/net_dpdk_stack.h"
 #include "spool/base/clock.h"
 
-enum { BURSTS_A_TURN = 2, POLLS_BEFORE_SLEEP = 1000, SLEEP_SHARE = 32 };
+enum { BURSTS_A_TURN = 2, POLLS_BEFORE_SLEEP = 250, SLEEP_SHARE = 32 };
 #define SLEEP_LEAST_NS (50 * NS_PER_US)
 #define SLEEP_MOST_NS (500 * NS_PER_US)
 #define LAST_WORDS_NS (NS_PER_S)
