@@ -27,7 +27,7 @@ ARCHIVES := spool/base spool/mail spool/store dataplane/smtp dataplane/net datap
 LIBS_spool := -luring -lxxhash -lidn2 -lcrypt -lcrypto
 LIBS_dataplane := -lssl -lcares -lhiredis -lm
 LIBS_scanner := -lclamav -lseccomp
-LIBS_control := -lyaml -ljansson -lmicrohttpd -lcurl -lhiredis
+LIBS_control := -lssl -lyaml -ljansson -lmicrohttpd -lcurl -lhiredis
 JEMALLOC_release := -ljemalloc
 
 # The DPDK transport is built when libdpdk-dev is there and lwIP's source package can be had (deploy/build-lwip); DPDK=no leaves it out. Otherwise the

@@ -409,3 +409,14 @@ bool snap_sender_in(const struct snapshot *s, const struct snap_senders *l, stru
 	}
 	return false;
 }
+
+bool snap_wants_verified(const struct snapshot *s, struct span domain)
+{
+	const struct snap_mail_domain *d = snap_find_mail_domain(s, domain);
+	const struct snap_route *r;
+
+	if (d && d->recipients != RECIPIENTS_UNSAID)
+		return d->recipients == RECIPIENTS_VERIFY;
+	r = snap_find_route(s, domain);
+	return r && r->recipients == RECIPIENTS_VERIFY;
+}
