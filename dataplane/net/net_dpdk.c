@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include "dataplane/net/net_dpdk_filter.h"
 #include "dataplane/net/net_dpdk_flow.h"
+#include "dataplane/net/net_dpdk_kernel.h"
 #include "dataplane/net/net_dpdk_port.h"
 #include "dataplane/net/net_dpdk_share.h"
 #include "dataplane/net/net_dpdk_stack.h"
@@ -59,6 +60,7 @@ static uint64_t turn(struct net *n, uint64_t wait_ns)
 		if (burst < PORT_BURST)
 			break;
 	}
+	got += kernel_turn(now);
 	stack_timers(now);
 	busy = dpdk_run() || got;
 	busy |= wake_if_due(n, now);
@@ -117,6 +119,7 @@ static void stop(struct net *n)
 	let_all_go(n);
 	dpdk_run();
 	last_words();
+	kernel_close();
 	port_close();
 	free(dn.event);
 	dn.event = NULL;
@@ -286,7 +289,7 @@ enum status net_dpdk_open(const struct snap_dpdk *cfg, const char *run_dir)
 		lock = share_lock(run_dir);
 	st = port_open(cfg);
 	share_unlock(lock);
-	return st;
+	return st == ST_OK ? kernel_open(cfg, port_mac()) : st;
 }
 
 const char *net_dpdk_missing(void)
