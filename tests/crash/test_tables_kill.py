@@ -43,7 +43,7 @@ def test_kills_of_the_switch(tmp_path):
         p.kill()
         p.wait()
         p = control(i)
-        time.sleep(rnd.uniform(0, 0.15))
+        time.sleep(rnd.uniform(0, 0.4))
         p.kill()
         p.wait()
         now = show(run)
@@ -79,7 +79,7 @@ def test_kills_of_the_compiler_alone(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (tmp_path / "weir.yaml").write_text("metrics: none\nmail_domains: [{domain: dept.example, aliases: dept}]\ntables: {keep: 3}\n")
-    lines = "".join(f"u{n}: u{n}@example.org\n" for n in range(20000))
+    lines = "".join(f"u{n}: u{n}@example.org\n" for n in range(100000))
 
     def write(i):
         (tmp_path / "dept.new").write_text(f"round: r{i}@example.org\n" + lines)
@@ -95,11 +95,11 @@ def test_kills_of_the_compiler_alone(tmp_path):
     try:
         assert wait_for(lambda: (run / "snapshot").exists() and show(run)["current"] == 1)
         before, killed = 1, 0
-        for i in range(1, KILLS + 1):
+        for i in range(1, KILLS // 2 + 1):
             write(i)
             order = subprocess.Popen([BIN / "weirctl", "--run", run, "tables", "compile"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             assert wait_for(lambda: compiler_of(p) or order.poll() is not None)
-            time.sleep(rnd.uniform(0, 0.1))
+            time.sleep(rnd.uniform(0, 0.3))
             kill_compiler(p)
             said = order.communicate(timeout=60)[0]
             now = show(run)
@@ -111,7 +111,7 @@ def test_kills_of_the_compiler_alone(tmp_path):
         write("last")
         assert subprocess.run([BIN / "weirctl", "--run", run, "tables", "compile"], capture_output=True, timeout=60).returncode == 0
         assert is_used("last")
-        print(f"{KILLS} rounds, {killed} compilations killed")
+        print(f"{KILLS // 2} rounds, {killed} compilations killed")
         assert killed
     finally:
         p.terminate()
