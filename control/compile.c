@@ -116,6 +116,13 @@ void compile_kill(void)
 	bury();
 }
 
+void compile_leave(void)
+{
+	if (child.pid)
+		kill(child.pid, SIGKILL);
+	child.pid = 0;
+}
+
 /* ---- what it says ---- */
 
 static void take_progress(struct span rest)

@@ -22,7 +22,9 @@ enum compile_event compile_turn(FILE *errors);
 /* After MADE and DONE. */
 uint64_t compile_generation(void);
 uint64_t compile_changes(void);
-/* Ends the one that runs, wherever it is. */
+/* Ends the one that runs, wherever it is: waits for the disk, when that is what it waits for. */
 void compile_kill(void);
+/* The same without waiting, before we end ourselves. */
+void compile_leave(void);
 
 #endif

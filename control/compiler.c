@@ -38,17 +38,20 @@ int compiler_run(const char *run_dir, enum publish_tables how, const char *by)
 	size_t n;
 	FILE *errors = open_memstream(&text, &n);
 	uint64_t generation;
+	int lock = -1;
 	bool ok;
 
 	CHECK(errors);
+	prctl(PR_SET_NAME, "weir-compiler"); /* not "exe", which it was started as */
 	if (!has_parent())
 		return 1;
-	if (snapshot_open("/proc/self/fd/0", &s) != ST_OK || generations_lock(run_dir) < 0) {
+	if (snapshot_open("/proc/self/fd/0", &s) != ST_OK || (lock = generations_lock(run_dir)) < 0) {
 		tell_errors(trail_text());
 		return 1;
 	}
 	ok = tables_publish(&s, run_dir, how, errors, &p, &generation);
 	fclose(errors);
+	close(lock); /* what follows has nothing to do with tables: a rollback need not wait for it */
 	if (ok) {
 		printf("generation %llu\n", (unsigned long long)generation);
 		fflush(stdout);

@@ -372,10 +372,10 @@ static void begin_next(void)
 
 bool publish_rollback(uint64_t generation, FILE *out)
 {
-	bool ran = compile_runs();
-	bool ok;
+	bool ran = compile_runs() && !job.made, ok;
 
-	compile_kill(); /* what it makes would undo this, or be undone by it: it comes after */
+	if (ran)
+		compile_kill(); /* what it makes would undo this, or be undone by it: it comes after */
 	ok = tables_rollback(run, generation, &generation) == ST_OK;
 	if (!ok)
 		fprintf(out, "%s\n", trail_text());
@@ -462,7 +462,7 @@ bool publish_is_hopeless(void)
 
 void publish_stop(void)
 {
-	compile_kill();
+	compile_leave();
 	if (job.kind != KIND_NONE)
 		job_end(false);
 	for (int kind = KIND_TABLES; kind <= KIND_CONFIG; kind++)
