@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include "bench/bench.h"
 #include "spool/base/clock.h"
 #include "spool/store/tables.h"
@@ -80,9 +81,18 @@ static uint32_t keep(char **text, size_t *n, size_t *cap, struct span s, const c
 	return (uint32_t)at;
 }
 
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+/* The CPU time of one, in ns: on a busy machine others have the processor in between. */
 static double ask(const struct tables *t, const struct question *q, const char *text, unsigned n, unsigned *ret_found)
 {
-	uint64_t start = clock_mono_ns();
+	uint64_t start = cpu_ns();
 	unsigned found = 0;
 
 	for (unsigned i = 0; i < n; i++) {
@@ -93,7 +103,7 @@ static double ask(const struct tables *t, const struct question *q, const char *
 		found += a && tables_span(t, t->target[a->first_target].addr).p[0] != '\0';
 	}
 	*ret_found = found;
-	return (double)(clock_mono_ns() - start) / n;
+	return (double)(cpu_ns() - start) / n;
 }
 
 static void measure(const struct tables *t, unsigned n, const char *suffix)
@@ -114,9 +124,11 @@ static void measure(const struct tables *t, unsigned n, const char *suffix)
 		q[i].local_off = keep(&text, &len, &cap, local, suffix);
 	}
 	for (int round = 0; round < 3; round++) {
+		uint64_t start = clock_mono_ns();
 		double ns = ask(t, q, text, n, &found);
 
-		printf("%s: %u look-ups, %u found, %.0f ns each\n", *suffix ? "unknown" : "known", n, found, ns);
+		printf("%s: %u look-ups, %u found, %.0f ns of CPU each, %.0f ns of time\n", *suffix ? "unknown" : "known", n, found, ns,
+			(double)(clock_mono_ns() - start) / n);
 	}
 	free(text);
 	free(q);

@@ -46,7 +46,7 @@ static void log_change(const struct change *c, const struct history_row *row)
 
 enum status change_make(const struct change *c, struct history_row *ret)
 {
-	struct history_row row = { .passed_over = c->passed_over }, last;
+	struct history_row row = { .n = c->n, .passed_over = c->passed_over }, last;
 	char *before = NULL;
 	size_t n = 0;
 	enum status st;

@@ -79,7 +79,7 @@ static int config_check(const char *run_dir, const char *file)
 	struct tables_image image = { 0 };
 
 	if (ok)
-		ok = tables_compile(&s, 0, stderr, &image);
+		ok = tables_compile(&s, 0, stderr, NULL, &image);
 	if (ok)
 		printf("%s: no errors\n", file);
 	else

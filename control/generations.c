@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -91,21 +92,44 @@ static bool write_image(int fd, const struct tables_image *image)
 	return fsync(fd) == 0;
 }
 
+static enum status make_dir(const char *run_dir)
+{
+	char dir[4096];
+
+	snprintf(dir, sizeof(dir), "%s/tables", run_dir);
+	return mkdir(dir, 0750) == 0 || errno == EEXIST ? ST_OK : trail_errno(errno, "%s", dir);
+}
+
+int generations_lock(const char *run_dir)
+{
+	char path[4200];
+	int fd;
+
+	if (make_dir(run_dir) != ST_OK)
+		return -1;
+	snprintf(path, sizeof(path), "%s/tables/lock", run_dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	if (fd >= 0 && flock(fd, LOCK_EX) == 0)
+		return fd;
+	if (trail_errno(errno, "%s", path) != ST_OK && fd >= 0)
+		close(fd);
+	return -1;
+}
+
 enum status generations_write(const char *run_dir, struct tables_image *image)
 {
-	char dir[4096], temp[4200], path[4200];
+	char temp[4200], path[4200];
 	uint64_t *all;
 	size_t n;
 	int fd;
 	bool ok;
 
-	snprintf(dir, sizeof(dir), "%s/tables", run_dir);
-	if (mkdir(dir, 0750) < 0 && errno != EEXIST)
-		return trail_errno(errno, "%s", dir);
+	if (make_dir(run_dir) != ST_OK)
+		return ST_IO;
 	n = generations_list(run_dir, &all);
 	tables_image_seal(image, n ? all[n - 1] + 1 : 1, clock_wall_ns());
 	free(all);
-	snprintf(temp, sizeof(temp), "%s/new", dir);
+	snprintf(temp, sizeof(temp), "%s/tables/new", run_dir);
 	fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
 	if (fd < 0)
 		return trail_errno(errno, "%s", temp);
@@ -206,7 +230,7 @@ static bool fail(FILE *errors, struct tables_image *image)
 	return false;
 }
 
-bool tables_publish(const struct snapshot *s, const char *run_dir, enum publish_tables how, FILE *errors, uint64_t *ret_generation)
+bool tables_publish(const struct snapshot *s, const char *run_dir, enum publish_tables how, FILE *errors, struct progress *p, uint64_t *ret_generation)
 {
 	struct tables_header live = { 0 };
 	struct tables_image image;
@@ -215,7 +239,7 @@ bool tables_publish(const struct snapshot *s, const char *run_dir, enum publish_
 	*ret_generation = live.generation;
 	if (!have && getrandom(&live.seed, sizeof(live.seed), 0) != sizeof(live.seed))
 		live.seed = clock_wall_ns();
-	if (!tables_compile(s, live.seed, errors, &image))
+	if (!tables_compile(s, live.seed, errors, p, &image))
 		return false;
 	if (how == TABLES_BY_COMMAND && generations_pin(run_dir, false) != ST_OK)
 		return fail(errors, &image);
@@ -223,6 +247,7 @@ bool tables_publish(const struct snapshot *s, const char *run_dir, enum publish_
 		tables_image_free(&image);
 		return true;
 	}
+	progress_tell(p, PROGRESS_WRITING, image.h.domains.n, image.h.domains.n);
 	if (generations_write(run_dir, &image) != ST_OK || generations_switch(run_dir, image.h.generation) != ST_OK)
 		return fail(errors, &image);
 	*ret_generation = image.h.generation;
@@ -233,20 +258,26 @@ bool tables_publish(const struct snapshot *s, const char *run_dir, enum publish_
 
 enum status tables_rollback(const char *run_dir, uint64_t generation, uint64_t *ret_generation)
 {
-	uint64_t *all, current = tables_current(run_dir);
-	size_t n = generations_list(run_dir, &all);
+	uint64_t *all, current;
+	int lock = generations_lock(run_dir);
 	enum status st;
+	size_t n;
 
+	if (lock < 0)
+		return ST_IO;
+	current = tables_current(run_dir);
+	n = generations_list(run_dir, &all);
 	for (size_t i = 0; i < n && !generation; i++)
 		if (all[n - 1 - i] < current)
 			generation = all[n - 1 - i];
 	free(all);
-	if (!generation)
-		return trail(ST_NOT_FOUND, "there is no generation before %llu", (unsigned long long)current);
+	st = generation ? ST_OK : trail(ST_NOT_FOUND, "there is no generation before %llu", (unsigned long long)current);
 	/* pinned first: a kill in between leaves the old tables, not a rollback that the next start undoes */
-	st = generations_pin(run_dir, true);
+	if (st == ST_OK)
+		st = generations_pin(run_dir, true);
 	if (st == ST_OK)
 		st = generations_switch(run_dir, generation);
+	close(lock);
 	*ret_generation = generation;
 	return st;
 }

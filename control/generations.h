@@ -1,7 +1,7 @@
 /* The generations of compiled tables in <run>/tables: made, switched, pruned, rolled back.
  *
  * A generation is written under another name, flushed, renamed, and its directory flushed; then `current`, a symbolic link, is replaced the same way. At every moment `current` is a whole, flushed
- * generation or does not exist yet. weir-control is the only writer. */
+ * generation or does not exist yet. Who writes has the lock: weir-control, or the compiler that it has started. */
 #ifndef WEIR_CONTROL_GENERATIONS_H
 #define WEIR_CONTROL_GENERATIONS_H
 
@@ -27,8 +27,10 @@ enum publish_tables {
 };
 /* Compiles what the snapshot says, and when that differs from the live tables makes it current. *ret_generation: the one in use afterwards.
  * False: errors were written, nothing changed. */
-bool tables_publish(const struct snapshot *s, const char *run_dir, enum publish_tables how, FILE *errors, uint64_t *ret_generation);
-/* Makes an older generation current and pins it; generation 0: the newest below the current one. */
+bool tables_publish(const struct snapshot *s, const char *run_dir, enum publish_tables how, FILE *errors, struct progress *p, uint64_t *ret_generation);
+/* One writer at a time: waits until no other process has it; gives a descriptor that keeps it until it is closed. Negative: it cannot be had. */
+int generations_lock(const char *run_dir);
+/* Makes an older generation current and pins it; generation 0: the newest below the current one. Takes the lock. */
 enum status tables_rollback(const char *run_dir, uint64_t generation, uint64_t *ret_generation);
 
 #endif

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -84,20 +85,20 @@ static bool write_all(int fd, struct span s)
 
 enum status history_replace(const char *dir, const char *domain, const char *name, struct span bytes, enum history_when when)
 {
-	char path[4500], temp[4500];
+	char path[4500], temp[4510];
 	enum status st = make_dirs(dir, domain, when);
 	int fd;
 	bool ok;
 
 	if (st != ST_OK)
 		return st;
-	history_path(dir, domain, "new", temp);
+	snprintf(temp, sizeof(temp), "%s.new", history_path(dir, domain, name, path));
 	fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
 	if (fd < 0)
 		return trail_errno(errno, "%s", temp);
 	ok = write_all(fd, bytes) && (when == HISTORY_LATER || fsync(fd) == 0);
 	close(fd);
-	if (!ok || rename(temp, history_path(dir, domain, name, path)) < 0)
+	if (!ok || rename(temp, path) < 0)
 		return trail_errno(errno, "%s", temp);
 	return when == HISTORY_NOW ? sync_dir(history_path(dir, domain, "", path)) : ST_OK;
 }
@@ -285,26 +286,40 @@ enum status history_read(const char *dir, const char *domain, const struct histo
 
 /* ---- changes ---- */
 
+/* Opens the log for one more row: the lock is kept until it is closed. */
+static enum status open_log(const char *dir, const char *domain, enum history_when when, int *ret)
+{
+	char path[4500];
+	enum status st = make_dirs(dir, domain, when);
+
+	if (st != ST_OK)
+		return st;
+	*ret = open(history_path(dir, domain, "log", path), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+	if (*ret >= 0 && flock(*ret, LOCK_EX) == 0)
+		return ST_OK;
+	st = trail_errno(errno, "%s", path);
+	if (*ret >= 0)
+		close(*ret);
+	return st;
+}
+
 /* A row that a kill cut off goes before the next one is written. */
-static enum status append(const char *dir, const char *domain, off_t end, struct span line, enum history_when when)
+static enum status append(const char *dir, const char *domain, int fd, off_t end, struct span line, enum history_when when)
 {
 	char path[4500];
 	struct stat st;
-	int fd = open(history_path(dir, domain, "log", path), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-	bool ok = fd >= 0 && fstat(fd, &st) == 0 && (st.st_size <= end || ftruncate(fd, end) == 0) && write_all(fd, line) &&
+	bool ok = fstat(fd, &st) == 0 && (st.st_size <= end || ftruncate(fd, end) == 0) && write_all(fd, line) &&
 		(when == HISTORY_LATER || fsync(fd) == 0);
 	int err = errno;
 
-	if (!ok && fd >= 0 && ftruncate(fd, end) < 0)
+	if (!ok && ftruncate(fd, end) < 0)
 		err = errno; /* what is left of the row has no line end: it does not count */
-	if (fd >= 0)
-		close(fd);
 	if (!ok)
-		return trail_errno(err, "%s", path);
+		return trail_errno(err, "%s/%s/log", dir, domain);
 	return when == HISTORY_NOW ? sync_dir(history_path(dir, domain, "", path)) : ST_OK;
 }
 
-enum status history_add(const char *dir, const char *domain, struct history_row *row, struct span text, uint32_t keep, enum history_when when)
+static enum status add_row(const char *dir, const char *domain, int fd, struct history_row *row, struct span text, uint32_t keep, enum history_when when)
 {
 	char name[40], path[4500], line[ROW_MAX];
 	struct out o = out_of(line, sizeof(line));
@@ -314,6 +329,8 @@ enum status history_add(const char *dir, const char *domain, struct history_row 
 
 	if (st != ST_OK && st != ST_NOT_FOUND)
 		return st;
+	if (row->n && row->n != last.n + 1)
+		return trail(ST_AGAIN, "%s has been changed meanwhile", domain);
 	row->n = row->copy = last.n + 1;
 	row->at_s = clock_wall_ns() / NS_PER_S;
 	row->hash = history_hash(text);
@@ -324,9 +341,22 @@ enum status history_add(const char *dir, const char *domain, struct history_row 
 	write_row(row, &o);
 	if (o.over)
 		return trail(ST_TOO_BIG, "a row of the history of %s is too long", domain);
-	st = append(dir, domain, end, out_span(&o), when);
+	st = append(dir, domain, fd, end, out_span(&o), when);
 	for (uint64_t i = row->n > keep ? row->n - keep : 0; st == ST_OK && i > 0; i--)
 		if (unlink(copy_path(dir, domain, i, path)) < 0)
 			break; /* those below went before */
+	return st;
+}
+
+enum status history_add(const char *dir, const char *domain, struct history_row *row, struct span text, uint32_t keep, enum history_when when)
+{
+	enum status st;
+	int fd;
+
+	st = open_log(dir, domain, when, &fd);
+	if (st != ST_OK)
+		return st;
+	st = add_row(dir, domain, fd, row, text, keep, when);
+	close(fd);
 	return st;
 }

@@ -3,7 +3,7 @@
  * The last whole row of the log is the truth: it names the copy that is live. A copy is on the disk, flushed, before its row is; so a kill at any moment leaves the state
  * before or the state after, and a row that was not finished never was.
  *
- * weir-control is the only writer. Fails: ST_IO, ST_CORRUPT (a copy is not what its row says), ST_NOT_FOUND. */
+ * weir-control writes, and the compiler that it starts: who adds a row has the log locked. Fails: ST_IO, ST_CORRUPT (a copy is not what its row says), ST_NOT_FOUND. */
 #ifndef WEIR_CONTROL_HISTORY_H
 #define WEIR_CONTROL_HISTORY_H
 
@@ -37,7 +37,8 @@ typedef void history_fn(void *ctx, const struct history_row *row);
 enum status history_each(const char *dir, const char *domain, history_fn *fn, void *ctx);
 /* The copy of a row; the caller frees *ret. */
 enum status history_read(const char *dir, const char *domain, const struct history_row *row, char **ret, size_t *ret_n);
-/* Adds a row, after a copy of text; fills row's n, at_s, copy and hash. Copies below the newest `keep` go, but for the live one. */
+/* Adds a row, after a copy of text; fills row's n, at_s, copy and hash. Copies below the newest `keep` go, but for the live one.
+ * row->n: which number it must get, ST_AGAIN when that is taken; 0: any. */
 enum status history_add(const char *dir, const char *domain, struct history_row *row, struct span text, uint32_t keep, enum history_when when);
 /* Waits until all that was written below dir is on the disk. */
 enum status history_flush(const char *dir);

@@ -7,6 +7,7 @@
 #include "control/change.h"
 #include "control/managed_judge.h"
 #include "control/notices.h"
+#include "control/publish.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/base/log.h"
@@ -15,13 +16,10 @@
 enum { FETCHES_MAX = 8, FIRST_S = 300 };
 
 static char run[4096];
-static managed_compile_fn *compile;
 static struct snapshot snap;
 static struct managed *all;
 static size_t nall;
 static unsigned running;
-static uint64_t dirty_ns;    /* since when a change waits for its compilation; 0: none does */
-static uint64_t compiling_ns; /* how long the last one took: changes that come one upon another go together, so that no more than a sixth of the time is spent on it */
 
 /* ---- small ---- */
 
@@ -73,17 +71,6 @@ static void count_failed(void)
 	counter_set(C_DOMAINS_FAILED, n);
 }
 
-bool managed_compile(FILE *errors)
-{
-	uint64_t began = clock_mono_ns();
-	bool ok;
-
-	dirty_ns = 0;
-	ok = compile(errors);
-	compiling_ns = clock_mono_ns() - began;
-	return ok;
-}
-
 enum status managed_change(struct managed *d, const char *how, const char *by, struct span text, uint64_t passed_over, struct history_row *ret)
 {
 	enum status st = change_make(&(struct change){ .dir = d->dir, .domain = d->domain, .how = how, .by = by, .source = snap_cstr(&snap, d->conf->value),
@@ -91,39 +78,31 @@ enum status managed_change(struct managed *d, const char *how, const char *by, s
 
 	if (st == ST_OK) {
 		counter_add(C_DOMAIN_CHANGES, 1);
-		dirty_ns = dirty_ns ? dirty_ns : clock_mono_ns();
+		publish_changed();
 	}
 	return st;
 }
 
 /* ---- fetches ---- */
 
+/* Of a change they hear when tables are made of it. */
 static void answer_waiters(struct managed *d)
 {
-	char text[700], *errors = NULL;
-	bool ok = !d->state.failed;
-	size_t n;
-	FILE *f;
+	char text[700];
 
-	if (!d->nwaiters)
-		return;
-	f = open_memstream(&errors, &n);
-	CHECK(f);
-	if (dirty_ns && !managed_compile(f))
-		ok = false;
-	fclose(f);
 	snprintf(text, sizeof(text), "%s: %s\n", d->domain, d->state.result);
 	while (d->nwaiters) {
 		int fd = d->waiter[--d->nwaiters];
 
+		if (!d->state.failed && publish_is_changed()) {
+			publish_tables(fd, TABLES_AT_START, "weir-control", text, text);
+			continue;
+		}
 		/* one who went away, or does not read, gets no answer */
-		if (send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) > 0 && n)
-			send(fd, errors, n, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (ok)
+		if (send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) > 0 && !d->state.failed)
 			send(fd, "ok\n", 3, MSG_NOSIGNAL | MSG_DONTWAIT);
 		close(fd);
 	}
-	free(errors);
 }
 
 static void finished(struct managed *d)
@@ -257,21 +236,6 @@ void managed_configured(void)
 	count_failed();
 }
 
-static void compile_alone(void)
-{
-	char *text = NULL;
-	size_t n;
-	FILE *f = open_memstream(&text, &n);
-	bool ok;
-
-	CHECK(f);
-	ok = managed_compile(f);
-	fclose(f);
-	if (!ok)
-		log_msg(LOG_LVL_ERROR, "tables", "%.400s", text);
-	free(text);
-}
-
 void managed_turn(void)
 {
 	uint64_t now = now_s();
@@ -279,16 +243,12 @@ void managed_turn(void)
 	for (size_t i = 0; i < nall && running < FETCHES_MAX; i++)
 		if (is_due(&all[i], now))
 			begin(&all[i]);
-	if (dirty_ns && clock_mono_ns() - dirty_ns >= 5 * compiling_ns)
-		compile_alone();
 	notices_turn(run);
 }
 
-void managed_start(const char *run_dir, managed_compile_fn *fn)
+void managed_start(const char *run_dir)
 {
 	snprintf(run, sizeof(run), "%s", run_dir);
-	compile = fn;
-	managed_configured();
 }
 
 void managed_stop(void)

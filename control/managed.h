@@ -1,7 +1,7 @@
 /* Managed mail domains in weir-control: when each is fetched, what becomes of what comes, who is told (C2, C4).
  *
  * A domain that is fetched and passes the guards becomes a change of its history (change.h), and tables are compiled; otherwise the live copy stays, and postmaster@domain gets one mail.
- * Fetches do not wait, nor do mails and checks; a compilation does.
+ * Nothing here waits: not for fetches, mails and checks, nor for a compilation (publish.h).
  *
  * Thread: one. */
 #ifndef WEIR_CONTROL_MANAGED_H
@@ -22,9 +22,8 @@ struct managed {
 	unsigned nwaiters;
 };
 
-/* Compiles tables of what the histories and files say now; errors go to `errors`. */
-typedef bool managed_compile_fn(FILE *errors);
-void managed_start(const char *run_dir, managed_compile_fn *compile);
+/* Nothing is managed before managed_configured. */
+void managed_start(const char *run_dir);
 void managed_stop(void);
 /* The configuration is another one. */
 void managed_configured(void);
@@ -40,8 +39,7 @@ struct managed *managed_at(size_t i); /* NULL: there are no more */
 void managed_fetch_now(struct managed *d, int fd);
 /* Keeps d->state on the disk. */
 void managed_keep(struct managed *d);
-/* Makes a text the live copy; ST_OK: in the history, tables are not compiled yet. */
+/* Makes a text the live copy; ST_OK: in the history, and tables are compiled of it soon. */
 enum status managed_change(struct managed *d, const char *how, const char *by, struct span text, uint64_t passed_over, struct history_row *ret);
-bool managed_compile(FILE *errors);
 
 #endif

@@ -4,6 +4,7 @@
 #include "control/aliasfile.h"
 #include "control/entries.h"
 #include "control/managed.h"
+#include "control/publish.h"
 #include "spool/base/file.h"
 #include "spool/base/log.h"
 #include "spool/mail/address.h"
@@ -15,27 +16,28 @@ struct order {
 	char addresses[12000];
 	uint64_t n;
 	const char *by;
+	int fd;
 	FILE *out;
 };
 
 /* ---- what every change has ---- */
 
-static bool complained(const struct order *o)
+static enum order_result complained(const struct order *o)
 {
 	fprintf(o->out, "%s\n", trail_text());
-	return false;
+	return ORDER_FAILED;
 }
 
-/* A change is there: tables are made of it before the answer goes out. */
-static bool compile_and_tell(const struct order *o, const struct history_row *row)
+/* A change is there: the answer goes out when tables are made of it. */
+static enum order_result answer_later(const struct order *o, const struct history_row *row)
 {
-	if (!managed_compile(o->out)) {
-		fprintf(o->out, "change %llu of %s is kept, but no tables could be made: mail goes by the older ones\n", (unsigned long long)row->n, o->domain);
-		return false;
-	}
-	fprintf(o->out, "%s: change %llu (%s), %llu entries\n", o->domain, (unsigned long long)row->n, *row->diff ? row->diff : "nothing is other than before",
+	char good[1000], bad[600];
+
+	snprintf(good, sizeof(good), "%s: change %llu (%s), %llu entries\n", o->domain, (unsigned long long)row->n, *row->diff ? row->diff : "nothing is other than before",
 		(unsigned long long)row->entries);
-	return true;
+	snprintf(bad, sizeof(bad), "change %llu of %s is kept, but no tables could be made: mail goes by the older ones\n", (unsigned long long)row->n, o->domain);
+	publish_tables(o->fd, TABLES_AT_START, o->by, good, bad);
+	return ORDER_LATER;
 }
 
 static const char *lives_in(const struct managed *d)
@@ -56,7 +58,7 @@ static bool is_edited_here(const struct order *o, const struct managed *d)
 
 /* ---- accept ---- */
 
-static bool accept_refused(const struct order *o, struct managed *d)
+static enum order_result accept_refused(const struct order *o, struct managed *d)
 {
 	char path[4500], *bytes;
 	struct history_row row;
@@ -66,7 +68,7 @@ static bool accept_refused(const struct order *o, struct managed *d)
 	if (!d->state.refused || !d->state.refused_shrunk) {
 		fprintf(o->out, "%s: there is nothing to accept; only a file that is too small can be: %s\n", o->domain,
 			*d->state.result ? d->state.result : "it was not fetched yet");
-		return false;
+		return ORDER_FAILED;
 	}
 	st = file_read(history_path(d->dir, d->domain, "refused", path), TEXT_MAX, NULL, &bytes, &n);
 	if (st != ST_OK)
@@ -82,7 +84,7 @@ static bool accept_refused(const struct order *o, struct managed *d)
 	d->state.refused_shrunk = d->state.failed = false;
 	snprintf(d->state.result, sizeof(d->state.result), "change %llu, accepted by %s", (unsigned long long)row.n, o->by);
 	managed_keep(d);
-	return compile_and_tell(o, &row);
+	return answer_later(o, &row);
 }
 
 /* ---- one entry ---- */
@@ -119,7 +121,7 @@ static bool is_required(const char *key)
 	return false;
 }
 
-static bool put(const struct order *o, struct managed *d, struct span before, const char *key, const char *line)
+static enum order_result put(const struct order *o, struct managed *d, struct span before, const char *key, const char *line)
 {
 	struct history_row row;
 	struct entries e;
@@ -135,65 +137,65 @@ static bool put(const struct order *o, struct managed *d, struct span before, co
 	if (!line && !was_there) {
 		fprintf(o->out, "%s has no entry \"%s\"\n", d->domain, key);
 		free(text);
-		return false;
+		return ORDER_FAILED;
 	}
 	st = managed_change(d, line ? "set" : "delete", o->by, span_of(text, n), 0, &row);
 	free(text);
-	return st == ST_OK ? compile_and_tell(o, &row) : complained(o);
+	return st == ST_OK ? answer_later(o, &row) : complained(o);
 }
 
 /* line: "local: addresses", NULL to delete. */
-static bool edit(const struct order *o, struct managed *d, const char *key, const char *line)
+static enum order_result edit(const struct order *o, struct managed *d, const char *key, const char *line)
 {
 	struct history_row row;
 	char *bytes = NULL;
 	size_t n = 0;
 	enum status st = history_last(d->dir, d->domain, &row);
-	bool ok;
+	enum order_result result;
 
 	if (st == ST_OK)
 		st = history_read(d->dir, d->domain, &row, &bytes, &n);
 	if (st != ST_OK && st != ST_NOT_FOUND)
 		return complained(o);
-	ok = put(o, d, span_of(bytes, n), key, line);
+	result = put(o, d, span_of(bytes, n), key, line);
 	free(bytes);
-	return ok;
+	return result;
 }
 
-static bool set_entry(const struct order *o, struct managed *d)
+static enum order_result set_entry(const struct order *o, struct managed *d)
 {
 	char line[sizeof(o->local) + sizeof(o->addresses) + 4], key[ADDRESS_LOCAL_MAX + 1];
 	struct out k = out_of(key, sizeof(key) - 1);
 	struct aliasfile f;
 
 	if (!is_edited_here(o, d))
-		return false;
+		return ORDER_FAILED;
 	snprintf(line, sizeof(line), "%s: %s\n", o->local, o->addresses);
 	f = aliasfile_of(span_str(line));
 	if (aliasfile_next(&f) != ALIASFILE_ENTRY || f.rest.n) { /* a second line would be another entry */
 		fprintf(o->out, "%s\n", f.wrong[0] ? f.wrong : "an entry is one line");
-		return false;
+		return ORDER_FAILED;
 	}
 	CHECK(address_local_key(f.name, &k) == ST_OK);
 	key[k.n] = '\0';
 	return edit(o, d, key, line);
 }
 
-static bool delete_entry(const struct order *o, struct managed *d)
+static enum order_result delete_entry(const struct order *o, struct managed *d)
 {
 	char key[ADDRESS_LOCAL_MAX + 1];
 	struct out k = out_of(key, sizeof(key) - 1);
 
 	if (!is_edited_here(o, d))
-		return false;
+		return ORDER_FAILED;
 	if (!address_local_ok(span_str(o->local), ADDRESS_UTF8) || address_local_key(span_str(o->local), &k) != ST_OK) {
 		fprintf(o->out, "\"%s\" is not a local part\n", o->local);
-		return false;
+		return ORDER_FAILED;
 	}
 	key[k.n] = '\0';
 	if (is_required(key)) {
 		fprintf(o->out, "every domain has postmaster, webmaster and abuse; set it to another address in place of deleting it\n");
-		return false;
+		return ORDER_FAILED;
 	}
 	return edit(o, d, key, NULL);
 }
@@ -201,7 +203,7 @@ static bool delete_entry(const struct order *o, struct managed *d)
 /* ---- revert ---- */
 
 /* What the source says stays what it is; it is passed over until it says something else. */
-static bool revert(const struct order *o, struct managed *d)
+static enum order_result revert(const struct order *o, struct managed *d)
 {
 	struct history_row live, then, row;
 	char *bytes;
@@ -219,7 +221,7 @@ static bool revert(const struct order *o, struct managed *d)
 	st = managed_change(d, "revert", o->by, span_of(bytes, n),
 		d->conf->source == SOURCE_COMMAND ? 0 : live.passed_over ? live.passed_over : live.hash, &row);
 	free(bytes);
-	return st == ST_OK ? compile_and_tell(o, &row) : complained(o);
+	return st == ST_OK ? answer_later(o, &row) : complained(o);
 }
 
 /* ---- the whole ---- */
@@ -249,18 +251,18 @@ static bool read_order(struct span row, struct order *o)
 	return !row.n && *o->verb && *o->domain;
 }
 
-static bool carry_out(const struct order *o, struct managed *d)
+static enum order_result carry_out(const struct order *o, struct managed *d)
 {
 	static const struct {
 		const char *verb;
-		bool (*run)(const struct order *o, struct managed *d);
+		enum order_result (*run)(const struct order *o, struct managed *d);
 	} verbs[] = { { "accept", accept_refused }, { "set", set_entry }, { "delete", delete_entry }, { "revert", revert } };
 
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (strcmp(o->verb, verbs[i].verb) == 0)
 			return verbs[i].run(o, d);
 	fprintf(o->out, "unknown command\n");
-	return false;
+	return ORDER_FAILED;
 }
 
 enum order_result managed_order(struct span row, const char *by, int fd, FILE *out)
@@ -272,12 +274,13 @@ enum order_result managed_order(struct span row, const char *by, int fd, FILE *o
 	CHECK(o);
 	o->by = by;
 	o->out = out;
+	o->fd = fd;
 	if (!read_order(row, o)) {
 		fprintf(out, "the order is not understood\n");
 	} else if (!(d = managed_find(o->domain))) {
 		fprintf(out, "%s is not a mail domain with aliases\n", o->domain);
 	} else if (strcmp(o->verb, "fetch") != 0) {
-		result = carry_out(o, d) ? ORDER_DONE : ORDER_FAILED;
+		result = carry_out(o, d);
 	} else if (d->conf->source != SOURCE_HTTPS) {
 		fprintf(out, "the aliases of %s come from %s: there is nothing to fetch\n", o->domain, lives_in(d));
 	} else {

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include "spool/base/span.h"
 
-enum order_result { ORDER_DONE, ORDER_FAILED, ORDER_LATER /* fd was taken: the answer comes when the fetch is over */ };
+enum order_result { ORDER_DONE, ORDER_FAILED, ORDER_LATER /* fd was taken: the answer comes when the fetch is over, and tables are made of the change */ };
 
 /* row: what follows "domain". by: who orders it. The answer goes to out, or, later, to fd. */
 enum order_result managed_order(struct span row, const char *by, int fd, FILE *out);

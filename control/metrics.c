@@ -41,12 +41,12 @@ struct writing {
 static bool belongs(const char *role, int counter)
 {
 	bool scanner = strncmp(counter_desc[counter].name, "scanner_", 8) == 0 && counter >= C_SCANNER_JOBS;
-
-	bool certs = counter == C_TLS_CERTS || counter == C_TLS_CERT_LEFT_S || counter == C_TLS_CERT_REFUSED; /* weir-control alone knows them */
+	bool control = (counter >= C_TLS_CERTS && counter <= C_TLS_CERT_REFUSED) || (counter >= C_TABLES_STALE && counter <= C_TABLES_FAILED) ||
+		(counter >= C_CLIENTS_REGISTERED && counter <= C_CLIENTS_CHANGES); /* weir-control alone counts them */
 
 	if (strcmp(role, "dataplane") == 0)
-		return !scanner && !certs;
-	return strcmp(role, "scanner") == 0 ? scanner : certs || counter == C_SNAPSHOT_GENERATION;
+		return !scanner && !control;
+	return strcmp(role, "scanner") == 0 ? scanner : control || counter == C_SNAPSHOT_GENERATION || counter == C_TABLES_GENERATION;
 }
 
 static void write_one(void *ctx, const char *role, int instance, const struct counters_page *p)

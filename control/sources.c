@@ -52,31 +52,35 @@ static bool note_file(const struct snapshot *s, const struct snap_mail_domain *m
 	struct change c = { .dir = directory(s), .domain = snap_cstr(s, m->name), .how = "file", .by = by, .source = snap_cstr(s, m->value),
 		.keep = s->h->settings.managed_keep, .when = HISTORY_LATER };
 	struct source_text t;
-	struct history_row row;
-	bool changed = false;
-	enum status st = source_read(s, m, &t);
+	struct history_row row = { 0 };
+	bool changed = false, has = history_last(c.dir, c.domain, &row) == ST_OK;
+	enum status st = source_read(s, m, &t); /* after the row: if a revert comes between them the row that is added has another number */
 
 	if (st != ST_OK)
 		return false; /* it was there a moment ago, when tables were made of it; if it stays away the next compilation says so */
-	if (history_last(c.dir, c.domain, &row) != ST_OK || row.hash != history_hash(span_of(t.bytes, t.n))) {
+	if (!has || row.hash != history_hash(span_of(t.bytes, t.n))) {
 		c.text = span_of(t.bytes, t.n);
-		changed = change_make(&c, &row) == ST_OK;
-		if (!changed)
+		c.n = row.n + 1;
+		st = change_make(&c, &row);
+		changed = st == ST_OK;
+		if (!changed && st != ST_AGAIN)
 			log_msg(LOG_LVL_ERROR, "domain-history", "%s: %s", c.domain, trail_text());
 	}
 	free(t.bytes);
 	return changed;
 }
 
-unsigned sources_note_files(const struct snapshot *s, const char *by)
+unsigned sources_note_files(const struct snapshot *s, const char *by, struct progress *p)
 {
 	uint32_t n;
 	const struct snap_mail_domain *m = snap_mail_domains(s, &n);
 	unsigned changed = 0;
 
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
+		progress_tell(p, PROGRESS_NOTING, i, n);
 		if (m[i].kind == DOMAIN_ALIASES && m[i].source == SOURCE_FILE)
 			changed += note_file(s, &m[i], by);
+	}
 	if (changed && history_flush(directory(s)) != ST_OK)
 		log_msg(LOG_LVL_ERROR, "domain-history", "%s", trail_text());
 	return changed;

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include "control/clientsctl.h"
+#include "control/compiling.h"
 #include "control/generations.h"
 #include "control/holdctl.h"
 #include "control/metrics.h"
@@ -13,6 +14,7 @@ struct totals {
 	uint64_t v[C_COUNT];
 	unsigned alive, dead;
 	uint64_t control_beat_ns, oldest_start_ns, tables_stale, domains_failed, domains_findings, postmaster_findings;
+	struct compiling compiling;
 	json_t *processes; /* NULL: text */
 };
 
@@ -60,6 +62,7 @@ static void add_page(void *ctx, const char *role, int instance, const struct cou
 	if (strcmp(role, "control") == 0) {
 		t->control_beat_ns = up ? beat : 0;
 		t->tables_stale = atomic_load(&p->v[C_TABLES_STALE]);
+		compiling_take(&t->compiling, up ? p : NULL);
 		t->domains_failed = atomic_load(&p->v[C_DOMAINS_FAILED]);
 		t->domains_findings = atomic_load(&p->v[C_DOMAINS_FINDINGS]);
 		t->postmaster_findings = atomic_load(&p->v[C_POSTMASTER_FINDINGS]);
@@ -162,7 +165,8 @@ int status_command(const char *run_dir, bool as_json)
 		counters = json_object();
 		for (int i = 0; i < C_COUNT; i++)
 			json_object_set_new(counters, counter_desc[i].name, json_integer((json_int_t)t.v[i]));
-		o = json_pack("{s:o, s:o, s:s, s:o}", "processes", t.processes, "counters", counters, "no_dpdk", WEIR_NO_DPDK, "nodes", nodes_json(run_dir));
+		o = json_pack("{s:o, s:o, s:s, s:o, s:o}", "processes", t.processes, "counters", counters, "no_dpdk", WEIR_NO_DPDK, "nodes", nodes_json(run_dir),
+			"compiling", compiling_json(&t.compiling));
 		dump_json(o);
 		return t.dead || t.v[C_SPOOL_FENCED] ? 1 : 0;
 	}
@@ -176,6 +180,7 @@ int status_command(const char *run_dir, bool as_json)
 	print_transport(&t);
 	print_tls(&t);
 	nodes_print(run_dir);
+	compiling_print(&t.compiling);
 	clients_print_status(run_dir);
 	printf("Degraded\n");
 	print_degraded(&t, run_dir);

@@ -242,18 +242,21 @@ static void serve_asker(unsigned i)
 	asker[i].fd = -1;
 }
 
-bool sts_server_wait(int fd, int timeout_ms)
+bool sts_server_wait(int fd, int other, int timeout_ms)
 {
-	struct curl_waitfd w[WORKERS_MAX + 2] = { { .fd = fd, .events = CURL_WAIT_POLLIN }, { .fd = listener, .events = CURL_WAIT_POLLIN } };
-	unsigned who[WORKERS_MAX + 2], n = 2;
+	struct curl_waitfd w[WORKERS_MAX + 3] = { { .fd = fd, .events = CURL_WAIT_POLLIN }, { .fd = listener, .events = CURL_WAIT_POLLIN } };
+	unsigned who[WORKERS_MAX + 3], n = 2, askers;
 
 	for (unsigned i = 0; i < WORKERS_MAX; i++)
 		if (asker[i].fd >= 0) {
 			who[n] = i;
 			w[n++] = (struct curl_waitfd){ .fd = asker[i].fd, .events = CURL_WAIT_POLLIN };
 		}
+	askers = n;
+	if (other >= 0)
+		w[n++] = (struct curl_waitfd){ .fd = other, .events = CURL_WAIT_POLLIN };
 	web_wait(w, n, timeout_ms);
-	for (unsigned k = 2; k < n; k++)
+	for (unsigned k = 2; k < askers; k++)
 		if (w[k].revents)
 			serve_asker(who[k]);
 	if (w[1].revents)

@@ -9,7 +9,7 @@
 
 enum status sts_server_start(const char *run_dir);
 void sts_server_stop(void);
-/* Serves, and waits at most so long or until fd is readable: true. */
-bool sts_server_wait(int fd, int timeout_ms);
+/* Serves, and waits at most so long or until fd is readable: true; or other, which may be -1. */
+bool sts_server_wait(int fd, int other, int timeout_ms);
 
 #endif

@@ -390,7 +390,7 @@ void tables_image_free(struct tables_image *image)
 	*image = (struct tables_image){ 0 };
 }
 
-bool tables_compile(const struct snapshot *s, uint64_t seed, FILE *complain, struct tables_image *ret)
+bool tables_compile(const struct snapshot *s, uint64_t seed, FILE *complain, struct progress *p, struct tables_image *ret)
 {
 	struct compiler c = { .s = s, .seed = seed, .complain = complain, .domains.size = sizeof(struct tables_domain),
 		.domain_slots.size = sizeof(struct tables_slot), .aliases.size = sizeof(struct tables_alias),
@@ -404,9 +404,11 @@ bool tables_compile(const struct snapshot *s, uint64_t seed, FILE *complain, str
 		if (is_there(s, &m[i]))
 			add_domain(&c, &m[i]);
 	hash_domains(&c); /* before the files: their addresses are looked up in it */
-	for (uint32_t i = 0, at = 0; i < n; i++)
+	for (uint32_t i = 0, at = 0; i < n; i++) {
+		progress_tell(p, PROGRESS_READING, i, n);
 		if (at < c.domains.n && span_eq(string(&c, domain(&c, at)->name), snap_span(s, m[i].name)))
 			fill_domain(&c, at++, &m[i]);
+	}
 	hash_aliases(&c);
 	make_image(&c, ret);
 	ret->errors = c.errors;

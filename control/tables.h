@@ -5,6 +5,7 @@
 #define WEIR_CONTROL_TABLES_H
 
 #include <stdio.h>
+#include "control/progress.h"
 #include "spool/store/tables.h"
 
 enum { TABLES_SECTIONS = 7 };
@@ -19,8 +20,8 @@ struct tables_image {
 	unsigned errors;
 };
 
-/* False: errors were written to complain, and there is no image. seed: of the hashes, the live generation's when there is one. */
-bool tables_compile(const struct snapshot *s, uint64_t seed, FILE *complain, struct tables_image *ret);
+/* False: errors were written to complain, and there is no image. seed: of the hashes, the live generation's when there is one. p may be NULL. */
+bool tables_compile(const struct snapshot *s, uint64_t seed, FILE *complain, struct progress *p, struct tables_image *ret);
 void tables_image_free(struct tables_image *image);
 /* Gives the image its generation and checksum. */
 void tables_image_seal(struct tables_image *image, uint64_t generation, uint64_t made_wall_ns);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <time.h>
 #include "control/ask.h"
+#include "control/compiling.h"
 #include "control/findings.h"
 #include "control/generations.h"
 #include "control/rows.h"
@@ -52,8 +53,10 @@ static int show(const char *run_dir, bool as_json)
 	uint64_t *all, current = tables_current(run_dir);
 	size_t n = generations_list(run_dir, &all);
 	json_t *list = json_array();
+	struct compiling compiling;
 	bool good = false;
 
+	compiling_read(&compiling, run_dir);
 	if (!as_json && n)
 		printf("  GENERATION  MADE                 DOMAINS  ALIASES      BYTES\n");
 	for (size_t i = 0; i < n; i++) {
@@ -70,7 +73,8 @@ static int show(const char *run_dir, bool as_json)
 	}
 	free(all);
 	if (as_json) {
-		dump_json(json_pack("{s:I, s:b, s:o}", "current", (json_int_t)current, "pinned", generations_pinned(run_dir), "generations", list));
+		dump_json(json_pack("{s:I, s:b, s:o, s:o}", "current", (json_int_t)current, "pinned", generations_pinned(run_dir), "generations", list,
+			"compiling", compiling_json(&compiling)));
 		return good || !n ? 0 : 1;
 	}
 	json_decref(list);
@@ -80,6 +84,7 @@ static int show(const char *run_dir, bool as_json)
 		puts("NONE OF THEM IS IN USE: tables/current is missing or damaged");
 	if (generations_pinned(run_dir))
 		puts("Pinned by a rollback: reloads change nothing until \"weirctl tables compile\".");
+	compiling_print(&compiling);
 	return good || !n ? 0 : 1;
 }
 

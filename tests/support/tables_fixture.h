@@ -50,7 +50,7 @@ static inline bool fixture_compile(struct fixture *x, const char *config)
 	snprintf(path, sizeof(path), "%s/weir.yaml", x->dir);
 	ok = model_read(&x->model, path, x->dir, 1, errors);
 	x->snap = (struct snapshot){ .h = (const struct snap_header *)(const void *)x->model.bytes, .bytes = x->model.n };
-	if (ok && (ok = tables_compile(&x->snap, 42, errors, &image))) {
+	if (ok && (ok = tables_compile(&x->snap, 42, errors, NULL, &image))) {
 		tables_image_seal(&image, 7, 1);
 		x->n = image.h.bytes;
 		x->bytes = malloc(x->n);

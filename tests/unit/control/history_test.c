@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "control/history.h"
 #include "tests/support/kill_at.h"
@@ -118,6 +119,46 @@ static void a_row_that_was_not_finished_never_was(void **state)
 	}
 }
 
+/* Two that write: who has compared with a row that is not the last any more adds none. */
+static void a_row_comes_only_behind_the_one_that_was_seen(void **state)
+{
+	struct history_row row = { .how = "file", .by = "b", .source = "f", .n = 1 };
+
+	assert_ok(history_add(dir, "d.example", &row, SPAN("one"), 5, HISTORY_LATER));
+	assert_ok(add("two", 5));
+	row.n = 2;
+	assert_int_equal(history_add(dir, "d.example", &row, SPAN("three"), 5, HISTORY_LATER), ST_AGAIN);
+	expect_live(2, "two");
+	row.n = 3;
+	assert_ok(history_add(dir, "d.example", &row, SPAN("three"), 5, HISTORY_LATER));
+	expect_live(3, "three");
+}
+
+enum { WRITERS = 4, ROWS_EACH = 50 };
+
+static void rows_of_several_processes_are_all_there(void **state)
+{
+	uint64_t n = 0;
+
+	for (int w = 0; w < WRITERS; w++) {
+		pid_t pid = fork();
+
+		assert_true(pid >= 0);
+		for (int i = 0; pid == 0 && i < ROWS_EACH; i++)
+			if (add("text", 1000) != ST_OK)
+				_exit(1);
+		if (pid == 0)
+			_exit(0);
+	}
+	for (int w = 0; w < WRITERS; w++) {
+		int status;
+
+		assert_true(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	}
+	assert_ok(history_each(dir, "d.example", count_row, &n)); /* numbered one by one */
+	assert_int_equal(n, WRITERS * ROWS_EACH);
+}
+
 static bool add_text(void *text)
 {
 	return add(text, 2) == ST_OK;
@@ -156,6 +197,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_was_added_is_there, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_copy_that_is_not_what_was_written_is_noticed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_row_that_was_not_finished_never_was, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_row_comes_only_behind_the_one_that_was_seen, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(rows_of_several_processes_are_all_there, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_kill_at_any_system_call_leaves_one_state_or_the_other, set_up, tear_down),
 	};
 

@@ -157,7 +157,7 @@ static uint64_t publish(struct fixture *x, const char *text, enum publish_tables
 	uint64_t generation;
 
 	fixture_file(x, "a", text);
-	assert_true(tables_publish(&x->snap, x->dir, how, stderr, &generation));
+	assert_true(tables_publish(&x->snap, x->dir, how, stderr, NULL, &generation));
 	return generation;
 }
 
@@ -195,7 +195,7 @@ static bool switch_over(void *ctx)
 	const struct fixture *x = ctx;
 	uint64_t generation;
 
-	return tables_publish(&x->snap, x->dir, TABLES_AT_START, stderr, &generation);
+	return tables_publish(&x->snap, x->dir, TABLES_AT_START, stderr, NULL, &generation);
 }
 
 static void a_kill_at_any_system_call_leaves_a_good_generation(void **state)
