@@ -800,6 +800,7 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 	terms_together(m);
 	default_str(m, offsetof(struct snap_settings, config_file), "%s", file ? file : "");
 	tls_together(m);
+	client_certs_together(m);
 	check_together(m);
 	nets_together(m);
 	registry_together(m);

@@ -6,6 +6,7 @@
 #include <openssl/x509.h>
 #include <stdlib.h>
 #include <sys/queue.h>
+#include "dataplane/net/tls_identity.h"
 #include "spool/base/clock.h"
 #include "spool/base/map.h"
 
@@ -223,6 +224,8 @@ bool tls_cache_key(const struct tls_peer *peer, struct tls_cache_key *ret)
 	uint8_t head[2] = { (uint8_t)peer->check, (uint8_t)peer->ntlsa };
 	bool ok = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 && add(md, span_of(head, sizeof(head))) && add(md, peer->name) && add(md, peer->also);
 
+	if (ok && peer->identity)
+		ok = add(md, tls_identity_digest(peer->identity));
 	for (uint32_t i = 0; ok && i < peer->ntlsa; i++) {
 		const struct tlsa *t = &peer->tlsa[i];
 		uint8_t kind[3] = { t->usage, t->selector, t->matching };

@@ -13,7 +13,7 @@
 
 struct tls_cache;
 
-/* What a session was made for: digest of the check, the names and the TLSA records. */
+/* What a session was made for: digest of the check, the names, the certificate that we show and the TLSA records. */
 struct tls_cache_key {
 	uint8_t digest[32];
 };
