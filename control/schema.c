@@ -3,6 +3,7 @@
 static const char *const mode_words[] = { "off", "monitor", "defer", NULL };
 static const char *const scan_down_words[] = { "tempfail", "hold", NULL };
 static const char *const tls_words[] = { "never", "may", "must", "verify", NULL };
+static const char *const targets_words[] = { "all", "verified", "none", NULL };
 static const char *const engine_words[] = { "clamav", "trivial", NULL };
 static const char *const level_words[] = { "debug", "info", "warn", "error", NULL };
 static const char *const tls_version_words[] = { "1.2", "1.3", NULL };
@@ -29,6 +30,8 @@ const struct schema_row schema[] = {
 	{ "dpdk.ipv6", T_STRING, AT(dpdk_ip6), "", 0, 0, NULL, RELOAD_RESTART,
 		"The same for IPv6; the prefix is 64. Router advertisements are not listened to." },
 	{ "dpdk.gateway6", T_STRING, AT(dpdk_gateway6), "", 0, 0, NULL, RELOAD_RESTART, "Next hop for everything outside that prefix." },
+	{ "dpdk.kernel", T_STRING, AT(dpdk_kernel), "", 0, 0, NULL, RELOAD_RESTART,
+		"Name of a tap interface, for example weir%w, through which the kernel has whatever the device brings that is not for the worker's own addresses, and sends; the host's own addresses on that network go there. Where all workers share a device they share it, and %w is left out." },
 	{ "dpdk.mtu", T_U32, AT(dpdk_mtu), "1500", 1280, 9000, NULL, RELOAD_RESTART, "Octets of an IP packet on the device." },
 	{ "dpdk.hugepages", T_BOOL, AT(dpdk_hugepages), "no", 0, 0, NULL, RELOAD_RESTART,
 		"Packet buffers on huge pages. Real network cards need them; virtual devices gain nothing." },
@@ -65,6 +68,8 @@ const struct schema_row schema[] = {
 	{ "managed.keep", T_U32, AT(managed_keep), "20", 2, 1000, NULL, RELOAD_LIVE, "Copies of each domain's aliases that are kept for weirctl domain revert. Rule C9." },
 	{ "managed.check_every", T_DURATION, AT(managed_check_every_ns), "30d", S, 365 * 86400 * S, NULL, RELOAD_LIVE,
 		"How often each managed domain is checked in detail. Rule C5." },
+	{ "managed.check_targets", T_ENUM, AT(managed_targets), "all", 0, 0, targets_words, RELOAD_LIVE,
+		"Which addresses behind the aliases of a domain a check has verified with their destinations: all, those whose recipients are verified (recipients: verify), or none. Rule C5." },
 	{ "managed.self_check_every", T_DURATION, AT(managed_self_check_ns), "1d", S, 365 * 86400 * S, NULL, RELOAD_LIVE,
 		"How often it is checked that postmaster of every served domain leads somewhere. Rule B4." },
 	{ "managed.exchangers", T_STRING, AT(managed_exchangers), "", 0, 0, NULL, RELOAD_LIVE,

@@ -8,6 +8,7 @@
 #include "dataplane/policy/connections.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/mail/rule_counts.h"
 
 static void log_client(const struct session *s, const char *event, const char *why)
 {
@@ -108,6 +109,7 @@ bool admit_refusal(struct session *s, struct reply *r)
 		return false;
 	else {
 		counter_add(C_BAD_REFUSED, 1);
+		rule_count(RULE_DICTIONARY, policy_class(&s->facts), POLICY_DEFER);
 		dictionary_refusal(&s->facts, r);
 		policy_help(&s->cfg->snap, RULE_DICTIONARY, r);
 	}

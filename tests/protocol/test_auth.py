@@ -249,10 +249,10 @@ def test_a_failure_is_answered_at_a_time_that_was_fixed_when_it_was_asked(make_s
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         jobs = [pool.submit(took, method, user) for method in ("plain", "login") for user in ("bob", "tim", "six", "vic", "gone", "nobody", "n" * 250)]
         jobs += [pool.submit(took, "plain", "bob", "x" * 600)]  # refused before anybody is asked
-        assert min(j.result() for j in jobs) >= 0.5
+        assert min(j.result() for j in jobs) > 0.49  # the clock is that of the turn
     passwords.write_text(lines["bob"] + lines["ann"])
     assert wait_for(lambda: all("SCRAM-SHA-256" in Client(node).ehlo for _ in range(8)))  # on both workers
-    assert min(took("scram", user) for user in ("bob", "nobody")) >= 0.5
+    assert min(took("scram", user) for user in ("bob", "nobody")) > 0.49
     # who goes away meanwhile, or is told to, is no trouble
     for user in ("bob", "nobody"):
         c = Client(node)
