@@ -90,6 +90,7 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 	model_default(m, offsetof(struct snap_settings, config_file), "%s", file ? file : "");
 	terms_together(m);
 	tls_together(m);
+	client_certs_together(m);
 	model_together(m);
 	nets_together(m);
 	registry_together(m);

@@ -71,7 +71,7 @@ void auth_together(struct model *m);
 void row_route(struct reader *r, const yaml_node_t *item, void *row);
 void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t);
 /* model_terms.c: what a row says about its mail beside where it goes: life, delay_notice, size, hold, source. */
-#define TERMS_MEMBERS "life", "delay_notice", "size", "hold", "hold_until", "hold_reason", "source"
+#define TERMS_MEMBERS "life", "delay_notice", "size", "hold", "hold_until", "hold_reason", "source", CLIENT_CERT_MEMBERS
 void route_terms_read(struct reader *r, const yaml_node_t *item, struct snap_route *t);
 /* Whether a row says anything of that kind. */
 bool route_terms_any(struct reader *r, const yaml_node_t *item);
@@ -107,6 +107,13 @@ void mail_domains_together(struct model *m);
 /* model_tls.c: one row of tls.certificates; and, when all is known, whether certificates and keys can be used. */
 void row_certificate(struct reader *r, const yaml_node_t *item, void *row);
 void tls_together(struct model *m);
+/* One certificate with its key can be used; complains, or warns. */
+void cert_check(struct model *m, const struct snap_cert *c);
+
+/* model_client_cert.c: what a row says about the certificate that its next hops are shown; and, after the whole file, all of them. */
+#define CLIENT_CERT_MEMBERS "client_certificate", "client_key"
+void route_certificate_read(struct reader *r, const yaml_node_t *item, struct snap_route *t);
+void client_certs_together(struct model *m);
 
 /* model_clients.c: one row of relay_clients; what they say about each other; and the registry, once all else is there. */
 void row_net(struct reader *r, const yaml_node_t *item, void *row);

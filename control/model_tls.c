@@ -26,7 +26,7 @@ void row_certificate(struct reader *r, const yaml_node_t *item, void *row)
 	c->line = (uint32_t)item->start_mark.line + 1;
 }
 
-static void check_cert(struct model *m, const struct snap_cert *c)
+void cert_check(struct model *m, const struct snap_cert *c)
 {
 	const char *cert = model_text(m, c->certificate), *key = model_text(m, c->key);
 	int64_t now = (int64_t)(clock_wall_ns() / NS_PER_S);
@@ -112,7 +112,7 @@ void tls_together(struct model *m)
 	if (s->tls_certs.n > TLS_CERTS_MAX)
 		complain_line(m, key_line(m, "tls.certificates"), "tls.certificates: at most %d, tls.certificate included", TLS_CERTS_MAX);
 	for (uint32_t i = 0; i < s->tls_certs.n; i++)
-		check_cert(m, &((const struct snap_cert *)(const void *)(m->bytes + s->tls_certs.off))[i]);
+		cert_check(m, &((const struct snap_cert *)(const void *)(m->bytes + s->tls_certs.off))[i]);
 	check_ticket_file(m);
 	check_ciphers(m);
 	check_authorities(m);

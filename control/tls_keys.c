@@ -95,9 +95,9 @@ static bool take_tickets(const struct snapshot *s, const struct tls_file *old, s
 
 /* ---- certificates ---- */
 
-static const struct snap_cert *certs_of(const struct snapshot *s)
+static const struct snap_cert *certs_of(const struct snapshot *s, struct snap_list l)
 {
-	return (const struct snap_cert *)(const void *)((const char *)s->h + s->h->settings.tls_certs.off);
+	return (const struct snap_cert *)(const void *)((const char *)s->h + l.off);
 }
 
 static uint64_t mix(uint64_t sum, const char *path)
@@ -116,28 +116,33 @@ static uint64_t mix(uint64_t sum, const char *path)
 	return sum;
 }
 
-static uint64_t look(const struct snapshot *s)
+static uint64_t mix_certs(uint64_t sum, const struct snapshot *s, struct snap_list l)
 {
-	const struct snap_cert *c = certs_of(s);
-	uint64_t sum = mix(1, snap_cstr(s, s->h->settings.tls_ticket_file));
+	const struct snap_cert *c = certs_of(s, l);
 
-	for (uint32_t i = 0; i < s->h->settings.tls_certs.n; i++)
+	for (uint32_t i = 0; i < l.n; i++)
 		sum = mix(mix(sum, snap_cstr(s, c[i].certificate)), snap_cstr(s, c[i].key));
 	return sum;
 }
 
-static bool take_certs(const struct snapshot *s, struct tls_cert *cert, struct tls_file *f, int64_t *ret_ends_s, FILE *errors)
+static uint64_t look(const struct snapshot *s)
 {
-	const struct snap_cert *c = certs_of(s);
+	uint64_t sum = mix(1, snap_cstr(s, s->h->settings.tls_ticket_file));
+
+	return mix_certs(mix_certs(sum, s, s->h->settings.tls_certs), s, s->h->settings.tls_client_certs);
+}
+
+static bool take_certs(const struct snapshot *s, struct snap_list l, struct tls_cert *cert, struct tls_pem *pem, uint32_t *n, int64_t *ret_ends_s, FILE *errors)
+{
+	const struct snap_cert *c = certs_of(s, l);
 	char why[1024];
 
-	*ret_ends_s = INT64_MAX;
-	for (uint32_t i = 0; i < s->h->settings.tls_certs.n; i++) {
+	for (uint32_t i = 0; i < l.n; i++) {
 		if (!tls_cert_read(snap_cstr(s, c[i].certificate), snap_cstr(s, c[i].key), &cert[i], why, sizeof(why))) {
 			fprintf(errors, "tls: %s\n", why);
 			return false;
 		}
-		f->cert[f->ncert++] = (struct tls_pem){ span_of(cert[i].chain, cert[i].nchain), span_of(cert[i].key, cert[i].nkey) };
+		pem[(*n)++] = (struct tls_pem){ span_of(cert[i].chain, cert[i].nchain), span_of(cert[i].key, cert[i].nkey) };
 		*ret_ends_s = cert[i].ends_s < *ret_ends_s ? cert[i].ends_s : *ret_ends_s;
 	}
 	return true;
@@ -154,27 +159,29 @@ static void count(void)
 
 bool tls_keys_publish(const struct snapshot *s, const char *run_dir, FILE *errors)
 {
-	struct tls_cert cert[TLS_CERTS_MAX] = { 0 };
+	const struct snap_settings *set = &s->h->settings;
+	struct tls_cert cert[TLS_CERTS_MAX + TLS_CLIENT_CERTS_MAX] = { 0 };
 	struct tls_file old = { 0 }, f = { 0 };
 	uint64_t files = look(s); /* before they are read: what changes meanwhile is seen the next time */
-	int64_t ends_s;
+	int64_t ends_s = INT64_MAX;
 	bool found = tls_file_read(run_dir, &old) == ST_OK, ok;
 
-	ok = take_certs(s, cert, &f, &ends_s, errors) && take_tickets(s, &old, &f, errors);
+	ok = take_certs(s, set->tls_certs, cert, f.cert, &f.ncert, &ends_s, errors) &&
+		take_certs(s, set->tls_client_certs, cert + TLS_CERTS_MAX, f.client, &f.nclient, &ends_s, errors) && take_tickets(s, &old, &f, errors);
 	if (ok && (!found || !tls_file_same(&old, &f)) && tls_file_write(run_dir, &f) != ST_OK) {
 		fprintf(errors, "%s\n", trail_text());
 		ok = false;
 	}
 	if (ok) {
 		now_used.files = files;
-		now_used.ncert = f.ncert;
+		now_used.ncert = f.ncert + f.nclient;
 		now_used.ends_s = ends_s;
 		now_used.refused = false;
 		now_used.why[0] = '\0';
 		now_used.next_ns = clock_mono_ns() + s->h->settings.tls_watch_ns;
 		count();
 	}
-	for (uint32_t i = 0; i < TLS_CERTS_MAX; i++)
+	for (uint32_t i = 0; i < TLS_CERTS_MAX + TLS_CLIENT_CERTS_MAX; i++)
 		tls_cert_free(&cert[i]);
 	tls_file_free(&old);
 	tls_file_free(&f);

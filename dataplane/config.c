@@ -34,10 +34,13 @@ static enum status config_tls(struct config *c, const char *run_dir)
 	enum status st = tls_client_make(snap_cstr(&c->snap, c->set->ca_file), c->set->tls_sessions, &c->tls_client);
 	struct tls_file f = { 0 };
 
-	if (st != ST_OK || !c->set->tls_certs.n)
+	if (st != ST_OK || (!c->set->tls_certs.n && !c->set->tls_client_certs.n))
 		return st;
 	st = tls_file_read(run_dir, &f);
-	if (st == ST_OK)
+	/* one file is replaced after the other: what is not there yet is with the next look */
+	for (uint32_t i = 0; st == ST_OK && i < f.nclient && i < c->set->tls_client_certs.n; i++)
+		st = tls_identity_new(&f.client[i], &c->identity[i]);
+	if (st == ST_OK && c->set->tls_certs.n)
 		st = tls_server_make(&f, &o, &c->tls_server);
 	tls_file_free(&f);
 	return st;
@@ -82,6 +85,8 @@ void config_release(struct config *c)
 		tls_context_free(c->tls_server);
 	if (c->tls_client)
 		tls_context_free(c->tls_client);
+	for (uint32_t i = 0; i < TLS_CLIENT_CERTS_MAX; i++)
+		tls_identity_free(c->identity[i]);
 	if (c->snap.h)
 		snapshot_close(&c->snap);
 	free(c);

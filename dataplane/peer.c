@@ -264,6 +264,8 @@ void peer_start_tls(struct peer *p, struct net_conn *conn)
 		t.check = p->decision.trial ? TLS_CHECK_TRIAL : TLS_CHECK_NONE;
 		break;
 	}
+	if (p->dest->route && p->dest->route->client_cert)
+		t.identity = p->dest->cfg->identity[p->dest->route->client_cert - 1];
 	net_start_tls(conn, p->cfg->tls_client, &t);
 }
 

@@ -1,5 +1,6 @@
 #include "dataplane/route.h"
 
+#include "spool/base/hash.h"
 #include "spool/mail/address.h"
 
 struct span route_address(const struct snapshot *snap, struct span rcpt)
@@ -40,6 +41,15 @@ static void key_sources(const struct snapshot *snap, const struct snap_route *r,
 		out_str(key, i ? "," : " from=");
 		ip_write(s[i].ip, key);
 	}
+}
+
+/* Nor do those that show another certificate. */
+static void key_certificate(const struct snapshot *snap, const struct snap_route *r, struct out *key)
+{
+	struct span cert = snap_span(snap, r->client_certificate);
+
+	if (cert.n)
+		out_fmt(key, " certificate=%016llx", (unsigned long long)XXH3_64bits(cert.p, cert.n));
 }
 
 /* C8: the route of a single address that has moved, else the domain's. */
@@ -94,8 +104,10 @@ enum status route_rcpt(const struct snapshot *snap, const struct tables *tables,
 	} else {
 		key_hosts(snap, ret->route, &key);
 	}
-	if (ret->route)
+	if (ret->route) {
 		key_sources(snap, ret->route, &key);
+		key_certificate(snap, ret->route, &key);
+	}
 	out_str(&key, demanded[demand]);
 	if (key.over)
 		return trail(ST_TOO_BIG, "the route of %.*s has too many hosts", SPAN_FMT(rcpt));

@@ -48,6 +48,7 @@ struct config {
 	struct smtp_server_config smtp[ROLE_NROLE];
 	struct tls_context *tls_server; /* NULL: no STARTTLS */
 	struct tls_context *tls_client;
+	struct tls_identity *identity[TLS_CLIENT_CERTS_MAX]; /* those of snap_settings.tls_client_certs */
 };
 
 /* What a connection's user pointer points at begins with this. */

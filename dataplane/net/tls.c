@@ -12,7 +12,7 @@ struct tls_session {
 	SSL *ssl;
 	struct tls_bytes bytes; /* ciphertext from the peer and for it */
 	bool on, ended, resumed;
-	struct tls_cache_key key; /* a client's, when its context keeps sessions */
+	struct tls_cache_use use; /* a client's, when its context keeps sessions */
 	const char *error;        /* static; NULL: none yet */
 };
 
@@ -42,8 +42,8 @@ struct tls_session *tls_session_new(struct tls_context *t, const struct tls_peer
 		tls_session_free(s);
 		return NULL;
 	}
-	if (t->cache && tls_cache_key(peer, &s->key))
-		tls_cache_begin(t->cache, s->ssl, &s->key);
+	if (t->cache && tls_cache_key(peer, &s->use.key))
+		tls_cache_begin(t->cache, s->ssl, &s->use);
 	return s;
 }
 

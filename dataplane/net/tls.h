@@ -11,6 +11,7 @@
 #include "spool/store/tls_file.h"
 
 struct tls_context;
+struct tls_identity;
 
 enum tls_check {
 	TLS_CHECK_NONE, /* opportunistic: whoever answers */
@@ -26,6 +27,7 @@ struct tls_peer {
 	struct span also;        /* TLS_CHECK_TLSA: another name that will do (RFC 7672 3.2.2), or none */
 	const struct tlsa *tlsa; /* TLS_CHECK_TLSA: usable ones */
 	uint32_t ntlsa;
+	const struct tls_identity *identity; /* shown when the server asks for a certificate; or NULL */
 };
 
 /* What was wrong with a peer, as far as reports tell it apart (RFC 8460 4.3). */
@@ -54,5 +56,8 @@ enum status tls_client_new(const char *ca_file, struct tls_context **ret);
 /* The same; and up to so many sessions are kept to be resumed. */
 enum status tls_client_make(const char *ca_file, uint32_t sessions, struct tls_context **ret);
 void tls_context_free(struct tls_context *t);
+/* A certificate to show, with its key. */
+enum status tls_identity_new(const struct tls_pem *pem, struct tls_identity **ret);
+void tls_identity_free(struct tls_identity *id);
 
 #endif

@@ -1,6 +1,7 @@
 #include "dataplane/net/tls_peer.h"
 
 #include <openssl/x509v3.h>
+#include "dataplane/net/tls_identity.h"
 #include "spool/mail/address.h"
 
 enum { LEVEL_OPPORTUNISTIC = 1 };
@@ -67,6 +68,8 @@ bool tls_peer_apply(SSL *ssl, const struct tls_peer *peer)
 	SSL_set_app_data(ssl, peer->check == TLS_CHECK_NONE ? (void *)(uintptr_t)unchecked : NULL);
 	if (!strict) /* an old key or signature is better than none, which is what would follow */
 		SSL_set_security_level(ssl, LEVEL_OPPORTUNISTIC);
+	if (peer->identity && !tls_identity_use(peer->identity, ssl))
+		return false;
 	if (!text_of(peer->name, name, sizeof(name)))
 		return !strict;
 	if (peer->check == TLS_CHECK_TLSA)

@@ -117,6 +117,8 @@ struct snap_route {
 	uint64_t notice_ns;     /* delay notice; UINT64_MAX: the node's; 0: none */
 	uint64_t size_max;      /* of a message; 0: the node's */
 	uint64_t hold_until_ns; /* its mail waits until then (spool time); 0: it does not; UINT64_MAX: until somebody releases it */
+	struct snap_str client_certificate, client_key; /* PEM files, or empty */
+	uint32_t client_cert, pad; /* its place in tls_client_certs, from 1; 0: none */
 	uint64_t hold_set_ns;   /* the same as the configuration says it, whatever was released since */
 };
 struct snap_host {
@@ -216,6 +218,7 @@ struct snap_settings {
 	struct snap_list auth_mechs /* of uint32_t, enum snap_mech */, auth_senders;
 	struct snap_list sources; /* of struct snap_range: addresses to connect from */
 	struct snap_list tls_certs; /* of struct snap_cert; tls.certificate is the first */
+	struct snap_list tls_client_certs; /* of struct snap_cert: those that routes show */
 };
 
 struct snap_header {

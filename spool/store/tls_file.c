@@ -12,7 +12,16 @@
 #define MAGIC 0x31534c5452494557ull /* "WEIRTLS1" */
 
 enum { HEAD = 16 };
-static const size_t FILE_BYTES_MAX = 2ull * TLS_CERTS_MAX * (TLS_PEM_MAX + 4) + 4096;
+static const size_t FILE_BYTES_MAX = 2ull * (TLS_CERTS_MAX + TLS_CLIENT_CERTS_MAX) * (TLS_PEM_MAX + 4) + 4096;
+
+static void write_certs(const struct tls_pem *c, uint32_t n, struct out *o)
+{
+	out_le32(o, n);
+	for (uint32_t i = 0; i < n; i++) {
+		out_field(o, c[i].chain);
+		out_field(o, c[i].key);
+	}
+}
 
 /* Everything after the head: magic and checksum of the rest. */
 static void write_rest(const struct tls_file *f, struct out *o)
@@ -24,11 +33,8 @@ static void write_rest(const struct tls_file *f, struct out *o)
 		out_add(o, span_of(f->ticket[i].hmac, 32));
 		out_le64(o, f->ticket[i].made_wall_ns);
 	}
-	out_le32(o, f->ncert);
-	for (uint32_t i = 0; i < f->ncert; i++) {
-		out_field(o, f->cert[i].chain);
-		out_field(o, f->cert[i].key);
-	}
+	write_certs(f->cert, f->ncert, o);
+	write_certs(f->client, f->nclient, o);
 }
 
 static void take(struct in *i, uint8_t *to, size_t n)
@@ -37,6 +43,18 @@ static void take(struct in *i, uint8_t *to, size_t n)
 
 	if (s.n == n)
 		memcpy(to, s.p, n);
+}
+
+static bool read_certs(struct in *i, struct tls_pem *c, uint32_t most, uint32_t *ret_n)
+{
+	*ret_n = in_le32(i);
+	if (i->bad || *ret_n > most)
+		return false;
+	for (uint32_t k = 0; k < *ret_n; k++) {
+		c[k].chain = in_field(i);
+		c[k].key = in_field(i);
+	}
+	return !i->bad;
 }
 
 static bool read_rest(struct in *i, struct tls_file *f)
@@ -50,14 +68,11 @@ static bool read_rest(struct in *i, struct tls_file *f)
 		take(i, f->ticket[k].hmac, 32);
 		f->ticket[k].made_wall_ns = in_le64(i);
 	}
-	f->ncert = in_le32(i);
-	if (i->bad || f->ncert > TLS_CERTS_MAX)
+	if (!read_certs(i, f->cert, TLS_CERTS_MAX, &f->ncert))
 		return false;
-	for (uint32_t k = 0; k < f->ncert; k++) {
-		f->cert[k].chain = in_field(i);
-		f->cert[k].key = in_field(i);
-	}
-	return !i->bad && !i->rest.n;
+	if (!i->rest.n)
+		return true; /* of the version before clients had certificates */
+	return read_certs(i, f->client, TLS_CLIENT_CERTS_MAX, &f->nclient) && !i->rest.n;
 }
 
 enum status tls_file_read(const char *run_dir, struct tls_file *ret)
@@ -111,6 +126,8 @@ enum status tls_file_write(const char *run_dir, const struct tls_file *f)
 
 	for (uint32_t i = 0; i < f->ncert; i++)
 		cap += f->cert[i].chain.n + f->cert[i].key.n + 8;
+	for (uint32_t i = 0; i < f->nclient; i++)
+		cap += f->client[i].chain.n + f->client[i].key.n + 8;
 	buf = calloc(1, cap);
 	if (!buf)
 		return ST_NOMEM;
@@ -126,13 +143,18 @@ enum status tls_file_write(const char *run_dir, const struct tls_file *f)
 	return st;
 }
 
+static bool same_certs(const struct tls_pem *a, uint32_t na, const struct tls_pem *b, uint32_t nb)
+{
+	bool same = na == nb;
+
+	for (uint32_t i = 0; i < na && same; i++)
+		same = span_eq(a[i].chain, b[i].chain) && span_eq(a[i].key, b[i].key);
+	return same;
+}
+
 bool tls_file_same(const struct tls_file *a, const struct tls_file *b)
 {
-	bool same = a->ncert == b->ncert && a->nticket == b->nticket;
-
-	for (uint32_t i = 0; i < a->ncert && same; i++)
-		same = span_eq(a->cert[i].chain, b->cert[i].chain) && span_eq(a->cert[i].key, b->cert[i].key);
-	return same && memcmp(a->ticket, b->ticket, a->nticket * sizeof(a->ticket[0])) == 0;
+	return a->nticket == b->nticket && same_certs(a->cert, a->ncert, b->cert, b->ncert) && same_certs(a->client, a->nclient, b->client, b->nclient) && memcmp(a->ticket, b->ticket, a->nticket * sizeof(a->ticket[0])) == 0;
 }
 
 void tls_file_free(struct tls_file *f)

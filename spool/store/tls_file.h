@@ -1,4 +1,4 @@
-/* <run>/tls: the server certificates with their keys, and the keys of session tickets, as weir-control has checked them and workers use them.
+/* <run>/tls: the certificates of servers and of routes with their keys, and the keys of session tickets, as weir-control has checked them and workers use them.
  *
  * One file, so that a worker that starts uses what was found good, whatever has become of the files of the configuration (P24); only its owner may read it, and
  * the run directory is in memory in production. Replaced as a whole (temporary file, fsync, rename); a damaged one is refused.
@@ -10,7 +10,7 @@
 #include "spool/base/span.h"
 #include "spool/base/status.h"
 
-enum { TLS_CERTS_MAX = 64, TLS_TICKET_KEYS_MAX = 8, TLS_PEM_MAX = 256 * 1024 };
+enum { TLS_CERTS_MAX = 64, TLS_CLIENT_CERTS_MAX = 16, TLS_TICKET_KEYS_MAX = 8, TLS_PEM_MAX = 256 * 1024 };
 
 /* Tickets are made with the first one; those of the others are accepted. */
 struct tls_ticket_key {
@@ -28,6 +28,8 @@ struct tls_file {
 	uint32_t ncert;
 	struct tls_ticket_key ticket[TLS_TICKET_KEYS_MAX]; /* none: no tickets */
 	uint32_t nticket;
+	struct tls_pem client[TLS_CLIENT_CERTS_MAX]; /* what routes show, in the order of the snapshot's list */
+	uint32_t nclient;
 	char *bytes; /* what the spans point into; the reader's */
 	size_t n;
 };

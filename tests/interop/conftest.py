@@ -37,6 +37,9 @@ class World:
                       for name, port, tls in (("plain", self.to_mta.port, "never"), ("tls", self.to_mta.port, "must"), ("may", self.to_mta.port, "may"),
                                               ("bare", self.to_bare.port, "never"))]
             routes.append(f'{{domain: "*", to: "smtp:[127.0.0.1]:{self.sink.port}", tls: never}}')
+            if self.mta.certified:
+                to = f'to: "smtp:[127.0.0.1]:{self.mta.certified}", tls: must'
+                routes = [f"{{domain: certified.to-mta.example, {to}, client_certificate: {cert}, client_key: {key}}}", f"{{domain: nobody.to-mta.example, {to}}}", *routes]
             lmtp = free_port()
             self.node = Node(directory, listeners=[f'{{address: "127.0.0.1:{lmtp}", role: lmtp}}'], routes=f"[{', '.join(routes)}]", name=mta_class.name, workers=1,
                              extra='limits: {message_size: 11M, recipients: 100}\nmail_domains: [{domain: closed.to-weir.example, retired: "was closed last year"}, {domain: closed.lmtp.to-weir.example, retired: "was closed last year"}]\n')

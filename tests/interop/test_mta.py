@@ -157,6 +157,19 @@ def test_utf8_addresses(world, way):
         assert b"5.6.7" in world.arrived(sender)["data"] and world.tap(way).session(rcpt) is None
 
 
+@pytest.mark.where(lambda mta, p: mta.name == "postfix")
+def test_a_server_that_wants_a_certificate(world):
+    """F4: the route's is shown; without one nobody is taken."""
+    data = head("certified", True) + b"\r\nx\r\n"
+    send(world.node.port, "a@origin.example", ["b@nobody.to-mta.example"], data)
+    send(world.node.port, "a@origin.example", ["b@certified.to-mta.example"], data)
+    m = world.arrived("b@certified.to-mta.example")
+    assert below_trace(m["data"], data) and re.search(rb'Client CN "postfix.test", Issuer "Test Authority" \(verified OK\)', re.sub(rb"\s+", b" ", m["data"]))
+    assert wait_for(lambda: next((q for q in world.node.queue() if q["to"] == "b@nobody.to-mta.example" and q["state"] == "deferred"), None))
+    assert not world.messages("b@nobody.to-mta.example")
+    world.node.ctl_text("queue", "delete", "--all", "--domain", "nobody.to-mta.example")
+
+
 @both_ways
 def test_one_bad_recipient_of_three(world, way):
     """The others get it; the sender gets one report, about that one."""

@@ -34,6 +34,7 @@ def unpacked(package):
 class Mta:
     name, features, client_features = None, (), ()  # what it offers, and what it uses when it is offered
     tls_server, report_type = True, "multipart/report"
+    certified = None
     hides_8bitmime = False  # can be told not to offer it
     lmtp_client = True
 
@@ -46,6 +47,8 @@ class Mta:
         self.cert, self.key, self.sink_port, self.weir_port, self.lmtp_port = self.dir / "cert.pem", self.dir / "key.pem", sink_port, weir_port, lmtp_port
         shutil.copy(cert, self.cert)
         shutil.copy(key, self.key)
+        self.authority = self.dir / "authority.pem"
+        shutil.copy(pathlib.Path(cert).parent / "ca.pem", self.authority)
         for f in ("run", "var/spool", "var/lib", "etc"):
             (self.dir / f).mkdir(parents=True)
         for name in ("passwd", "group"):
@@ -161,7 +164,10 @@ mailbox_size_limit = 0
 in_flow_delay = 0
 """)
         master = pathlib.Path("/usr/share/postfix/master.cf.dist").read_text()
+        self.certified = free_port()  # only for clients with a certificate of the authority that made its own
         lines = [f"127.0.0.1:{self.port} inet n - n - - smtpd",
+                 f"127.0.0.1:{self.certified} inet n - n - - smtpd",
+                 f"  -o smtpd_tls_security_level=encrypt -o smtpd_tls_req_ccert=yes -o smtpd_tls_CAfile={self.authority}",
                  f"127.0.0.1:{self.bare} inet n - n - - smtpd",
                  "  -o smtpd_discard_ehlo_keywords=pipelining,chunking,8bitmime,smtputf8,dsn,size,enhancedstatuscodes,starttls",
                  "sink unix - - n - - smtp", "tls unix - - n - - smtp", "  -o smtp_tls_security_level=encrypt"]

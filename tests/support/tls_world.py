@@ -108,7 +108,8 @@ class TlsSink(Server):
                         if line == b".\r\n":
                             break
                         body += line
-                    self.messages.append({"from": sender, "to": rcpts, "data": body, "tls": isinstance(s, ssl.SSLSocket)})
+                    self.messages.append({"from": sender, "to": rcpts, "data": body, "tls": isinstance(s, ssl.SSLSocket),
+                                          "certificate": s.getpeercert() if isinstance(s, ssl.SSLSocket) else None})
                 elif verb == "QUIT":
                     s.sendall(b"221 2.0.0 bye\r\n")
                     break

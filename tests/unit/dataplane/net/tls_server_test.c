@@ -4,6 +4,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
+#include "dataplane/net/tls_cache.h"
 #include "dataplane/net/tls_context.h"
 #include "spool/base/clock.h"
 #include "tests/support/tls_made.h"
@@ -309,6 +310,69 @@ static void tls_1_2_is_resumed_too(void **state)
 	unmake_cert(&m);
 }
 
+/* What the cache has for this peer, which it has no more then; and how long that is good from now. NULL: nothing. */
+static SSL_SESSION *kept_for(struct tls_context *c, const struct tls_peer *peer, uint64_t *ret_ns)
+{
+	struct tls_cache_use use = { 0 };
+	SSL *ssl = SSL_new(c->ctx);
+	SSL_SESSION *session;
+
+	assert_non_null(ssl);
+	assert_true(tls_cache_key(peer, &use.key));
+	tls_cache_begin(c->cache, ssl, &use);
+	session = SSL_get1_session(ssl);
+	*ret_ns = session ? use.until_ns - clock_mono_ns() : 0;
+	SSL_free(ssl);
+	return session;
+}
+
+/* Parsing the peer's certificate took half a resumed handshake; what was found of it is kept instead, and lasts no longer for being used. */
+static void a_session_is_kept_without_the_certificate_but_not_beyond_it(void **state)
+{
+	const struct {
+		long valid_s;
+		uint64_t least_s, most_s;
+	} row[] = { { 3000, 2900, 3000 }, { 2 * DAY, 7100, 7200 } };
+	struct tls_peer peer = { .check = TLS_CHECK_NAME, .name = SPAN("mx.cam.example") };
+
+	for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++)
+		for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+			struct made m = make_cert("m", "DNS:mx.cam.example", &ca, -DAY, row[i].valid_s);
+			struct tls_file f = { 0 };
+			struct tls_context *c = client_of(ca_file, 10), *s;
+			SSL_SESSION *session;
+			uint64_t ns, wall = clock_wall_ns(), mono = clock_mono_ns();
+			bool resumed;
+
+			add(&f, &m);
+			ticket_key(&f, 1);
+			s = server(&f);
+			SSL_CTX_set_max_proto_version(s->ctx, version);
+			assert_true(meet(c, s, &peer, &resumed) && !resumed);
+			session = kept_for(c, &peer, &ns);
+			assert_non_null(session);
+			assert_null(SSL_SESSION_get0_peer(session));
+			assert_in_range(ns / NS_PER_S, row[i].least_s, row[i].most_s);
+			SSL_SESSION_free(session);
+			assert_true(meet(c, s, &peer, &resumed) && !resumed);
+			clock_fake(mono + 2000 * NS_PER_S, wall + 2000 * NS_PER_S);
+			assert_true(meet(c, s, &peer, &resumed) && resumed);
+			session = kept_for(c, &peer, &ns);
+			assert_non_null(session);
+			SSL_SESSION_free(session);
+			assert_in_range(ns / NS_PER_S, row[i].least_s - 2000, row[i].most_s - 2000);
+			clock_fake_off();
+			assert_true(meet(c, s, &peer, &resumed) && !resumed);
+			clock_fake(mono + 7300 * NS_PER_S, wall + 7300 * NS_PER_S);
+			assert_true(meet(c, s, &peer, &resumed) && !resumed);
+			clock_fake_off();
+			tls_context_free(c);
+			tls_context_free(s);
+			done(&f);
+			unmake_cert(&m);
+		}
+}
+
 static void the_cache_is_bounded_and_forgets(void **state)
 {
 	struct made m = make_cert("m", "DNS:mx.cam.example", &ca, -DAY, DAY);
@@ -372,6 +436,7 @@ int main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(the_name_chooses_the_certificate), cmocka_unit_test(rsa_and_ecdsa_for_the_same_name),
 		cmocka_unit_test(a_key_of_another_certificate_is_refused), cmocka_unit_test(any_server_with_the_key_resumes),
 		cmocka_unit_test(a_session_is_resumed_only_for_what_was_proved), cmocka_unit_test(tls_1_2_is_resumed_too),
+		cmocka_unit_test(a_session_is_kept_without_the_certificate_but_not_beyond_it),
 		cmocka_unit_test(the_cache_is_bounded_and_forgets) };
 
 	return cmocka_run_group_tests(tests, begin, end);

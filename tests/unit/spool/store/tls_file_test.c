@@ -15,6 +15,7 @@ static struct tls_file sample(void)
 
 	f.cert[0] = (struct tls_pem){ SPAN("chain"), SPAN("key") };
 	f.cert[1] = (struct tls_pem){ SPAN("another chain"), SPAN("another key") };
+	f.client[f.nclient++] = (struct tls_pem){ SPAN("chain of a client"), SPAN("its key") };
 	memset(f.ticket, 7, 2 * sizeof(f.ticket[0]));
 	f.ticket[1].made_wall_ns = 42;
 	return f;
@@ -33,6 +34,11 @@ static void what_is_written_is_read(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	assert_ok(tls_file_read(dir, &got));
 	assert_true(tls_file_same(&f, &got));
+	assert_int_equal(got.nclient, 1);
+	assert_span(got.client[0].key, "its key");
+	got.nclient--;
+	assert_false(tls_file_same(&f, &got));
+	got.nclient++;
 	got.ticket[1].made_wall_ns++;
 	assert_false(tls_file_same(&f, &got));
 	tls_file_free(&got);
