@@ -126,7 +126,7 @@ DPDK_O := $(patsubst %.c,$(B)/%.o,$(wildcard dataplane/net/net_dpdk*.c tests/uni
 $(DPDK_O): CFLAGS += -isystem build/lwip/include -isystem dataplane/net/lwip
 $(B)/dataplane/net/net_dpdk_port.o: CFLAGS += $(DPDK_CFLAGS)
 # these say whether DPDK is there
-SAYS_DPDK := $(B)/dataplane/net/net_no_dpdk.o $(B)/control/weirctl.o $(B)/control/model.o
+SAYS_DPDK := $(B)/dataplane/net/net_no_dpdk.o $(B)/control/weirctl.o $(B)/control/statusctl.o $(B)/control/model_together.o
 $(SAYS_DPDK): CFLAGS += -DWEIR_NO_DPDK='"$(NO_DPDK)"'
 $(SAYS_DPDK) $(DPDK_O) $(call archive,dataplane/net): $(wildcard build/lwip/lwip.mk $(B)/no-dpdk)
 

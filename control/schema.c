@@ -140,6 +140,8 @@ const struct schema_row schema[] = {
 	{ "auth.failures_per_user", T_RATE, AT(auth_user_limit), "20", 0, 0, NULL, RELOAD_LIVE,
 		"The same for a user's name, existing or not; 454 4.7.0 beyond. Logins that are under way count until they have succeeded." },
 	{ "auth.failures_period", T_DURATION, AT(auth_period_ns), "1h", S, 0, NULL, RELOAD_LIVE, "Period of these two moving averages." },
+	{ "auth.failure_delay", T_DURATION, AT(auth_delay_ns), "1s", 0, 30 * S, NULL, RELOAD_LIVE,
+		"A failed login is answered so long after the client's last message, or, when the decision took longer, at the next multiple of it: the time tells nothing of users and hashes. 0s: at once. Rule P19." },
 	{ "auth.timeout", T_DURATION, AT(auth_timeout_ns), "20s", S, 300 * S, NULL, RELOAD_RESTART, "Wait for Dovecot's answer; then 454." },
 	{ "rates.mode", T_ENUM, AT(rate_mode), "monitor", 0, 0, mode_words, RELOAD_LIVE,
 		"What happens over the limit: monitor logs and counts, defer answers 450 4.7.1. Rules A8, D2." },

@@ -62,6 +62,8 @@ struct session {
 	struct shared_query *auth_query;
 	struct password_check *auth_check;
 	struct dovecot_request *auth_request;
+	struct timer auth_timer; /* TIMER_AUTH: when a failure may be said */
+	uint64_t auth_begun_ns;  /* when the client's last message of the exchange came */
 	bool tls_counted;     /* its handshake was allowed */
 	bool tls_implicit;    /* the greeting comes after the handshake */
 	struct smtp_server smtp;

@@ -172,7 +172,7 @@ struct snap_settings {
 	uint64_t dns_timeout_ns;
 	uint64_t ledger_keep_ns;
 	double auth_client_limit, auth_user_limit; /* failed logins in auth_period; 0: no limit */
-	uint64_t auth_period_ns, auth_timeout_ns;
+	uint64_t auth_period_ns, auth_timeout_ns, auth_delay_ns;
 	uint32_t spool_direct;
 	uint32_t dns_validates;   /* the AD bit of the resolvers is believed */
 	uint32_t dane, mta_sts, tls_reports; /* 0 or 1 */
