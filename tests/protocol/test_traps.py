@@ -69,7 +69,7 @@ def test_trap_10_a_client_that_never_reads(make_node, sink):
         pass
     before = sink.count
     send(node, ["b@example.org"])
-    assert wait_for(lambda: any(m["to"] == ["b@example.org"] for m in sink.messages[before:]))
+    assert wait_for(lambda: any(m["to"] == ["b@example.org"] for m in sink.messages[before:]), 60)
     pid = node.pids("weir-dataplane")[0]
     with open(f"/proc/{pid}/status") as f:
         assert next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) < (48 + 100) * 1024
