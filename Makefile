@@ -27,7 +27,7 @@ ARCHIVES := spool/base spool/mail spool/store dataplane/smtp dataplane/net datap
 LIBS_spool := -luring -lxxhash -lidn2 -lcrypt -lcrypto
 LIBS_dataplane := -lssl -lcares -lhiredis -lm
 LIBS_scanner := -lclamav -lseccomp
-LIBS_control := -lyaml -ljansson -lmicrohttpd -lcurl -lhiredis
+LIBS_control := -lssl -lyaml -ljansson -lmicrohttpd -lcurl -lhiredis
 JEMALLOC_release := -ljemalloc
 
 # The DPDK transport is built when libdpdk-dev is there and lwIP's source package can be had (deploy/build-lwip); DPDK=no leaves it out. Otherwise the
@@ -170,6 +170,9 @@ TESTS_A := $(call archive,tests/support)
 $(eval $(call archive_rule,tests/support))
 $(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(TESTS_A) $(ALL_A)
 	$(link) -lcmocka $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
+
+# A bad wire between stack and port, for those that begin one (tests/support/net_bad_wire.h).
+$(B)/tests/unit/dataplane/net/%_test: LDFLAGS += -Wl,--wrap=port_receive,--wrap=port_free,--wrap=port_send
 
 # What threads or processes share; ThreadSanitizer sees these, and they need nothing above spool/base.
 THREADS := $(B)/tests/unit/spool/base/threads_test

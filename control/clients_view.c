@@ -68,9 +68,9 @@ static json_t *net_json(const struct view *v, const struct snap_net *n)
 {
 	char buf[CLIENT_NET_TEXT + 1];
 
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:b, s:s, s:i}", "network", view_net(n->ip, n->prefix, buf), "class", class_words[n->class_],
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:b, s:s, s:i}", "network", view_net(n->ip, n->prefix, buf), "class", class_words[n->class_],
 		"owner", snap_cstr(&v->snap, n->owner), "note", snap_cstr(&v->snap, n->note), "name", snap_cstr(&v->snap, n->name), "rate", n->rate_limit,
-		"expires", (json_int_t)n->expires_s, "expired", view_has_expired(v, n), "source", n->registered ? "registry" : "relay_clients", "line", (int)n->line);
+		"connections", (json_int_t)n->conns_max, "expires", (json_int_t)n->expires_s, "expired", view_has_expired(v, n), "source", n->registered ? "registry" : "relay_clients", "line", (int)n->line);
 }
 
 /* ---- list ---- */
@@ -141,6 +141,8 @@ static void show_net(const struct view *v, const struct snap_net *n)
 		printf("note         %s\n", snap_cstr(&v->snap, n->note));
 	if (n->rate_limit >= 0)
 		printf(n->rate_limit > 0 ? "rate         %.0f\n" : "rate         none\n", n->rate_limit);
+	if (n->conns_max)
+		printf(n->conns_max < UINT32_MAX ? "connections  %u\n" : "connections  none\n", n->conns_max);
 	if (n->expires_s)
 		printf("expires      %s%s\n", view_day(n->expires_s), view_has_expired(v, n) ? ": EXPIRED, it may not relay" : "");
 }

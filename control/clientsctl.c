@@ -99,9 +99,9 @@ static void wish_expiry(struct wish *w, const char *text)
 
 static bool read_wish(int argc, char **argv, struct wish *w)
 {
-	static const struct option options[] = { { "class", 1, NULL, 'c' }, { "owner", 1, NULL, 'o' }, { "rate", 1, NULL, 'r' },
+	static const struct option options[] = { { "class", 1, NULL, 'c' }, { "owner", 1, NULL, 'o' }, { "rate", 1, NULL, 'r' }, { "connections", 1, NULL, 'k' },
 		{ "expires", 1, NULL, 'e' }, { "note", 1, NULL, 'n' }, { "unused", 1, NULL, 'u' }, { "would-break", 1, NULL, 'b' }, { 0 } };
-	static const char *const key[] = { ['c'] = "class", ['o'] = "owner", ['r'] = "rate", ['n'] = "note" };
+	static const char *const key[] = { ['c'] = "class", ['o'] = "owner", ['r'] = "rate", ['k'] = "connections", ['n'] = "note" };
 	int c;
 
 	optind = 0;
@@ -119,7 +119,7 @@ static bool read_wish(int argc, char **argv, struct wish *w)
 			log_str(&w->row, key[c], optarg);
 		if (c == 'c')
 			w->class = optarg;
-		w->sets = w->sets || c == 'o' || c == 'r' || c == 'e' || c == 'n';
+		w->sets = w->sets || c == 'o' || c == 'r' || c == 'k' || c == 'e' || c == 'n';
 	}
 	return true;
 }

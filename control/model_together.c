@@ -71,8 +71,6 @@ void model_together(struct model *m)
 
 	if (!address_domain_ok(span_str(host), false))
 		complain_line(m, key_line(m, "hostname"), "hostname: \"%s\" is not a host name", host);
-	if (s->ca_file.len && access(m->bytes + s->ca_file.off, R_OK) < 0)
-		complain_line(m, key_line(m, "tls.ca_file"), "tls.ca_file: %s: %s", m->bytes + s->ca_file.off, strerror(errno));
 	if (!s->listeners.n)
 		complain_line(m, key_line(m, "listen"), "listen: at least one address is needed");
 	listeners_together(m);

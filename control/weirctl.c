@@ -13,6 +13,7 @@
 #include "control/ledger.h"
 #include "control/queuectl.h"
 #include "control/rows.h"
+#include "control/rulesctl.h"
 #include "control/spooltool.h"
 #include "control/statusctl.h"
 #include "control/tablesctl.h"
@@ -48,9 +49,10 @@ static int usage(FILE *f)
 	      "  hold list | show DOMAIN | release DOMAIN routes on hold: what waits, and when the spool would be full\n"
 	      "  route ADDR [--client IP]                 every decision about this recipient, with rule and line\n"
 	      "  verify show|forget ADDR|DOMAIN           what is known of recipients; ask anew\n"
-	      "  explain --client IP --from A --to B [--header 'From: x'] [--helo H] [--user U]   what would become of a message\n"
+	      "  explain --client IP --from A --to B [--header 'From: x'] [--helo H] [--user U] [--size 25M]   what would become of a message\n"
 	      "  check-sender ADDR | check-rcpt ADDR [--client IP] [--user U]   the same of an address alone\n"
 	      "  explain-code [CODE|RULE]                 cause and cure of a refusal; without CODE: all rules\n"
+	      "  rules [CODE|RULE]                        modes of the rules, and how often each found something\n"
 	      "  auth hash [--no-scram] USER              a line for the password file; the password is read from standard input\n"
 	      "  auth check FILE                          lines of a password file that would be left out\n"
 	      "  spool check|dump|stat DIR                a partition's directory, while its worker does not run or does\n"
@@ -192,6 +194,8 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[0], "explain-code") == 0 && argc <= 2)
 		return codes_command(run_dir, as_json, argc == 2 ? argv[1] : NULL);
+	if (strcmp(argv[0], "rules") == 0 && argc <= 2)
+		return rules_command(run_dir, as_json, argc == 2 ? argv[1] : NULL);
 	if (strcmp(argv[0], "auth") == 0) {
 		int code = auth_tool(argc, argv);
 
