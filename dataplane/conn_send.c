@@ -17,6 +17,9 @@ void conn_trace_header(struct out_conn *c)
 	out_add(&o, m->env.trace);
 	if (!(m->env.flags & ENV_INTERNAL))
 		received_write(&m->env, &f, &o);
+	/* Without the empty line its beginning would be ours, folded, and what nobody took for fields when it came would be some. */
+	if (m->env.flags & ENV_NO_HEADER)
+		out_str(&o, "\r\n");
 	c->trace_len = o.over ? 0 : o.n;
 }
 

@@ -333,7 +333,7 @@ enum status ip_parse(struct span s, uint8_t ret[16])
 	return inet_pton(AF_INET, z, ret + 12) == 1 ? ST_OK : trail(ST_INVALID, "not an address");
 }
 
-static bool is_v4(const uint8_t ip[16])
+bool ip_is_v4(const uint8_t ip[16])
 {
 	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
 
@@ -344,7 +344,7 @@ void ip_write(const uint8_t ip[16], struct out *o)
 {
 	char z[INET6_ADDRSTRLEN] = "";
 
-	if (is_v4(ip))
+	if (ip_is_v4(ip))
 		inet_ntop(AF_INET, ip + 12, z, sizeof(z));
 	else
 		inet_ntop(AF_INET6, ip, z, sizeof(z));
@@ -358,7 +358,7 @@ enum status net_parse(struct span s, uint8_t ret_ip[16], unsigned *ret_prefix)
 
 	if (ip_parse(ip, ret_ip) != ST_OK)
 		return ST_INVALID;
-	most = is_v4(ret_ip) ? 32 : 128;
+	most = ip_is_v4(ret_ip) ? 32 : 128;
 	bits = most;
 	if (rest.p && !span_u64(rest, most, &bits))
 		return trail(ST_INVALID, "the prefix length is not a number up to %llu", (unsigned long long)most);

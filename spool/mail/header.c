@@ -30,11 +30,24 @@ bool header_next(struct span *rest, struct span *ret_name, struct span *ret_valu
 	return true;
 }
 
+struct span header_fields(struct span head)
+{
+	struct span line = head;
+
+	while (line.n && line.p[0] == '>')
+		line = span_skip(line, 1);
+	if (!span_starts_nocase(line, SPAN("From ")))
+		return head;
+	span_cut(&line, '\n');
+	return line.p ? line : span_skip(head, head.n);
+}
+
 unsigned header_count_received(struct span head)
 {
 	struct span name, value;
 	unsigned n = 0;
 
+	head = header_fields(head);
 	while (header_next(&head, &name, &value))
 		if (span_eq_nocase(name, SPAN("Received")))
 			n++;
@@ -51,12 +64,14 @@ static bool has_8bit(struct span s)
 
 uint32_t header_flags(struct span head, const struct envelope *e)
 {
-	struct span rest = head, name, value;
+	struct span rest = header_fields(head), name, value;
 	uint32_t flags = 0;
 
+	if (rest.n && rest.p[0] != '\r' && !header_next(&(struct span){ rest.p, rest.n }, &name, &value))
+		flags |= ENV_NO_HEADER;
 	while (header_next(&rest, &name, &value))
 		if (span_eq_nocase(name, SPAN("TLS-Required")) && span_eq_nocase(span_trim(span_cut(&value, '\r')), SPAN("No")))
-			flags = e->flags & ENV_REQUIRETLS ? 0 : ENV_TLS_OPTIONAL;
+			flags |= e->flags & ENV_REQUIRETLS ? 0 : ENV_TLS_OPTIONAL;
 	if (e->body != BODY_7BIT && has_8bit(span_of(head.p, head.n - rest.n)))
 		flags |= ENV_8BIT_HEADER;
 	return flags;
@@ -105,7 +120,7 @@ void received_write(const struct envelope *e, const struct received_facts *f, st
 		add_word(o, e->client_name);
 		out_char(o, ' ');
 	}
-	out_char(o, '[');
+	out_str(o, ip_is_v4(e->client_ip) ? "[" : "[IPv6:"); /* RFC 5321 4.1.3 */
 	ip_write(e->client_ip, o);
 	out_str(o, "])\r\n\tby ");
 	out_add(o, f->hostname);

@@ -9,9 +9,12 @@
 /* Takes the next field off *rest: name without colon and trailing space, value unfolded-not (with its line ends). False at the empty line that ends
  * the header, at a line that is no field, or at the end of what is there. */
 bool header_next(struct span *rest, struct span *ret_name, struct span *ret_value);
+/* The fields of a header that begins with the line "From sender date" of a mailbox file, as some programs send it: readers of mail pass over that line, and so do we. */
+struct span header_fields(struct span head);
 /* Number of Received fields in what is there of the header (B6). */
 unsigned header_count_received(struct span head);
-/* What the header of e's message says about its way: ENV_TLS_OPTIONAL for "TLS-Required: No", which REQUIRETLS outdoes (RFC 8689 4.1); and ENV_8BIT_HEADER, unless e says that all is 7BIT. */
+/* What the header of e's message says about its way: ENV_TLS_OPTIONAL for "TLS-Required: No", which REQUIRETLS outdoes (RFC 8689 4.1); ENV_8BIT_HEADER, unless e says that all is 7BIT;
+ * and ENV_NO_HEADER. */
 uint32_t header_flags(struct span head, const struct envelope *e);
 /* The text of the first Message-ID field, when it is one word of at most MESSAGE_ID_MAX octets that can be looked for; else empty. Points into head. */
 enum { MESSAGE_ID_MAX = 250 };

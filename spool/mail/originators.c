@@ -261,6 +261,7 @@ void originators_read(struct span head, bool all, struct originators *ret)
 	enum origin_field f;
 
 	memset(ret, 0, offsetof(struct originators, text));
+	head = header_fields(head);
 	while (header_next(&head, &name, &value)) {
 		ret->is_cut = !head.n && !all;
 		if (!is_field(name, &f) || ret->is_cut)

@@ -96,13 +96,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (address_parse(f.rcpt, ADDRESS_UTF8, &a) != ST_OK)
 		f.rcpt = SPAN("");
 	head = in;
-	received = check_fields(head, &rest);
+	received = check_fields(header_fields(head), &rest);
 	CHECK(header_count_received(head) == received);
 	flags = header_flags(head, &e);
-	CHECK((flags & ~(uint32_t)(ENV_TLS_OPTIONAL | ENV_8BIT_HEADER)) == 0);
+	CHECK((flags & ~(uint32_t)(ENV_TLS_OPTIONAL | ENV_8BIT_HEADER | ENV_NO_HEADER)) == 0);
+	CHECK(!(flags & ENV_NO_HEADER) || (!received && rest.n == header_fields(head).n));
 	CHECK(!(flags & ENV_TLS_OPTIONAL) || !(e.flags & ENV_REQUIRETLS));
 	head.n -= rest.n;
-	if (!head.n || head.p[head.n - 1] == '\n')
+	if ((!head.n || head.p[head.n - 1] == '\n') && !(flags & ENV_NO_HEADER))
 		check_end(head, &e, received);
 	check_received(&e, &f, in, received);
 	return 0;

@@ -96,6 +96,10 @@ CASES = [
                            ("Subject: \u00e4\r\n\r\n\u00e4\r\n.", TAKEN)], gets=("Subject: \u00e4\r\n\r\n\u00e4\r\n".encode(),)),
     Case("data-malware", [*OPEN, DATA, (HEAD + br"X5O!P%@AP[4\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*\r\n.\r\n", "550 5.7.1"), MAIL, RCPT, *SENT],
          gets=(TEXT,)),
+    # our trace field is not continued, and what was no header when it came is none where it arrives (P8)
+    *[Case("data-begins-with-" + n, [*OPEN, DATA, (t + b"\r\nFrom: forged@cam.example\r\n\r\nx\r\n.\r\n", TAKEN)], gets=(t + b"\r\nFrom: forged@cam.example\r\n\r\nx\r\n",)) for n, t in {
+        "a-blank": b" (by a trusted relay)", "a-tab": b"\tid FORGED", "blanks": b"   ", "a-text": b"no field", "a-colon": b": x", "a-blank-in-the-name": b"Sub ject: x",
+        "a-mailbox-line": b"From a@cam.example Sat Nov 21 10:00:00 2026", "an-empty-line": b""}.items()],
     Case("data-slow-end", [*OPEN, DATA, (TEXT,), PAUSE, (b".",), QUIET, (b"\r",), PAUSE, (b"\n", TAKEN)], gets=(TEXT,)),
     Case("data-not-ended", [*OPEN, DATA, (TEXT,), QUIET, HALF, CLOSED]),
     Case("data-dot-without-line-end", [*OPEN, DATA, (TEXT + b".",), HALF, CLOSED]),

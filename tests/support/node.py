@@ -328,5 +328,10 @@ def without_trace(data):
     return re.sub(rb"\AReceived: .*?\r\n(?![ \t])", b"", data, count=1, flags=re.S)
 
 
+def arrives(content):
+    """What a message is below the trace: with an empty line before it if it does not begin with a header field."""
+    return content if re.match(rb"(>*From [^\r\n]*\r\n)?(\r\n|[!-9;-~]+[ \t]*:|\Z)", content) else b"\r\n" + content
+
+
 def have(program):
     return shutil.which(program) is not None

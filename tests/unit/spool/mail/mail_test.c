@@ -198,10 +198,33 @@ static void what_a_header_says_of_the_way(void **state)
 		{ "TLS-Required: No\r\n\r\n", ENV_REQUIRETLS, 0, BODY_7BIT }, /* RFC 8689 4.1 */
 		{ "Subject: \xc3\xa4\r\n\r\n", 0, ENV_8BIT_HEADER, BODY_8BITMIME },
 		{ "Subject: x\r\n\r\n\xc3\xa4", 0, 0, BODY_8BITMIME },
+		{ "", 0, 0, BODY_7BIT },
+		{ "\r\nSubject: x\r\n", 0, 0, BODY_7BIT },
+		{ " Subject: x\r\n\r\n", 0, ENV_NO_HEADER, BODY_7BIT },
+		{ "a text\r\nTLS-Required: No\r\n\r\n", 0, ENV_NO_HEADER, BODY_7BIT },
+		{ "From a@b.example Sat Nov 21\r\nTLS-Required: No\r\n\r\n", 0, ENV_TLS_OPTIONAL, BODY_7BIT }, /* of a mailbox file */
+		{ ">From a@b.example Sat Nov 21\r\nTLS-Required: No\r\n\r\n", 0, ENV_TLS_OPTIONAL, BODY_7BIT },
+		{ "From a@b.example Sat Nov 21\r\n text\r\n", 0, ENV_NO_HEADER, BODY_7BIT },
+		{ "From here", 0, 0, BODY_7BIT },
 	};
 
 	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
 		assert_int_equal(header_flags(span_str(row[i].head), &(struct envelope){ .flags = row[i].flags, .body = row[i].body }), row[i].want);
+}
+
+/* RFC 5321 4.1.3: the tag is part of an address literal. */
+static void received_from_either_family(void **state)
+{
+	struct received_facts f = { .hostname = SPAN("relay.cam.example"), .id = SPAN("1-2") };
+	struct envelope v4 = { .helo = SPAN("x"), .client_ip = { [10] = 0xff, 0xff, 192, 0, 2, 1 } }, v6 = { .helo = SPAN("x"), .client_ip = { 0x20, 0x01, 0x0d, 0xb8, [15] = 1 } };
+	char text[1024];
+	struct out o = out_of(text, sizeof(text));
+
+	received_write(&v4, &f, &o);
+	assert_true(span_starts_nocase(out_span(&o), SPAN("Received: from x ([192.0.2.1])\r\n")));
+	o = out_of(text, sizeof(text));
+	received_write(&v6, &f, &o);
+	assert_true(span_starts_nocase(out_span(&o), SPAN("Received: from x ([IPv6:2001:db8::1])\r\n")));
 }
 
 static void message_ids(void **state)
@@ -235,7 +258,8 @@ int main(void)
 		cmocka_unit_test(domains_in_look_up_form),
 		cmocka_unit_test(paths), cmocka_unit_test(networks),
 		cmocka_unit_test(envelopes_round_trip_and_survive_damage),
-		cmocka_unit_test(envelopes_of_earlier_versions_are_read), cmocka_unit_test(replies_are_clean), cmocka_unit_test(headers), cmocka_unit_test(what_a_header_says_of_the_way), cmocka_unit_test(message_ids) };
+		cmocka_unit_test(envelopes_of_earlier_versions_are_read), cmocka_unit_test(replies_are_clean), cmocka_unit_test(headers), cmocka_unit_test(what_a_header_says_of_the_way), cmocka_unit_test(message_ids),
+		cmocka_unit_test(received_from_either_family) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
