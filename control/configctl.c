@@ -7,6 +7,7 @@
 #include "control/ask.h"
 #include "control/schema.h"
 #include "control/tables.h"
+#include "control/taken.h"
 
 static int failed(void)
 {
@@ -95,8 +96,8 @@ static int config_reload(const char *run_dir)
 
 	if (st == ST_OK) {
 		fputs(text, stderr); /* warnings */
-		puts("The new configuration is published; workers take it within a second.");
-		return 0;
+		puts("The new configuration is published.");
+		return taken_wait(run_dir, stdout) ? 0 : 1;
 	}
 	if (st != ST_INVALID)
 		return failed();

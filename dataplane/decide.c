@@ -266,6 +266,7 @@ static void complete_envelope(struct session *s, struct span head)
 	if (s->smtp.cfg->lmtp)
 		e->flags |= ENV_LMTP;
 	e->flags |= header_flags(head, e);
+	e->message_id = header_message_id(head);
 }
 
 /* The message is complete, and nothing is to be asked any more. */

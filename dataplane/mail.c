@@ -132,6 +132,8 @@ static void log_accepted(const struct mail *mail)
 	if (m->env.auth_user.n)
 		log_span(&l, "user", m->env.auth_user);
 	log_span(&l, "from", m->env.sender);
+	if (m->env.message_id.n)
+		log_span(&l, "message_id", m->env.message_id);
 	log_u64(&l, "nrcpt", m->env.nrcpt);
 	log_u64(&l, "size", m->body_len);
 	if (m->state == MSG_HELD)

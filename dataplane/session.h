@@ -71,6 +71,8 @@ struct session {
 	struct shared_query *auth_query;
 	struct password_check *auth_check;
 	struct dovecot_request *auth_request;
+	struct timer auth_timer; /* TIMER_AUTH: when a failure may be said */
+	uint64_t auth_begun_ns;  /* when the client's last message of the exchange came */
 	bool tls_counted;     /* its handshake was allowed */
 	bool tls_implicit;    /* the greeting comes after the handshake */
 	struct smtp_server smtp;
@@ -80,6 +82,7 @@ struct inbound {
 	TAILQ_HEAD(, session) sessions;
 	uint32_t nsessions;
 	uint32_t nroom;        /* sessions that wait for room */
+	uint64_t said_ns;      /* when a refused connection was logged last; 0: never */
 	struct map *per_client, *per_network; /* client address, or its network -> number of sessions */
 };
 

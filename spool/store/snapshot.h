@@ -80,6 +80,8 @@ struct snap_net {
 	uint64_t expires_s;  /* since the epoch: from then on it may not; 0: never */
 	uint32_t line;       /* of the configuration file, or of the registry's */
 	uint32_t registered; /* 1: of the registry; 0: of relay_clients */
+	uint32_t conns_max;  /* connections of one address of it to a worker; 0: the default, UINT32_MAX: no limit */
+	uint32_t pad;
 };
 /* A local domain: everyone may send to it. Sorted by name (memcmp of look-up form, shorter first on a tie). */
 struct snap_domain {
@@ -149,7 +151,7 @@ struct snap_settings {
 		auth_file, auth_dovecot, auth_secret, ca_file;
 	struct snap_str dpdk_devices, dpdk_ip4, dpdk_ip6, dpdk_gateway4, dpdk_gateway6; /* %w: the worker's number; read by snap_dpdk */
 	uint32_t dpdk_mtu, dpdk_hugepages;
-	uint32_t workers, partitions, scanners, conns_max, conns_per_client, conns_per_network, rcpt_max, errors_max, commands_max;
+	uint32_t workers, partitions, scanners, conns_max, conns_per_client, conns_per_own, conns_per_network, conns_reserved /* per cent */, rcpt_max, errors_max, commands_max;
 	uint32_t data_rate; /* bytes a second */
 	uint32_t transport; /* 0 io_uring, 1 DPDK: enum net_transport */
 	uint32_t log_level; /* enum log_level */
@@ -173,7 +175,7 @@ struct snap_settings {
 	uint64_t dns_timeout_ns;
 	uint64_t ledger_keep_ns;
 	double auth_client_limit, auth_user_limit; /* failed logins in auth_period; 0: no limit */
-	uint64_t auth_period_ns, auth_timeout_ns;
+	uint64_t auth_period_ns, auth_timeout_ns, auth_delay_ns;
 	uint32_t spool_direct;
 	uint32_t dns_validates;   /* the AD bit of the resolvers is believed */
 	uint32_t dane, mta_sts, tls_reports; /* 0 or 1 */

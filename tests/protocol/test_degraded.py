@@ -107,6 +107,28 @@ def test_configuration_reload_and_a_bad_file_changes_nothing(node, sink):
     assert wait_for(lambda: node.counters()["configuration_generation"] == 4)  # of both workers: 2 + 2
 
 
+def test_a_reload_comes_back_when_all_workers_use_it(node):
+    text = node.config.read_text()
+    for size in ("1M", "2M", "3M"):
+        node.config.write_text(f"{text}limits: {{message_size: {size}}}\n")
+        assert node.ctl_text("config", "reload").stdout.endswith("In use by 2 workers.\n")
+        offered = set()
+        for _ in range(20):  # either worker may have the connection
+            c = Smtp(node.port)
+            offered |= {line for line in c.cmd("EHLO client.test").splitlines() if "SIZE" in line}
+            c.close()
+        assert [line.split()[-1] for line in offered] == [str(int(size[0]) << 20)], offered
+    stopped = node.pids("weir-dataplane")[0]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        node.config.write_text(text)
+        r = node.ctl_text("config", "reload")
+        assert r.returncode == 1 and "In use by 1 of 2 workers." in r.stdout and re.match(r"Worker \d does not answer.\n", r.stderr), r
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert node.ctl_text("config", "reload").returncode == 0
+
+
 def test_configuration_errors_say_where_and_what(tmp_path, node):
     bad = tmp_path / "bad.yaml"
     bad.write_text('hostname: "not a name!"\nrates:\n  period: 5x\n  limit: many\nlisten: [25]\nroutes:\n  - {domain: x.example, to: "ftp:h:1"}\n'

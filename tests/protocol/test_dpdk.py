@@ -167,7 +167,7 @@ def test_echo_is_answered(make_dpdk):  # noqa: F811
 
 
 def test_many_connections(make_dpdk):  # noqa: F811
-    node, sink = make_dpdk(extra="limits: {connections_per_client: 2000}\n")
+    node, sink = make_dpdk(extra="limits: {connections_per_own_client: 2000}\n")
     many = [node.smtp() for _ in range(1000)]
     for c in many:
         c.send("EHLO client.test\r\nMAIL FROM:<a@cam.example>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n")

@@ -121,7 +121,11 @@ def test_certificates_are_checked_with_the_configuration(many, ca, tmp_path):
             (f"hostname: a.example\ntls:\n  certificate: {good[0]}\n", 3, "certificate is there without tls.key"),
             (f"hostname: a.example\ntls:\n  key: {good[1]}\n", 3, "key is there without tls.certificate"),
             (tls(*good, f"  ticket_key_file: {short}\n"), 7, "a key has 80"),
-            (tls(*good, "  min_version: 1.1\n"), 7, "write 1.2 or 1.3")):
+            (tls(*good, "  min_version: 1.1\n"), 7, "write 1.2 or 1.3"),
+            (tls(*good, "  ciphers: ECDHE+AESGCM:ECDHE+CHACHA21\n"), 7, 'ciphers: "ECDHE+CHACHA21" is no cipher of TLS 1.2'),
+            (tls(*good, "  ciphers: aNULL\n"), 7, "ciphers: no cipher is left"),
+            (tls(*good, f"  ca_file: {tmp_path}/none.pem\n"), 7, "none.pem cannot be read"),
+            (tls(*good, f"  ca_file: {good[1]}\n"), 7, "has no certificate in PEM form")):
         p = config_check(many, text)
         assert p.returncode == 1 and re.search(rf"try.yaml:{line}: tls.*{re.escape(what)}", p.stderr), p.stderr
     old = certificate(ca, tmp_path, "old", days=0)
@@ -397,7 +401,7 @@ def test_handshakes_of_a_client_are_limited(make_node):
 
 
 def test_a_thousand_stalled_handshakes_beside_load(make_node, sink):
-    node = make_node(sink.port, engine="trivial", extra="limits: {connections_per_client: 2000, connections_per_network: 2000, tls_handshakes: 0}\n")
+    node = make_node(sink.port, engine="trivial", extra="limits: {connections_per_own_client: 2000, tls_handshakes: 0}\n")
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"A" * 40
     stalled = []
     for i in range(1000):
