@@ -432,9 +432,11 @@ static bool is_asked(const struct fact_header *h, uint32_t i)
 enum status facts_header_ask(struct worker *w, const struct policy_facts *f, struct fact_header *h, uint64_t budget_ns, facts_fn *fn, void *ctx, struct facts_ask **ret_ask)
 {
 	struct facts_ask *k = h->originators.n ? facts_new(w, budget_ns, fn, ctx) : NULL;
+	struct policy_facts others = *f; /* postmaster reads what is found, others decide whether it is worth a question */
 	struct pool work;
 
 	*ret_ask = NULL;
+	others.to_postmaster = false;
 	for (uint32_t i = 0; i < h->ndomains; i++)
 		h->domain[i] = (struct fact_domain){ .name = h->domain[i].name, .is = k ? DOMAIN_IS_UNASKED : DOMAIN_IS_UNDECIDED, .why = "out of memory" };
 	if (!k)
@@ -448,7 +450,7 @@ enum status facts_header_ask(struct worker *w, const struct policy_facts *f, str
 		(void)policy_known(f, a, &work, &ask);
 		if (!is_to_verify(w, f, a, ask) || is_asked(h, i))
 			;
-		else if (policy_mode(f, RULE_HEADER_FROM) > POLICY_TAG)
+		else if (policy_mode(&others, RULE_HEADER_FROM) > POLICY_TAG)
 			ask_verify(k, f, ask, budget_ns, &h->known[i]);
 		else if (verify_known_no(w, ask))
 			h->known[i] = EXISTS_NO;
