@@ -171,6 +171,9 @@ $(eval $(call archive_rule,tests/support))
 $(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(TESTS_A) $(ALL_A)
 	$(link) -lcmocka $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
 
+# A bad wire between stack and port, for those that begin one (tests/support/net_bad_wire.h).
+$(B)/tests/unit/dataplane/net/%_test: LDFLAGS += -Wl,--wrap=port_receive,--wrap=port_free,--wrap=port_send
+
 # What threads or processes share; ThreadSanitizer sees these, and they need nothing above spool/base.
 THREADS := $(B)/tests/unit/spool/base/threads_test
 $(THREADS): $(B)/tests/unit/spool/base/threads_test.o $(call archive,spool/base)

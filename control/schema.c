@@ -30,6 +30,8 @@ const struct schema_row schema[] = {
 	{ "dpdk.ipv6", T_STRING, AT(dpdk_ip6), "", 0, 0, NULL, RELOAD_RESTART,
 		"The same for IPv6; the prefix is 64. Router advertisements are not listened to." },
 	{ "dpdk.gateway6", T_STRING, AT(dpdk_gateway6), "", 0, 0, NULL, RELOAD_RESTART, "Next hop for everything outside that prefix." },
+	{ "dpdk.kernel", T_STRING, AT(dpdk_kernel), "", 0, 0, NULL, RELOAD_RESTART,
+		"Name of a tap interface, for example weir%w, through which the kernel has whatever the device brings that is not for the worker's own addresses, and sends; the host's own addresses on that network go there. Where all workers share a device they share it, and %w is left out." },
 	{ "dpdk.mtu", T_U32, AT(dpdk_mtu), "1500", 1280, 9000, NULL, RELOAD_RESTART, "Octets of an IP packet on the device." },
 	{ "dpdk.hugepages", T_BOOL, AT(dpdk_hugepages), "no", 0, 0, NULL, RELOAD_RESTART,
 		"Packet buffers on huge pages. Real network cards need them; virtual devices gain nothing." },

@@ -149,7 +149,7 @@ struct snap_policy {
 struct snap_settings {
 	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics,
 		auth_file, auth_dovecot, auth_secret, ca_file;
-	struct snap_str dpdk_devices, dpdk_ip4, dpdk_ip6, dpdk_gateway4, dpdk_gateway6; /* %w: the worker's number; read by snap_dpdk */
+	struct snap_str dpdk_devices, dpdk_ip4, dpdk_ip6, dpdk_gateway4, dpdk_gateway6, dpdk_kernel; /* %w: the worker's number; read by snap_dpdk */
 	uint32_t dpdk_mtu, dpdk_hugepages;
 	uint32_t workers, partitions, scanners, conns_max, conns_per_client, conns_per_own, conns_per_network, conns_reserved /* per cent */, rcpt_max, errors_max, commands_max;
 	uint32_t data_rate; /* bytes a second */

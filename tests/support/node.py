@@ -226,6 +226,9 @@ class Node:
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), 1)
 
+    def smtp(self, **kw):
+        return Smtp(self.port, **kw)
+
     def log_text(self):
         return self.log_path.read_text(errors="replace")
 
