@@ -351,6 +351,13 @@ void ip_write(const uint8_t ip[16], struct out *o)
 	out_str(o, z);
 }
 
+void ip_literal_write(const uint8_t ip[16], struct out *o)
+{
+	out_str(o, is_v4(ip) ? "[" : "[IPv6:");
+	ip_write(ip, o);
+	out_char(o, ']');
+}
+
 enum status net_parse(struct span s, uint8_t ret_ip[16], unsigned *ret_prefix)
 {
 	struct span rest = s, ip = span_cut(&rest, '/');
