@@ -83,6 +83,8 @@ class Connection:
         """Tests of another transport put their own in its place."""
         return socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))
 
+    rest = staticmethod(time.sleep)
+
     def __init__(self, port, source="127.0.0.1", timeout=20):
         self.s = self.open(port, source, timeout)
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -258,7 +260,7 @@ def act(c, step):
     elif step == QUIET:
         expect_quiet(c)
     elif step == PAUSE:
-        time.sleep(0.004)
+        c.rest(0.004)
     elif step == TLS:
         c.start_tls()
     elif step == GREETING:
