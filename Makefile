@@ -27,7 +27,7 @@ ARCHIVES := spool/base spool/mail spool/store dataplane/smtp dataplane/net datap
 LIBS_spool := -luring -lxxhash -lidn2 -lcrypt -lcrypto
 LIBS_dataplane := -lssl -lcares -lhiredis -lm
 LIBS_scanner := -lclamav -lseccomp
-LIBS_control := -lyaml -ljansson -lmicrohttpd -lcurl -lhiredis
+LIBS_control := -lssl -lyaml -ljansson -lmicrohttpd -lcurl -lhiredis
 JEMALLOC_release := -ljemalloc
 
 # The DPDK transport is built when libdpdk-dev is there and lwIP's source package can be had (deploy/build-lwip); DPDK=no leaves it out. Otherwise the
@@ -88,7 +88,7 @@ DEPS_BUILD := gcc make pkg-config liburing-dev libssl-dev libhiredis-dev libc-ar
 # Exim, OpenSMTPD and nodemailer are unpacked by the tests (tests/support/counterparts), as MTAs cannot be installed together; the libraries that they need can.
 LIBS_COUNTERPARTS := libdb5.3 libgnutls-dane0 libidn12 libnsl2 libevent-2.1-7
 DEPS_CHECK := libcmocka-dev python3-pytest python3-pytest-xdist swaks libnet-ssleay-perl msmtp postfix dovecot-core dovecot-lmtpd nsd mandoc unbound ldnsutils \
-	nginx openssl sslscan haproxy curl nodejs $(LIBS_COUNTERPARTS)
+	nginx openssl sslscan haproxy curl nodejs python3-dkim $(LIBS_COUNTERPARTS)
 # For the DPDK transport, which everything else goes on without.
 DEPS_DPDK := libdpdk-dev dpkg-dev iproute2 ethtool
 TRANSPORT ?= io_uring
@@ -126,7 +126,7 @@ DPDK_O := $(patsubst %.c,$(B)/%.o,$(wildcard dataplane/net/net_dpdk*.c tests/uni
 $(DPDK_O): CFLAGS += -isystem build/lwip/include -isystem dataplane/net/lwip
 $(B)/dataplane/net/net_dpdk_port.o: CFLAGS += $(DPDK_CFLAGS)
 # these say whether DPDK is there
-SAYS_DPDK := $(B)/dataplane/net/net_no_dpdk.o $(B)/control/weirctl.o $(B)/control/model.o
+SAYS_DPDK := $(B)/dataplane/net/net_no_dpdk.o $(B)/control/weirctl.o $(B)/control/statusctl.o $(B)/control/model_together.o
 $(SAYS_DPDK): CFLAGS += -DWEIR_NO_DPDK='"$(NO_DPDK)"'
 $(SAYS_DPDK) $(DPDK_O) $(call archive,dataplane/net): $(wildcard build/lwip/lwip.mk $(B)/no-dpdk)
 
@@ -170,6 +170,9 @@ TESTS_A := $(call archive,tests/support)
 $(eval $(call archive_rule,tests/support))
 $(B)/tests/unit/%_test: $(B)/tests/unit/%_test.o $(TESTS_A) $(ALL_A)
 	$(link) -lcmocka $(LIBS_scanner) $(LIBS_control) $(LIBS_dataplane) $(LIBS_spool)
+
+# A bad wire between stack and port, for those that begin one (tests/support/net_bad_wire.h).
+$(B)/tests/unit/dataplane/net/%_test: LDFLAGS += -Wl,--wrap=port_receive,--wrap=port_free,--wrap=port_send
 
 # What threads or processes share; ThreadSanitizer sees these, and they need nothing above spool/base.
 THREADS := $(B)/tests/unit/spool/base/threads_test

@@ -35,6 +35,7 @@ struct sink_options {
 /* Give the exit code: 0 when every message was acknowledged (arrived). */
 int bench_send(const struct send_options *o);
 int bench_sink(const struct sink_options *o);
+int bench_noop(const struct send_options *o);
 /* weir-bench tables. -1: wrong usage. */
 int bench_tables(int argc, char **argv);
 
@@ -48,6 +49,7 @@ enum status bench_net(const struct transport_options *o, net_handler *handler, v
 /* Polls, then sleeps at most wait_ns. */
 enum status bench_turn(struct uring *u, struct net *n, uint64_t wait_ns);
 /* CPU time of this process, user and system, from begin on; printed for each message, and the end of the line. */
+void bench_latency_print(double *ms, uint64_t n);
 void bench_cpu_begin(struct bench_cpu *c);
 void bench_cpu_print(const struct bench_cpu *c, uint64_t messages);
 

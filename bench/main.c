@@ -24,6 +24,7 @@ static int usage(FILE *f)
 	      "                       [--dpdk DEVICE --ip ADDRESS/PREFIX]\n"
 	      "       weir-bench sink --listen ADDRESS:PORT [--expect N] [--idle SECONDS] [--arrived FILE] [--lmtp] [--mailboxes DIR]\n"
 	      "                       [--dpdk DEVICE --ip ADDRESS/PREFIX]\n"
+	      "       weir-bench noop --to ADDRESS:PORT [--sessions N] [--messages N] [--dpdk DEVICE --ip ADDRESS/PREFIX]\n"
 	      "       weir-bench tables --make DIR [--domains N] [--aliases N-EACH]\n"
 	      "       weir-bench tables --run DIR [--lookups N]\n"
 	      "       weir-bench spool durable|fill|recover|compact --dir DIRECTORY ...\n", f);
@@ -153,5 +154,7 @@ int main(int argc, char **argv)
 		return bench_send(&s);
 	if (strcmp(argv[1], "sink") == 0)
 		return bench_sink(&k);
+	if (strcmp(argv[1], "noop") == 0)
+		return bench_noop(&s);
 	return usage(stderr);
 }

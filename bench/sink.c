@@ -28,7 +28,8 @@ struct sink {
 
 static void remember(struct sink *k, struct taker *t)
 {
-	k->messages++;
+	if (!k->messages++)
+		bench_cpu_begin(&k->cpu); /* what was before the first message is not the others' price */
 	k->bytes += t->smtp.body_len;
 	k->last_ns = clock_mono_ns();
 	k->first_ns = k->first_ns ? k->first_ns : k->last_ns;
@@ -217,11 +218,10 @@ int bench_sink(const struct sink_options *o)
 		fprintf(stderr, "weir-bench: %s\n", trail_text());
 		return 1;
 	}
+	fputs("weir-bench: listening\n", stderr);
 	while (!bench_stop && !(o->expect && k.messages >= o->expect)) {
 		if (bench_turn(&k.uring, k.net, 100 * NS_PER_MS) != ST_OK)
 			break;
-		if (!k.messages)
-			bench_cpu_begin(&k.cpu); /* what was before the first message is not its price */
 		if (o->idle_s > 0 && k.last_ns && (double)(clock_mono_ns() - k.last_ns) / 1e9 > o->idle_s)
 			break;
 	}
@@ -232,7 +232,7 @@ int bench_sink(const struct sink_options *o)
 	s = (double)(k.last_ns - k.first_ns) / 1e9;
 	printf("arrived=%llu doubles=%llu bytes=%llu seconds=%.3f rate=%.0f", (unsigned long long)k.messages, (unsigned long long)k.doubles,
 		(unsigned long long)k.bytes, s, s > 0 ? (double)k.messages / s : 0.0);
-	bench_cpu_print(&k.cpu, k.messages);
+	bench_cpu_print(&k.cpu, k.messages ? k.messages - 1 : 0);
 	net_free(k.net);
 	if (fd >= 0)
 		close(fd);

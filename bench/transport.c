@@ -58,6 +58,21 @@ void bench_cpu_begin(struct bench_cpu *c)
 	c->us = cpu_us();
 }
 
+static int by_value(const void *a, const void *b)
+{
+	const double *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+void bench_latency_print(double *ms, uint64_t n)
+{
+	if (!n)
+		return;
+	qsort(ms, n, sizeof(*ms), by_value);
+	printf(" latency_ms p50=%.3f p90=%.3f p99=%.3f max=%.3f", ms[n / 2], ms[n * 9 / 10], ms[n * 99 / 100], ms[n - 1]);
+}
+
 void bench_cpu_print(const struct bench_cpu *c, uint64_t messages)
 {
 	printf(" cpu_us=%.2f\n", messages ? (cpu_us() - c->us) / (double)messages : 0.0);

@@ -176,6 +176,7 @@ static void finish(int status)
 {
 	const struct snap_settings *set = &managed_snapshot()->h->settings;
 	bool own = strcmp(running.domain, self) == 0;
+	uint64_t every = own ? set->managed_self_check_ns : set->managed_check_every_ns;
 	struct managed *d = own ? NULL : managed_find(running.domain);
 	struct domain_state *state = own ? &self_state : d ? &d->state : NULL;
 	json_t *report = lseek(running.out, 0, SEEK_SET) == 0 ? json_loadfd(running.out, 0, NULL) : NULL;
@@ -187,9 +188,9 @@ static void finish(int status)
 		return;
 	}
 	if (json_is_array(report) && WIFEXITED(status) && WEXITSTATUS(status) <= 1)
-		take_report(state, running.domain, report, own ? set->managed_self_check_ns : set->managed_check_every_ns);
+		take_report(state, running.domain, report, every);
 	else
-		state->next_check_s = now_s() + AGAIN_S; /* no worker answers, for example */
+		state->next_check_s = now_s() + (every / NS_PER_S < AGAIN_S ? every / NS_PER_S : AGAIN_S); /* no worker answers, for example */
 	json_decref(report);
 	count();
 	if (domain_state_write(snap_cstr(managed_snapshot(), set->managed_dir), running.domain, state) != ST_OK)

@@ -7,7 +7,7 @@
 #include "spool/mail/address.h"
 #include "spool/mail/rules.h"
 
-enum { ERRORS_SHOWN = 100 };
+enum { ERRORS_SHOWN = 100, CLIENT_CONNS_MAX = 100000 };
 
 /* ---- one line ---- */
 
@@ -48,6 +48,25 @@ static enum status set_rate(struct client_entry *e, struct span value)
 	return ST_OK;
 }
 
+bool client_conns_parse(struct span value, uint32_t *ret)
+{
+	uint64_t n = 0;
+
+	if (span_eq_nocase(value, SPAN("none")))
+		n = UINT32_MAX;
+	else if (!span_eq_nocase(value, SPAN("default")) && (!span_u64(value, CLIENT_CONNS_MAX, &n) || !n))
+		return false;
+	*ret = (uint32_t)n;
+	return true;
+}
+
+static enum status set_conns(struct client_entry *e, struct span value)
+{
+	if (client_conns_parse(value, &e->conns))
+		return ST_OK;
+	return trail(ST_INVALID, "connections \"%.*s\" is not possible; write a number of connections, none or default", SPAN_FMT(value));
+}
+
 static enum status set_expiry(struct client_entry *e, struct span value)
 {
 	char text[40];
@@ -71,13 +90,26 @@ enum status client_set(struct client_entry *e, struct span key, struct span valu
 		return set_class(e, value);
 	if (span_eq(key, SPAN("rate")))
 		return set_rate(e, value);
+	if (span_eq(key, SPAN("connections")))
+		return set_conns(e, value);
 	if (span_eq(key, SPAN("expires")))
 		return set_expiry(e, value);
 	if (span_eq(key, SPAN("owner")))
 		return set_text(e->owner, CLIENT_OWNER_MAX, key, value);
 	if (span_eq(key, SPAN("note")))
 		return set_text(e->note, CLIENT_NOTE_MAX, key, value);
-	return trail(ST_INVALID, "unknown key \"%.*s\"; there are class, owner, rate, expires and note", SPAN_FMT(key));
+	return trail(ST_INVALID, "unknown key \"%.*s\"; there are class, owner, rate, connections, expires and note", SPAN_FMT(key));
+}
+
+/* Of a key that there is. */
+static unsigned bit_of(struct span key)
+{
+	static const char *const keys[] = { "class", "owner", "rate", "connections", "expires", "note" };
+	unsigned i = 0;
+
+	while (!span_eq(key, span_str(keys[i])))
+		i++;
+	return 1u << i;
 }
 
 static bool is_space(char c)
@@ -113,7 +145,7 @@ enum status client_parse(struct span line, struct client_entry *ret)
 
 		if (st != ST_OK)
 			return st;
-		bit = 1u << (key.p[0] - 'a'); /* the five keys begin with letters of their own */
+		bit = bit_of(key);
 		if (seen & bit)
 			return trail(ST_INVALID, "%.*s is there twice", SPAN_FMT(key));
 		seen |= bit;
@@ -144,6 +176,10 @@ void client_write(const struct client_entry *e, struct out *o)
 		log_str(&row, "rate", "none");
 	if (e->rate > 0)
 		log_f(&row, "rate", "%.0f", e->rate);
+	if (e->conns == UINT32_MAX)
+		log_str(&row, "connections", "none");
+	else if (e->conns)
+		log_u64(&row, "connections", e->conns);
 	if (e->expires_s)
 		log_str(&row, "expires", when_text(e->expires_s * NS_PER_S));
 	if (*e->note)

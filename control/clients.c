@@ -36,7 +36,7 @@ static bool complained(const struct order *o)
 
 static bool is_other(const struct client_entry *a, const struct client_entry *b)
 {
-	return a->class_ != b->class_ || a->rate < b->rate || a->rate > b->rate || a->expires_s != b->expires_s || strcmp(a->owner, b->owner) != 0 ||
+	return a->class_ != b->class_ || a->rate < b->rate || a->rate > b->rate || a->conns != b->conns || a->expires_s != b->expires_s || strcmp(a->owner, b->owner) != 0 ||
 		strcmp(a->note, b->note) != 0;
 }
 

@@ -30,11 +30,13 @@ static void print_rule(const struct snapshot *s, enum rule r)
 	static const char *const promised[] = { [GUARANTEE_REFUSE] = "is refused like others", [GUARANTEE_HOLD] = "is accepted and held instead",
 		[GUARANTEE_SEND] = "is accepted; what is wrong becomes a bounce" };
 	const struct rule_row *row = &rule_row[r];
-	char buf[256], may[128];
+	char buf[256], may[192];
 	struct out o = out_of(buf, sizeof(buf)), m = out_of(may, sizeof(may));
 
 	modes(s, r, &o);
 	allowed(r, &m);
+	if (rule_postmaster[r])
+		out_fmt(&m, "; for postmaster alone: %s at most", policy_mode_words[rule_postmaster[r]]);
 	printf("%s (%s): %s\n    codes: %s\n    cause: %s\n    cure:  %s\n    modes: %.*s\n    possible: %.*s; where a class fragile client would be refused it %s\n",
 		row->name, row->row, row->title, row->codes, row->cause, row->cure, SPAN_FMT(out_span(&o)), SPAN_FMT(out_span(&m)), promised[row->guarantee]);
 }

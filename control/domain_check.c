@@ -1,24 +1,12 @@
 #include "control/domain_check.h"
 
 #include <stdlib.h>
+#include "control/check_internal.h"
 #include "control/entries.h"
 #include "control/findings.h"
-#include "control/report.h"
-#include "spool/base/map.h"
 #include "spool/mail/address.h"
-#include "spool/store/tables.h"
 
-struct check {
-	const char *run_dir, *domain;
-	const struct snapshot *s;
-	struct tables t;
-	const struct tables_domain *d;
-	struct report r;
-	bool silent; /* no worker answered: there is no report */
-};
-
-/* False: nobody answers, or it cannot be said now; then that is reported. */
-static bool ask(struct check *c, const char *type, const char *name, const char *rule, struct dns_said *ret)
+bool check_ask(struct check *c, const char *type, const char *name, const char *rule, struct dns_said *ret)
 {
 	if (report_dns(c->run_dir, type, name, ret) != ST_OK) {
 		c->silent = true;
@@ -55,49 +43,6 @@ static bool check_tables(struct check *c)
 	if (c->r.wrong == before)
 		report_say(&c->r, REPORT_OK, "C5", "%u aliases; postmaster, webmaster and abuse are there; none leads nowhere, in a loop or too deep", c->d->naliases);
 	return true;
-}
-
-/* Whether mail for this domain, which is not one of ours, has somewhere to go. */
-static void check_target(struct check *c, const char *domain, const struct tables_alias *a)
-{
-	struct span name = tables_span(&c->t, a->name);
-	struct dns_said said, host;
-
-	if (!ask(c, "mx", domain, "C5", &said))
-		return;
-	if (dns_is_implicit(&said, domain) && ask(c, "addr", domain, "C5", &host) && !dns_found(&host))
-		said = host;
-	if (!dns_found(&said))
-		report_say(&c->r, REPORT_WRONG, "C5", "line %u: %.*s: no mail can be sent to %s: %s", a->line, SPAN_FMT(name), domain, said.text);
-}
-
-/* Each domain once, however many aliases lead to it. */
-static void check_targets(struct check *c)
-{
-	unsigned before = c->r.wrong, n = 0;
-	struct map *seen;
-
-	CHECK(map_new(&seen) == ST_OK);
-	for (uint32_t i = 0; i < c->d->naliases && !c->silent; i++) {
-		const struct tables_alias *a = &c->t.alias[c->d->first_alias + i];
-
-		for (uint32_t k = 0; k < a->ntargets && !c->silent; k++) {
-			const struct tables_target *g = &c->t.target[a->first_target + k];
-			struct span domain = span_skip(tables_span(&c->t, g->addr), g->local_len + 1);
-			char name[ADDRESS_DOMAIN_MAX + 1];
-
-			if (g->domain != TABLES_NONE || (domain.n && domain.p[0] == '[') || map_get(seen, domain))
-				continue;
-			CHECK(map_set(seen, domain, c) == ST_OK);
-			snprintf(name, sizeof(name), "%.*s", SPAN_FMT(domain));
-			if (!snap_find_route(c->s, domain)) /* one that has a route of its own needs no MX */
-				check_target(c, name, a);
-			n++;
-		}
-	}
-	map_free(seen);
-	if (c->r.wrong == before && !c->silent)
-		report_say(&c->r, REPORT_OK, "C5", "mail can be sent to all %u other domains that the aliases lead to", n);
 }
 
 /* ---- DNS (C10) ---- */
@@ -153,7 +98,7 @@ static void check_mx(struct check *c)
 
 	CHECK(mx);
 	our_names(c, names, addresses);
-	if (!ask(c, "mx", c->domain, "C10", mx))
+	if (!check_ask(c, "mx", c->domain, "C10", mx))
 		goto out;
 	if (!dns_found(mx) || dns_is_implicit(mx, c->domain)) {
 		report_say(&c->r, REPORT_WRONG, "C10", "MX: there is none%s%s; it should name %s", dns_found(mx) ? "" : ": ", dns_found(mx) ? "" : mx->text,
@@ -209,7 +154,7 @@ static void check_spf(struct check *c)
 	const char *text;
 	unsigned n;
 
-	if (!ask(c, "txt", c->domain, "C10", &said))
+	if (!check_ask(c, "txt", c->domain, "C10", &said))
 		return;
 	n = count_texts(&said, "v=spf1", &text);
 	if (n > 1)
@@ -228,7 +173,7 @@ static void check_dmarc(struct check *c)
 	unsigned n;
 
 	snprintf(name, sizeof(name), "_dmarc.%s", c->domain);
-	if (!ask(c, "txt", name, "C10", &said))
+	if (!check_ask(c, "txt", name, "C10", &said))
 		return;
 	n = count_texts(&said, "v=DMARC1", &text);
 	if (!n)
@@ -247,7 +192,7 @@ static void check_dkim(struct check *c, const char *selector)
 	if (!selector)
 		return;
 	snprintf(name, sizeof(name), "%.100s._domainkey.%s", selector, c->domain);
-	if (!ask(c, "txt", name, "C10", &said))
+	if (!check_ask(c, "txt", name, "C10", &said))
 		return;
 	if (said.n && has_tag(said.value[0], "p="))
 		report_say(&c->r, REPORT_OK, "C10", "DKIM: there is a key at %s", name);
@@ -259,7 +204,7 @@ static void check_host(struct check *c)
 {
 	struct dns_said said;
 
-	if (ask(c, "addr", c->domain, "C10", &said) && dns_found(&said))
+	if (check_ask(c, "addr", c->domain, "C10", &said) && dns_found(&said))
 		report_say(&c->r, REPORT_ADVICE, "C10", "host name: %s is also a host with address %s; what does not look up the MX sends there", c->domain, said.value[0]);
 }
 

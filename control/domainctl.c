@@ -1,11 +1,11 @@
 #include "control/domainctl.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include "control/ask.h"
 #include "control/domain_check.h"
 #include "control/domain_state.h"
 #include "control/history.h"
+#include "control/rows.h"
 #include "control/when.h"
 #include "spool/base/clock.h"
 #include "spool/base/log.h"
@@ -24,13 +24,6 @@ static int failed(void)
 {
 	fprintf(stderr, "weirctl: %s\n", trail_text());
 	return 1;
-}
-
-static void dump(json_t *j)
-{
-	json_dumpf(j, stdout, JSON_INDENT(2));
-	putchar('\n');
-	json_decref(j);
 }
 
 static const char *directory(const struct view *v)
@@ -144,14 +137,14 @@ static int list(const struct view *v)
 			print_short(v, &m[i]);
 	}
 	if (j)
-		dump(j);
+		dump_json(j);
 	return 0;
 }
 
 static int show(const struct view *v, const struct snap_mail_domain *m)
 {
 	if (v->as_json)
-		dump(domain_json(v, m));
+		dump_json(domain_json(v, m));
 	else
 		print_long(v, m);
 	return 0;
@@ -175,7 +168,7 @@ static int show_log(const struct view *v, const char *domain)
 	enum status st = history_each(directory(v), domain, log_row, j);
 
 	if (j)
-		dump(j);
+		dump_json(j);
 	return st == ST_OK || st == ST_NOT_FOUND ? 0 : failed();
 }
 
@@ -192,7 +185,7 @@ static int order(const struct view *v, struct logline *row)
 	if (st != ST_OK && st != ST_INVALID)
 		return failed();
 	if (v->as_json)
-		dump(json_pack("{s:b, s:s}", "ok", st == ST_OK, "text", text));
+		dump_json(json_pack("{s:b, s:s}", "ok", st == ST_OK, "text", text));
 	else
 		fputs(text, st == ST_OK ? stdout : stderr);
 	return st == ST_OK ? 0 : 1;

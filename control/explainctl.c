@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "control/ask.h"
+#include "control/model.h"
 #include "spool/base/log.h"
 #include "spool/store/command.h"
 #include "spool/store/snapshot.h"
@@ -152,6 +153,7 @@ static int ask(const char *run_dir, bool as_json, struct span request)
 
 struct question {
 	const char *client, *from, *to, *helo, *user;
+	uint64_t size;
 	struct out header;
 };
 
@@ -159,7 +161,8 @@ static bool options(int argc, char **argv, struct question *q)
 {
 	static const struct option known[] = { { "client", required_argument, NULL, 'c' }, { "from", required_argument, NULL, 'f' },
 		{ "to", required_argument, NULL, 't' }, { "helo", required_argument, NULL, 'h' }, { "user", required_argument, NULL, 'u' },
-		{ "header", required_argument, NULL, 'H' }, { 0 } };
+		{ "header", required_argument, NULL, 'H' },
+		{ "size", required_argument, NULL, 's' }, { 0 } };
 	int opt;
 
 	optind = 1;
@@ -184,12 +187,16 @@ static bool options(int argc, char **argv, struct question *q)
 			out_str(&q->header, optarg);
 			out_str(&q->header, "\n");
 			break;
+		case 's':
+			if (!parse_size(optarg, &q->size) || !q->size)
+				return false;
+			break;
 		default:
 			return false;
 		}
 	if (strcmp(argv[0], "explain") == 0)
 		return optind == argc && q->client && q->from && q->to;
-	if (optind + 1 != argc || q->from || q->to || q->header.n)
+	if (optind + 1 != argc || q->from || q->to || q->header.n || q->size)
 		return false;
 	*(strcmp(argv[0], "check-sender") == 0 ? &q->from : &q->to) = argv[optind];
 	return true;
@@ -217,6 +224,8 @@ int explain_command(const char *run_dir, bool as_json, int argc, char **argv)
 	add(&request, "to", q.to);
 	add(&request, "helo", q.helo);
 	add(&request, "user", q.user);
+	if (q.size)
+		log_u64(&request, "size", q.size);
 	out_add(&o, row_text(&request));
 	out_str(&o, "\n");
 	out_add(&o, out_span(&q.header));

@@ -5,6 +5,7 @@
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
+#include "control/rulesctl.h"
 
 static struct MHD_Daemon *daemon_;
 static char dir[4096];
@@ -75,6 +76,7 @@ void metrics_write(const char *stats_dir, FILE *f)
 			counter_desc[w.counter].name, counter_desc[w.counter].kind == COUNTER_TOTAL ? "counter" : "gauge");
 		each_page(stats_dir, write_one, &w);
 	}
+	rules_metrics(stats_dir, f);
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const char *url, const char *method, const char *version,

@@ -1,5 +1,5 @@
-/* What the files that read the configuration share: model.c (values, simple tables, the whole), model_listen.c (listeners), model_routes.c,
- * model_domains.c (managed mail domains) and model_policy.c (modes of rules). */
+/* What the files that read the configuration share: model.c has the order of all, model_read.c the file, model_values.c single values, model_table.c lists,
+ * model_together.c what settings say about each other; what belongs to one group of keys has a file of its own. */
 #ifndef WEIR_CONTROL_MODEL_H
 #define WEIR_CONTROL_MODEL_H
 
@@ -19,6 +19,8 @@ uint32_t key_line(const struct model *m, const char *key);
 void complain_line(struct model *m, uint32_t line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* What is possible, but hardly meant: it is said, and the configuration is taken. */
 void warn_line(struct model *m, uint32_t line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* A key that the schema does not have; the nearest one that it has is named. */
+void unknown_key(struct model *m, const yaml_node_t *at, const char *key);
 struct snap_settings *model_settings(struct model *m);
 struct snap_str model_add_str(struct model *m, struct span s);
 struct snap_list model_add_list(struct model *m, const void *rows, size_t n, size_t size);
@@ -32,6 +34,8 @@ const yaml_node_t *member(struct reader *r, const yaml_node_t *map, const char *
 void only_members(struct reader *r, const yaml_node_t *map, const char *const *known, const char *what);
 /* Place of text among words, or -1. */
 int find_word(const char *const *words, const char *text);
+/* "a, b or c". */
+void list_words(const char *const *words, struct out *o);
 /* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
 bool split_port(const char *text, struct span *host, uint64_t *port);
 /* "30s", "5m": in ns. */
@@ -40,12 +44,28 @@ bool parse_duration(const char *text, uint64_t *ret);
 bool parse_size(const char *text, uint64_t *ret);
 /* A domain's look-up form; what is the table that it stands in. False: complained. */
 bool domain_key(struct reader *r, const yaml_node_t *at, const char *what, const char *text, struct snap_str *ret);
-/* "ADDRESS:PORT", "[ADDRESS]:PORT", "HOST:PORT". */
-bool split_port(const char *text, struct span *host, uint64_t *port);
 /* A number of messages, or none. */
 bool parse_rate(const char *text, double *ret);
 /* Sorts rows that begin with a name as the snapshot's readers search them. */
 void sort_by_name(struct model *m, void *rows, size_t n, size_t size);
+
+/* model_read.c: the values of all keys as the schema has them; and those that a file has. */
+void model_read_defaults(struct model *m);
+void model_read_file(struct model *m, const char *file);
+/* model_values.c: sets a scalar from its text. */
+void set_scalar(struct model *m, const yaml_node_t *at, const struct schema_row *r, const char *text);
+/* model_table.c: sets a list. */
+void set_table(struct reader *r, const struct schema_row *row, const yaml_node_t *node);
+/* model.c: gives a string that is empty its value. */
+void model_default(struct model *m, size_t off, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* model_together.c: what follows from the machine and from other values; and the checks that need all of them. */
+void model_derive(struct model *m, const char *run_dir);
+void model_together(struct model *m);
+
+/* model_auth.c: one of auth.mechanisms, one row of auth.senders; and what they say about other keys. */
+void row_mechanism(struct reader *r, const yaml_node_t *item, void *row);
+void row_senders(struct reader *r, const yaml_node_t *item, void *row);
+void auth_together(struct model *m);
 
 /* model_routes.c: one row of routes; and the next hops of any row that has them, from its "to", "tls" and "final". */
 void row_route(struct reader *r, const yaml_node_t *item, void *row);

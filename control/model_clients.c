@@ -15,15 +15,16 @@ void row_net(struct reader *r, const yaml_node_t *item, void *row)
 {
 	static const char *const classes[] = { "robust", "fragile", NULL };
 	struct snap_net *n = row;
-	const char *text = scalar(item), *class = NULL, *rate = NULL, *name = NULL;
+	const char *text = scalar(item), *class = NULL, *rate = NULL, *conns = NULL, *name = NULL;
 	unsigned prefix = 0;
 	int w;
 
 	if (item->type == YAML_MAPPING_NODE) {
-		only_members(r, item, (const char *const[]){ "network", "class", "rate", "name", NULL }, "relay_clients");
+		only_members(r, item, (const char *const[]){ "network", "class", "rate", "connections", "name", NULL }, "relay_clients");
 		text = scalar(member(r, item, "network"));
 		class = scalar(member(r, item, "class"));
 		rate = scalar(member(r, item, "rate"));
+		conns = scalar(member(r, item, "connections"));
 		name = scalar(member(r, item, "name"));
 	}
 	n->class_ = CLASS_ROBUST;
@@ -41,6 +42,8 @@ void row_net(struct reader *r, const yaml_node_t *item, void *row)
 		n->class_ = w ? CLASS_FRAGILE : CLASS_ROBUST;
 	if (rate && !parse_rate(rate, &n->rate_limit))
 		complain(r->m, item, "relay_clients: rate \"%s\" is not possible; write a number of messages, or none", rate);
+	if (conns && !client_conns_parse(span_str(conns), &n->conns_max))
+		complain(r->m, item, "relay_clients: connections \"%s\" is not possible; write a number of connections, or none", conns);
 }
 
 /* As the snapshot's readers search; of the same network relay_clients comes first. */
@@ -97,7 +100,7 @@ enum status registry_text(const struct snapshot *s, char **ret, size_t *ret_n)
 
 static void to_row(struct model *m, const struct client_entry *e, struct snap_net *ret)
 {
-	*ret = (struct snap_net){ .prefix = e->prefix, .class_ = e->class_, .rate_limit = e->rate, .expires_s = e->expires_s, .line = e->line, .registered = 1,
+	*ret = (struct snap_net){ .prefix = e->prefix, .class_ = e->class_, .rate_limit = e->rate, .conns_max = e->conns, .expires_s = e->expires_s, .line = e->line, .registered = 1,
 		.name = model_add_str(m, SPAN("")), .owner = model_add_str(m, span_str(e->owner)), .note = model_add_str(m, span_str(e->note)) };
 	memcpy(ret->ip, e->ip, 16);
 }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include "control/model.h"
 #include "control/tls_cert.h"
+#include "control/tls_check.h"
 #include "control/tls_keys.h"
 #include "spool/base/clock.h"
 #include "spool/store/tls_file.h"
@@ -65,6 +66,24 @@ static void check_ticket_file(struct model *m)
 	tls_file_free(&keys);
 }
 
+static void check_ciphers(struct model *m)
+{
+	const char *list = model_text(m, model_settings(m)->tls_ciphers);
+	char why[512];
+
+	if (*list && !tls_ciphers_ok(list, why, sizeof(why)))
+		complain_line(m, key_line(m, "tls.ciphers"), "tls.ciphers: %s", why);
+}
+
+static void check_authorities(struct model *m)
+{
+	const char *file = model_text(m, model_settings(m)->ca_file);
+	char why[4500];
+
+	if (*file && !tls_authorities_ok(file, why, sizeof(why)))
+		complain_line(m, key_line(m, "tls.ca_file"), "tls.ca_file: %s", why);
+}
+
 /* tls.certificate and tls.key are the first of the certificates. */
 static void put_first(struct model *m, uint32_t line)
 {
@@ -95,4 +114,6 @@ void tls_together(struct model *m)
 	for (uint32_t i = 0; i < s->tls_certs.n; i++)
 		check_cert(m, &((const struct snap_cert *)(const void *)(m->bytes + s->tls_certs.off))[i]);
 	check_ticket_file(m);
+	check_ciphers(m);
+	check_authorities(m);
 }

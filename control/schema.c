@@ -3,6 +3,7 @@
 static const char *const mode_words[] = { "off", "monitor", "defer", NULL };
 static const char *const scan_down_words[] = { "tempfail", "hold", NULL };
 static const char *const tls_words[] = { "never", "may", "must", "verify", NULL };
+static const char *const targets_words[] = { "all", "verified", "none", NULL };
 static const char *const engine_words[] = { "clamav", "trivial", NULL };
 static const char *const level_words[] = { "debug", "info", "warn", "error", NULL };
 static const char *const tls_version_words[] = { "1.2", "1.3", NULL };
@@ -29,6 +30,8 @@ const struct schema_row schema[] = {
 	{ "dpdk.ipv6", T_STRING, AT(dpdk_ip6), "", 0, 0, NULL, RELOAD_RESTART,
 		"The same for IPv6; the prefix is 64. Router advertisements are not listened to." },
 	{ "dpdk.gateway6", T_STRING, AT(dpdk_gateway6), "", 0, 0, NULL, RELOAD_RESTART, "Next hop for everything outside that prefix." },
+	{ "dpdk.kernel", T_STRING, AT(dpdk_kernel), "", 0, 0, NULL, RELOAD_RESTART,
+		"Name of a tap interface, for example weir%w, through which the kernel has whatever the device brings that is not for the worker's own addresses, and sends; the host's own addresses on that network go there. Where all workers share a device they share it, and %w is left out." },
 	{ "dpdk.mtu", T_U32, AT(dpdk_mtu), "1500", 1280, 9000, NULL, RELOAD_RESTART, "Octets of an IP packet on the device." },
 	{ "dpdk.hugepages", T_BOOL, AT(dpdk_hugepages), "no", 0, 0, NULL, RELOAD_RESTART,
 		"Packet buffers on huge pages. Real network cards need them; virtual devices gain nothing." },
@@ -42,7 +45,7 @@ const struct schema_row schema[] = {
 	{ "xclient_clients", T_TABLE, AT(xclient_clients), "[]", 0, 1000, NULL, RELOAD_LIVE,
 		"Networks of clients that may say of themselves whatever they want, by XCLIENT: address, name, even the user who is logged in. For tests of the rules only." },
 	{ "relay_clients", T_TABLE, AT(relay_nets), "[127.0.0.0/8, \"::1\"]", 0, 100000, NULL, RELOAD_LIVE,
-		"Networks whose clients may send to anywhere: NETWORK, or {network: NETWORK, class: robust|fragile, rate: NUMBER|none, name: TEXT}. The most specific one counts." },
+		"Networks whose clients may send to anywhere: NETWORK, or {network: NETWORK, class: robust|fragile, rate: NUMBER|none, connections: NUMBER|none, name: TEXT}. The most specific one counts." },
 	{ "clients.file", T_STRING, AT(clients_file), "", 0, 0, NULL, RELOAD_LIVE,
 		"The registry of clients as a file, read with the configuration and, when its name is relative, beside it, in the place of weirctl clients set and delete. Its lines are below REGISTRY OF CLIENTS. Rule A3." },
 	{ "clients.directory", T_STRING, AT(clients_dir), "", 0, 0, NULL, RELOAD_RESTART,
@@ -65,6 +68,8 @@ const struct schema_row schema[] = {
 	{ "managed.keep", T_U32, AT(managed_keep), "20", 2, 1000, NULL, RELOAD_LIVE, "Copies of each domain's aliases that are kept for weirctl domain revert. Rule C9." },
 	{ "managed.check_every", T_DURATION, AT(managed_check_every_ns), "30d", S, 365 * 86400 * S, NULL, RELOAD_LIVE,
 		"How often each managed domain is checked in detail. Rule C5." },
+	{ "managed.check_targets", T_ENUM, AT(managed_targets), "all", 0, 0, targets_words, RELOAD_LIVE,
+		"Which addresses behind the aliases of a domain a check has verified with their destinations: all, those whose recipients are verified (recipients: verify), or none. Rule C5." },
 	{ "managed.self_check_every", T_DURATION, AT(managed_self_check_ns), "1d", S, 365 * 86400 * S, NULL, RELOAD_LIVE,
 		"How often it is checked that postmaster of every served domain leads somewhere. Rule B4." },
 	{ "managed.exchangers", T_STRING, AT(managed_exchangers), "", 0, 0, NULL, RELOAD_LIVE,
@@ -110,9 +115,13 @@ const struct schema_row schema[] = {
 	{ "limits.message_size", T_SIZE, AT(size_max), "100M", 64 * 1024, 2048 * MIB, NULL, RELOAD_LIVE, "Largest message, as announced by SIZE." },
 	{ "limits.recipients", T_U32, AT(rcpt_max), "5000", 100, 50000, NULL, RELOAD_LIVE, "Recipients of a message; 452 beyond." },
 	{ "limits.connections", T_U32, AT(conns_max), "10000", 1, 100000, NULL, RELOAD_RESTART, "Inbound connections of a worker; 421 beyond." },
-	{ "limits.connections_per_client", T_U32, AT(conns_per_client), "200", 1, 100000, NULL, RELOAD_LIVE, "Connections of one address to a worker; 421 beyond." },
+	{ "limits.connections_per_client", T_U32, AT(conns_per_client), "200", 1, 100000, NULL, RELOAD_LIVE, "Connections of one address from outside to a worker; 421 beyond. Rule P16." },
+	{ "limits.connections_per_own_client", T_U32, AT(conns_per_own), "1000", 1, 100000, NULL, RELOAD_LIVE,
+		"The same for an address in relay_clients or the registry, unless its entry has connections. Their networks have no limit." },
 	{ "limits.connections_per_network", T_U32, AT(conns_per_network), "1000", 1, 100000, NULL, RELOAD_LIVE,
-		"Connections of one network, an IPv4 /24 or an IPv6 /64, to a worker; 421 beyond." },
+		"Connections of one network from outside, an IPv4 /24 or an IPv6 /64, to a worker; 421 beyond." },
+	{ "limits.connections_reserved", T_U32, AT(conns_reserved), "20", 0, 90, NULL, RELOAD_LIVE,
+		"Per cent of limits.connections that clients from outside cannot have. Of these, clients of class robust can have half, and those of class fragile, which have no queue, all. Rule A5." },
 	{ "limits.tls_handshakes", T_U32, AT(tls_handshakes), "600", 0, 1000000, NULL, RELOAD_LIVE,
 		"TLS handshakes of a client address (IPv6: a /64) with a worker in a minute; beyond, STARTTLS gets 421 4.7.0 and port 465 is closed. 0: no limit. Rule P23." },
 	{ "limits.data_rate", T_U32, AT(data_rate), "100", 0, 1000000, NULL, RELOAD_LIVE,
@@ -140,6 +149,8 @@ const struct schema_row schema[] = {
 	{ "auth.failures_per_user", T_RATE, AT(auth_user_limit), "20", 0, 0, NULL, RELOAD_LIVE,
 		"The same for a user's name, existing or not; 454 4.7.0 beyond. Logins that are under way count until they have succeeded." },
 	{ "auth.failures_period", T_DURATION, AT(auth_period_ns), "1h", S, 0, NULL, RELOAD_LIVE, "Period of these two moving averages." },
+	{ "auth.failure_delay", T_DURATION, AT(auth_delay_ns), "1s", 0, 30 * S, NULL, RELOAD_LIVE,
+		"A failed login is answered so long after the client's last message, or, when the decision took longer, at the next multiple of it: the time tells nothing of users and hashes. 0s: at once. Rule P19." },
 	{ "auth.timeout", T_DURATION, AT(auth_timeout_ns), "20s", S, 300 * S, NULL, RELOAD_RESTART, "Wait for Dovecot's answer; then 454." },
 	{ "rates.mode", T_ENUM, AT(rate_mode), "monitor", 0, 0, mode_words, RELOAD_LIVE,
 		"What happens over the limit: monitor logs and counts, defer answers 450 4.7.1. Rules A8, D2." },

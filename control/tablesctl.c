@@ -1,24 +1,17 @@
 #include "control/tablesctl.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <time.h>
 #include "control/ask.h"
 #include "control/findings.h"
 #include "control/generations.h"
+#include "control/rows.h"
 #include "control/taken.h"
 
 static int failed(void)
 {
 	fprintf(stderr, "weirctl: %s\n", trail_text());
 	return 1;
-}
-
-static void dump(json_t *j)
-{
-	json_dumpf(j, stdout, JSON_INDENT(2));
-	putchar('\n');
-	json_decref(j);
 }
 
 static enum status open_generation(const char *run_dir, uint64_t generation, struct tables *ret)
@@ -77,7 +70,7 @@ static int show(const char *run_dir, bool as_json)
 	}
 	free(all);
 	if (as_json) {
-		dump(json_pack("{s:I, s:b, s:o}", "current", (json_int_t)current, "pinned", generations_pinned(run_dir), "generations", list));
+		dump_json(json_pack("{s:I, s:b, s:o}", "current", (json_int_t)current, "pinned", generations_pinned(run_dir), "generations", list));
 		return good || !n ? 0 : 1;
 	}
 	json_decref(list);
@@ -236,7 +229,7 @@ static int diff(const char *run_dir, bool as_json, const char *from, const char 
 	d.list = as_json ? json_array() : NULL;
 	diff_domains(&d);
 	if (as_json)
-		dump(json_pack("{s:I, s:I, s:o}", "from", (json_int_t)x, "to", (json_int_t)y, "differences", d.list));
+		dump_json(json_pack("{s:I, s:I, s:o}", "from", (json_int_t)x, "to", (json_int_t)y, "differences", d.list));
 	else
 		printf("%lu differences from generation %llu to %llu\n", d.n, (unsigned long long)x, (unsigned long long)y);
 	tables_close(&a);
@@ -269,7 +262,7 @@ static int check(const char *run_dir, bool as_json)
 	n = tables_findings(&t, print_finding, list);
 	tables_close(&t);
 	if (as_json)
-		dump(list);
+		dump_json(list);
 	else if (!n)
 		puts("No alias leads nowhere, in a loop or too deep.");
 	return n ? 1 : 0;
@@ -291,7 +284,7 @@ static int ask_for(const char *run_dir, bool as_json, const char *request)
 	end = text + strcspn(text, "\n");
 	*end = '\0';
 	if (as_json)
-		dump(json_pack("{s:I}", "generation", (json_int_t)tables_current(run_dir)));
+		dump_json(json_pack("{s:I}", "generation", (json_int_t)tables_current(run_dir)));
 	else
 		printf("Published: %s.\n", text);
 	return taken_wait(run_dir, as_json ? NULL : stdout) ? 0 : 1;

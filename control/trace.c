@@ -15,7 +15,7 @@
 #include "spool/mail/address.h"
 #include "spool/store/store.h"
 
-enum { MESSAGES_MAX = 1000, LOGS_MAX = 16, WORKERS_MAX = 64 };
+enum { MESSAGES_MAX = 1000, LOGS_MAX = 16, WORKERS_MAX = 64, GIVEN_MAX = 100 /* of a message; more are not shown */ };
 
 /* What was found: rows of key=value, as in the log, in the order in which they happened. */
 struct event {
@@ -32,7 +32,7 @@ struct message {
 
 struct trace {
 	uint64_t id;         /* what is asked for; 0: address is */
-	struct span address; /* a mail address, or a client's IP address */
+	struct span address; /* a mail address, a client's IP address, or a Message-ID */
 	uint8_t ip[16];
 	bool is_ip;
 	uint64_t since_ns;
@@ -43,6 +43,8 @@ struct trace {
 	size_t nevents, cap;
 	/* the acceptance whose recipients come next */
 	uint64_t last_id;
+	struct event given[GIVEN_MAX]; /* what its recipients stand for */
+	unsigned ngiven;
 	struct logline last;
 	uint64_t last_at_ns;
 	uint32_t last_nrcpt;
@@ -87,6 +89,14 @@ static bool wanted_address(const struct trace *t, struct span a)
 	return !t->is_ip && t->address.n && span_eq_nocase(a, t->address);
 }
 
+/* With or without its brackets. */
+static bool wanted_message_id(const struct trace *t, struct span id)
+{
+	if (!id.n || t->is_ip || !t->address.n)
+		return false;
+	return span_eq(id, t->address) || (id.n > 2 && span_eq(span_of(id.p + 1, id.n - 2), t->address));
+}
+
 static bool wanted_client(const struct trace *t, const uint8_t ip[16])
 {
 	return t->is_ip && memcmp(ip, t->ip, 16) == 0;
@@ -126,15 +136,36 @@ static void add_reply(struct logline *l, const struct ledger_row *row)
 		log_span(l, "reason", row->text);
 }
 
+/* Its acceptance and what it stood for, once it is known to be wanted. */
+static void adopt_last(struct trace *t)
+{
+	if (!adopt(t, t->last_id, t->last_nrcpt))
+		return;
+	event_add(t, t->last_id, t->last_at_ns, row_text(&t->last));
+	for (unsigned i = 0; i < t->ngiven; i++)
+		event_add(t, t->last_id, t->last_at_ns, span_str(t->given[i].text));
+}
+
+static void forget_given(struct trace *t)
+{
+	while (t->ngiven)
+		free(t->given[--t->ngiven].text);
+}
+
 static void on_accepted(struct trace *t, const struct ledger_row *row, bool repaired)
 {
 	struct logline *l = &t->last;
+	struct span addrs = row->addrs, message_id;
 
 	begin(l, row->flags & ENV_INTERNAL ? "made" : "accepted", row, repaired);
 	if (row->arrived_ns)
 		log_str(l, "arrived", when_text(row->arrived_ns));
 	add_client(l, row);
 	log_span(l, "from", row->sender);
+	if (!addrs.n || !ledger_addr_read(&addrs, &message_id))
+		message_id = SPAN_NONE;
+	if (message_id.n)
+		log_span(l, "message_id", message_id);
 	log_u64(l, "nrcpt", row->nrcpt);
 	log_u64(l, "size", row->size);
 	log_str(l, "verdict", row->flags & ENV_INTERNAL ? "not scanned" : row->state == MSG_HELD ? "held" : "clean");
@@ -143,8 +174,27 @@ static void on_accepted(struct trace *t, const struct ledger_row *row, bool repa
 	t->last_id = row->id;
 	t->last_at_ns = row->at_ns;
 	t->last_nrcpt = row->nrcpt;
-	if ((row->id == t->id || wanted_address(t, row->sender) || wanted_client(t, row->client_ip)) && adopt(t, row->id, row->nrcpt))
-		event_add(t, row->id, row->at_ns, row_text(l));
+	forget_given(t);
+	if (row->id == t->id || wanted_address(t, row->sender) || wanted_client(t, row->client_ip) || wanted_message_id(t, message_id))
+		adopt_last(t);
+}
+
+static void on_given(struct trace *t, const struct ledger_row *row, bool repaired)
+{
+	struct span addrs = row->addrs, a;
+	struct logline l;
+
+	if (row->id != t->last_id || !ledger_addr_read(&addrs, &a))
+		return;
+	begin(&l, "expanded", row, repaired);
+	log_span(&l, "to", a);
+	log_u64(&l, "nrcpt", row->nrcpt);
+	if (t->ngiven < GIVEN_MAX)
+		t->given[t->ngiven++] = (struct event){ row->id, row->at_ns, strndup(row_text(&l).p, row_text(&l).n) };
+	if (message_of(t, row->id))
+		event_add(t, row->id, row->at_ns, row_text(&l));
+	else if (wanted_address(t, a))
+		adopt_last(t);
 }
 
 static void on_rcpts(struct trace *t, const struct ledger_row *row)
@@ -155,8 +205,10 @@ static void on_rcpts(struct trace *t, const struct ledger_row *row)
 
 	while (!m && !wanted && addrs.n && ledger_addr_read(&addrs, &a))
 		wanted = wanted_address(t, a);
-	if (wanted && row->id == t->last_id && (m = adopt(t, row->id, t->last_nrcpt)))
-		event_add(t, row->id, t->last_at_ns, row_text(&t->last));
+	if (wanted && row->id == t->last_id) {
+		adopt_last(t);
+		m = message_of(t, row->id);
+	}
 	addrs = row->addrs;
 	for (uint32_t i = row->rcpt; m && m->rcpt && i < m->nrcpt && addrs.n && ledger_addr_read(&addrs, &a); i++)
 		m->rcpt[i] = strndup(a.p ? a.p : "", a.n);
@@ -227,6 +279,9 @@ static void on_row(void *ctx, const struct ledger_row *row, bool repaired)
 	switch ((enum ledger_type)row->type) {
 	case LEDGER_ACCEPTED:
 		on_accepted(t, row, repaired);
+		break;
+	case LEDGER_GIVEN:
+		on_given(t, row, repaired);
 		break;
 	case LEDGER_RCPTS:
 		on_rcpts(t, row);
@@ -406,6 +461,7 @@ static void trace_free(struct trace *t)
 	for (size_t i = 0; i < t->nevents; i++)
 		free(t->event[i].text);
 	free(t->event);
+	forget_given(t);
 	free(t);
 }
 
@@ -413,7 +469,7 @@ static void trace_free(struct trace *t)
 
 static int usage(void)
 {
-	fputs("usage: weirctl trace ID|ADDRESS [--since TIME] [--log FILE ...] [--spool DIR] [--json]\n", stderr);
+	fputs("usage: weirctl trace ID|ADDRESS|MESSAGE-ID [--since TIME] [--log FILE ...] [--spool DIR] [--json]\n", stderr);
 	return 2;
 }
 

@@ -13,33 +13,21 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
+#include "control/children.h"
 #include "control/schema.h"
 #include "spool/base/clock.h"
 #include "spool/base/daemon.h"
 #include "spool/mail/address.h"
 #include "spool/store/snap_dpdk.h"
 
-enum { CHILDREN_MAX = 80, ARGS_MAX = 24, LISTEN_BACKLOG = 4096 };
+enum { LISTEN_BACKLOG = 4096 };
 
-struct child {
-	const char *name;
-	char *argv[ARGS_MAX];
-	pid_t pid;
-	uint64_t started_ns, not_before_ns;
-	int stage; /* order of stopping: low ones first */
-	bool drops_itself; /* it needs root for its set-up, and gets --user */
-};
-
-static struct child children[CHILDREN_MAX];
-static unsigned nchildren;
 static volatile sig_atomic_t stopping;
 static char bin_dir[4096];
-static char run_as[64]; /* the user that all of them become; what needs root was done here */
+static char run_as[64]; /* the user that all children become; what needs root was done here */
 
 static void on_stop(int sig)
 {
@@ -48,8 +36,6 @@ static void on_stop(int sig)
 }
 
 static _Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-static void end_all(void);
 
 static _Noreturn void die(const char *fmt, ...)
 {
@@ -60,112 +46,8 @@ static _Noreturn void die(const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fputc('\n', stderr);
-	end_all();
+	children_end();
 	exit(1);
-}
-
-/* ---- children ---- */
-
-static struct child *child_new(const char *name, int stage)
-{
-	struct child *c = &children[nchildren++];
-
-	if (nchildren == CHILDREN_MAX)
-		die("too many processes");
-	c->name = name;
-	c->stage = stage;
-	return c;
-}
-
-static void child_arg(struct child *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void child_arg(struct child *c, const char *fmt, ...)
-{
-	unsigned n = 0;
-	va_list ap;
-
-	while (c->argv[n])
-		n++;
-	CHECK(n < ARGS_MAX - 1);
-	va_start(ap, fmt);
-	if (vasprintf(&c->argv[n], fmt, ap) < 0)
-		die("out of memory");
-	va_end(ap);
-}
-
-static void child_start(struct child *c)
-{
-	pid_t parent = getpid();
-
-	c->started_ns = clock_mono_ns();
-	c->pid = fork();
-	if (c->pid != 0)
-		return;
-	setpgid(0, 0); /* Ctrl-C comes to the supervisor only, which ends the others in order */
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent || (!c->drops_itself && daemon_drop(run_as) != ST_OK)) {
-		fprintf(stderr, "weir: %s: %s\n", c->name, trail_text());
-		_exit(1);
-	}
-	execvp(c->argv[0], c->argv);
-	fprintf(stderr, "weir: %s: %s\n", c->argv[0], strerror(errno));
-	_exit(127);
-}
-
-static struct child *child_of(pid_t pid)
-{
-	for (unsigned i = 0; i < nchildren; i++)
-		if (children[i].pid == pid)
-			return &children[i];
-	return NULL;
-}
-
-static void reap(void)
-{
-	int status;
-	pid_t pid;
-
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		struct child *c = child_of(pid);
-
-		if (!c)
-			continue;
-		c->pid = 0;
-		if (stopping)
-			continue;
-		fprintf(stderr, "weir: %s ended (%s %d), it is started again\n", c->name, WIFSIGNALED(status) ? "signal" : "exit code",
-			WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-		if (clock_mono_ns() - c->started_ns < NS_PER_S)
-			c->not_before_ns = clock_mono_ns() + NS_PER_S;
-	}
-}
-
-static void stop_stage(int stage)
-{
-	uint64_t until = clock_mono_ns() + 12 * NS_PER_S;
-	bool any = true;
-
-	for (unsigned i = 0; i < nchildren; i++)
-		if (children[i].stage == stage && children[i].pid > 0)
-			kill(children[i].pid, SIGTERM);
-	while (any && clock_mono_ns() < until) {
-		reap();
-		any = false;
-		for (unsigned i = 0; i < nchildren; i++)
-			any = any || (children[i].stage == stage && children[i].pid > 0);
-		if (any)
-			usleep(10 * 1000);
-	}
-	for (unsigned i = 0; i < nchildren; i++)
-		if (children[i].stage == stage && children[i].pid > 0)
-			kill(children[i].pid, SIGKILL);
-}
-
-static void end_all(void)
-{
-	stopping = 1;
-	for (int stage = 0; stage < 4; stage++)
-		stop_stage(stage);
 }
 
 /* ---- what a node needs ---- */
@@ -268,7 +150,7 @@ static void start_redis(const struct snapshot *s, const char *run_dir)
 	child_arg(c, "%s", run_dir);
 	child_arg(c, "--loglevel");
 	child_arg(c, "warning");
-	child_start(c);
+	child_start(c, run_as);
 }
 
 static void start_control(const char *config, const char *run_dir)
@@ -282,7 +164,7 @@ static void start_control(const char *config, const char *run_dir)
 		child_arg(c, "--config");
 		child_arg(c, "%s", config);
 	}
-	child_start(c);
+	child_start(c, run_as);
 }
 
 static void start_scanner(const struct snapshot *s, const char *run_dir)
@@ -301,7 +183,7 @@ static void start_scanner(const struct snapshot *s, const char *run_dir)
 	child_arg(c, "%s", snap_cstr(s, set->signatures));
 	child_arg(c, "--engine");
 	child_arg(c, "%s", snap_cstr(s, set->engine));
-	child_start(c);
+	child_start(c, run_as);
 }
 
 /* Every worker has sockets of its own, which stay open here: connections wait in them while a worker is restarted. */
@@ -334,7 +216,7 @@ static void start_worker(const struct snapshot *s, const char *run_dir, unsigned
 		child_arg(c, "--user");
 		child_arg(c, "%s", run_as);
 	}
-	child_start(c);
+	child_start(c, run_as);
 }
 
 /* Where a first message can be sent: the first listener, or the first worker's own address when DPDK listens on all of them. */
@@ -385,23 +267,15 @@ static void write_pids(const char *run_dir)
 	if (!f)
 		return;
 	fprintf(f, "weir %d\n", (int)getpid());
-	for (unsigned i = 0; i < nchildren; i++)
-		fprintf(f, "%s %d\n", children[i].name, (int)children[i].pid);
+	children_list(f);
 	fclose(f);
 }
 
 static void keep(const char *run_dir)
 {
 	while (!stopping) {
-		bool changed = false;
-
-		reap();
-		for (unsigned i = 0; i < nchildren && !stopping; i++)
-			if (!children[i].pid && children[i].not_before_ns <= clock_mono_ns()) {
-				child_start(&children[i]);
-				changed = true;
-			}
-		if (changed)
+		children_reap(true);
+		if (children_again(run_as))
 			write_pids(run_dir);
 		usleep(20 * 1000);
 	}
@@ -438,7 +312,7 @@ static void start_node(const char *config, const char *run_dir)
 	start_control(config, run_dir);
 	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
 	for (int i = 0; access(path, R_OK) < 0 && !stopping; i++) {
-		reap();
+		children_reap(!stopping);
 		if (i == 6000) /* a minute: it compiles the alias tables first */
 			die("weir-control has not published a configuration");
 		usleep(10 * 1000);
@@ -455,7 +329,7 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = { { "config", 1, NULL, 'c' }, { "run", 1, NULL, 'r' }, { "help", 0, NULL, 'h' }, { 0 } };
 	const char *config = NULL, *run = "run";
-	char *run_dir;
+	char *run_dir, *file = NULL;
 	ssize_t n = readlink("/proc/self/exe", bin_dir, sizeof(bin_dir) - 1);
 	int c;
 
@@ -481,14 +355,16 @@ int main(int argc, char **argv)
 	run_dir = realpath(run, NULL);
 	if (!run_dir || strlen(run_dir) > 80)
 		die("%s: the path of the run directory must be shorter than 80 characters (Unix sockets)", run);
-	if (config && !(config = realpath(config, NULL)))
+	if (config && !(file = realpath(config, NULL)))
 		die("the configuration file cannot be read: %s", strerror(errno));
 	daemon_signals(on_stop);
 	daemon_raise_files();
-	start_node(config, run_dir);
+	start_node(file, run_dir);
 	keep(run_dir);
 	puts("weir: stopping");
-	end_all();
+	children_end();
 	puts("weir: stopped");
+	free(file);
+	free(run_dir);
 	return 0;
 }

@@ -1,10 +1,14 @@
 #include "dataplane/admit.h"
 
+#include <stdio.h>
 #include "dataplane/clients.h"
 #include "dataplane/decide.h"
 #include "dataplane/dictionary.h"
 #include "dataplane/inbound.h"
+#include "dataplane/policy/connections.h"
+#include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/mail/rule_counts.h"
 
 static void log_client(const struct session *s, const char *event, const char *why)
 {
@@ -58,27 +62,54 @@ void admit_count(struct session *s, int change)
 	count(s->w->inbound->per_network, net, change);
 }
 
-bool admit_refusal(struct session *s, struct reply *r)
+static enum conn_finding look(const struct session *s)
 {
-	const struct snap_settings *set = s->cfg->set;
-	const char *host = snap_cstr(&s->cfg->snap, set->hostname);
+	const struct inbound *in = s->w->inbound;
+	struct conn_counts n = { .all = in->nsessions, .all_max = s->cfg->set->conns_max };
 	uint8_t net[16];
 
 	network_of(s->facts.client_ip, net);
+	if (n.all_max > s->w->gate.sessions_max)
+		n.all_max = s->w->gate.sessions_max;
+	n.client = (uint32_t)count(in->per_client, s->facts.client_ip, 0);
+	n.network = (uint32_t)count(in->per_network, net, 0);
+	return policy_connection(&s->facts, &n);
+}
+
+/* Who it was; in a flood one line a second says it. */
+static void too_many(struct session *s, enum conn_finding why, struct reply *r)
+{
+	static const struct {
+		const char *enhanced, *text;
+	} row[] = { [CONN_TOO_MANY] = { "4.3.2", "" }, [CONN_TOO_MANY_OF_CLIENT] = { "4.7.0", " from your host" }, [CONN_TOO_MANY_OF_NETWORK] = { "4.7.0", " from your network" } };
+	struct inbound *in = s->w->inbound;
+	char what[64];
+
+	reply_set(r, 421, row[why].enhanced, "%s: too many connections%s", snap_cstr(&s->cfg->snap, s->cfg->set->hostname), row[why].text);
+	counter_add(C_SESSIONS_REFUSED_OWN, s->facts.net != NULL);
+	if (in->said_ns && s->w->now_ns - in->said_ns < NS_PER_S)
+		return;
+	in->said_ns = s->w->now_ns;
+	snprintf(what, sizeof(what), "too many%s, class %s", row[why].text, class_words[policy_class(&s->facts)]);
+	log_client(s, "connection-refused", what);
+}
+
+bool admit_refusal(struct session *s, struct reply *r)
+{
+	const char *host = snap_cstr(&s->cfg->snap, s->cfg->set->hostname);
+	enum conn_finding why = look(s);
+
 	if (!worker_store(s->w))
 		reply_set(r, 421, "4.3.0", "%s: the spool of this node is out of order, try another one", host);
 	else if (s->w->stopping)
 		reply_set(r, 421, "4.3.2", "%s: shutting down, try another node", host);
-	else if (s->w->inbound->nsessions > set->conns_max || s->w->inbound->nsessions > s->w->gate.sessions_max)
-		reply_set(r, 421, "4.7.0", "%s: too many connections", host);
-	else if (count(s->w->inbound->per_client, s->facts.client_ip, 0) > set->conns_per_client)
-		reply_set(r, 421, "4.7.0", "%s: too many connections from your host", host);
-	else if (count(s->w->inbound->per_network, net, 0) > set->conns_per_network)
-		reply_set(r, 421, "4.7.0", "%s: too many connections from your network", host);
+	else if (why != CONN_GOOD)
+		too_many(s, why, r);
 	else if (!dictionary_refuses(s->w, &s->facts))
 		return false;
 	else {
 		counter_add(C_BAD_REFUSED, 1);
+		rule_count(RULE_DICTIONARY, policy_class(&s->facts), POLICY_DEFER);
 		dictionary_refusal(&s->facts, r);
 		policy_help(&s->cfg->snap, RULE_DICTIONARY, r);
 	}

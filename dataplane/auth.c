@@ -1,6 +1,7 @@
 #include "dataplane/auth.h"
 
 #include <sys/random.h>
+#include "dataplane/auth_delay.h"
 #include "dataplane/inbound.h"
 #include "dataplane/session.h"
 #include "spool/base/base64.h"
@@ -105,11 +106,27 @@ static void refuse(struct session *s, unsigned code, const char *enhanced, const
 }
 
 /* Whatever is wrong, it is said in the same words. */
+static void say_bad(struct session *s)
+{
+	refuse(s, 535, "5.7.8", "Authentication credentials are invalid");
+}
+
+/* And at the same time. */
 static void auth_bad(struct session *s)
 {
 	counter_add(C_AUTH_FAILED, 1);
 	auth_log(s, "auth-failed", NULL);
-	refuse(s, 535, "5.7.8", "Authentication credentials are invalid");
+	if (!auth_delay_wait(s))
+		say_bad(s);
+}
+
+void auth_timer(struct worker *w, struct timer *t)
+{
+	struct session *s = container_of(t, struct session, auth_timer);
+
+	(void)w;
+	say_bad(s);
+	inbound_go_on(s);
 }
 
 static void auth_limited(struct session *s, unsigned code, const char *what, const char *text)
@@ -386,6 +403,7 @@ void auth_decide(struct session *s)
 {
 	struct rate_answer client;
 
+	auth_delay_begin(s);
 	switch (s->smtp.auth_ask) {
 	case SASL_PASSWORD:
 	case SASL_VERIFIER:
@@ -409,6 +427,7 @@ void auth_decide(struct session *s)
 
 void auth_cancel(struct session *s)
 {
+	auth_delay_cancel(s);
 	if (s->auth_query)
 		shared_cancel(s->auth_query);
 	if (s->auth_check)

@@ -22,6 +22,8 @@ void auth_decide(struct session *s);
 /* The keys under which failures are counted (shared_rate). */
 void auth_client_key(const uint8_t ip[16], struct out *o);
 void auth_user_key(struct span user, struct out *o);
+/* TIMER_AUTH: a failure may be said now. */
+void auth_timer(struct worker *w, struct timer *t);
 /* The client broke it off, or is gone. */
 void auth_cancel(struct session *s);
 

@@ -154,6 +154,7 @@ static void dsn_envelope(const struct envelope *original, struct span text, stru
 	env->body = is_ascii(text) ? BODY_7BIT : BODY_8BITMIME;
 	env->flags = ENV_INTERNAL | ENV_ESMTP | (original->flags & (ENV_SMTPUTF8 | ENV_REQUIRETLS));
 	env->flags |= header_flags(text, env);
+	env->message_id = header_message_id(text);
 	if (!original->sender.n)
 		env->flags |= ENV_DOUBLE_BOUNCE;
 }

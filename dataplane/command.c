@@ -12,6 +12,7 @@
 #include "dataplane/notice.h"
 #include "dataplane/rehearse.h"
 #include "dataplane/scan.h"
+#include "dataplane/verify_ask.h"
 #include "spool/base/counters.h"
 
 enum command_op { OP_ACCEPT, OP_REQUEST, OP_SENT };
@@ -57,12 +58,14 @@ static void asker_close(struct asker *a)
 	if (a->dns)
 		dns_cancel(a->dns);
 	rehearse_free(a->rehearsal);
+	verify_ask_free(a->verifies);
 	close(a->fd);
 	free(a->answer);
 	a->answer = NULL;
 	a->query = NULL;
 	a->dns = NULL;
 	a->rehearsal = NULL;
+	a->verifies = NULL;
 	a->used = false;
 	a->gen++;
 }
@@ -189,6 +192,8 @@ static const char *dispatch(struct command *c, struct asker *a)
 		return question_rate(c, a);
 	if (strcmp(cmd, "verify.show") == 0)
 		return question_verify(c, a);
+	if (strcmp(cmd, "verify.ask") == 0)
+		return question_verify_ask(c, a);
 	if (strcmp(cmd, "verify.forget") == 0)
 		return verify_forget(c->w, command_arg(a, "what"));
 	if (strcmp(cmd, "dns") == 0)

@@ -30,6 +30,7 @@ struct asker {
 	struct verify_show show;
 	struct dns_query *dns;
 	struct rehearsal *rehearsal;
+	struct verify_ask *verifies;
 	struct rate_rule {
 		double limit;
 		uint64_t period_ns;
@@ -80,6 +81,7 @@ const char *queue_walk(struct asker *a, const char *act);
 const char *question_rate(struct command *c, struct asker *a);
 const char *question_holds(struct command *c, struct asker *a);
 const char *question_verify(struct command *c, struct asker *a);
+const char *question_verify_ask(struct command *c, struct asker *a);
 const char *question_dns(struct command *c, struct asker *a);
 const char *question_holds(struct command *c, struct asker *a);
 const char *question_route(struct command *c, struct asker *a);

@@ -6,6 +6,7 @@
 #include "dataplane/holds.h"
 #include "dataplane/policy/policy.h"
 #include "dataplane/rehearse.h"
+#include "dataplane/verify_ask.h"
 #include "spool/base/clock.h"
 
 /* ---- rates ---- */
@@ -168,9 +169,23 @@ const char *question_holds(struct command *c, struct asker *a)
 	return NULL;
 }
 
-static void on_rehearsed(void *ctx)
+static void on_answered(void *ctx)
 {
 	command_answered(ctx);
+}
+
+/* What is behind the row of the request are the addresses. */
+const char *question_verify_ask(struct command *c, struct asker *a)
+{
+	struct span addresses = span_of(a->request, a->request_len);
+	const char *error;
+
+	span_cut(&addresses, '\n');
+	a->waits = true; /* it may be answered before this returns */
+	error = verify_ask_begin(c->w, addresses, on_explained, on_answered, a, &a->verifies);
+	if (error)
+		a->waits = false;
+	return error;
 }
 
 /* What is behind the row of the request is the header. */
@@ -178,10 +193,12 @@ const char *question_explain(struct command *c, struct asker *a)
 {
 	struct rehearse_question q = { .client = command_arg(a, "client"), .from = command_arg(a, "from"), .to = command_arg(a, "to"), .helo = command_arg(a, "helo"),
 		.user = command_arg(a, "user"), .header = span_of(a->request, a->request_len) };
-	const char *error;
+	const char *error, *size = command_arg(a, "size");
 
+	if (size && !span_u64(span_str(size), UINT64_MAX, &q.size))
+		return "size is a number of bytes";
 	span_cut(&q.header, '\n');
-	error = rehearse_begin(c->w, &q, on_explained, on_rehearsed, a, &a->rehearsal);
+	error = rehearse_begin(c->w, &q, on_explained, on_answered, a, &a->rehearsal);
 	a->waits = !error;
 	return error;
 }

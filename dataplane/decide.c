@@ -1,7 +1,7 @@
 #include "dataplane/decide.h"
 
-#include <stdlib.h>
 #include "dataplane/clients.h"
+#include "dataplane/decide_sender.h"
 #include "dataplane/finding.h"
 #include "dataplane/inbound.h"
 #include "dataplane/recipient.h"
@@ -9,6 +9,7 @@
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
 #include "spool/mail/header.h"
+#include "spool/mail/rule_counts.h"
 
 void decide_body_end(struct session *s)
 {
@@ -86,6 +87,7 @@ static void spool_refusal(struct session *s, enum status st, struct reply *r)
 		reply_set(r, 452, "4.3.1", "Out of memory, try again later");
 	else
 		reply_set(r, 452, "4.3.1", "The spool is full, try again later");
+	rule_count(RULE_NO_ROOM, policy_class(&s->facts), POLICY_DEFER);
 	policy_help(&s->cfg->snap, RULE_NO_ROOM, r);
 }
 
@@ -134,144 +136,70 @@ static void ask_rate(struct session *s)
 		rate_decide(s, &a);
 }
 
-/* ---- MAIL: facts from DNS ---- */
-
-static void on_client(void *ctx);
-static void on_sender(void *ctx);
-
-static bool is_wanted(const struct session *s, enum rule r)
+/* What is to be refused is refused to each recipient, and is no message that counts. */
+void decide_mail_known(struct session *s)
 {
-	return policy_mode(&s->facts, r) != POLICY_OFF;
-}
+	struct reply r;
 
-static void ask_client(struct session *s)
-{
-	if (s->client || !is_wanted(s, RULE_CLIENT_DNS))
-		return;
-	s->client = calloc(1, sizeof(*s->client));
-	if (s->client && facts_client(s->w, s->facts.client_ip, FACTS_BUDGET_NS, s->client, on_client, s, &s->client_ask) == ST_OK)
-		s->facts.client = s->client;
-}
-
-static void ask_sender(struct session *s)
-{
-	s->dns_begun_ns = s->w->now_ns;
-	s->dns_left_ns = FACTS_BUDGET_NS;
-	facts_sender(s->w, &s->facts, &s->smtp.sender, FACTS_BUDGET_NS, &s->smtp.pool, &s->sender, on_sender, s, &s->domain_ask);
-}
-
-static bool take_sender(void *ctx, struct decision *d)
-{
-	struct session *s = ctx;
-
-	s->sender_invalid = s->sender_invalid || (!d->accept && !d->undecided && d->rule != RULE_CLIENT_DNS);
-	if (finding_accept(s, d, SPAN_NONE))
-		return true;
-	counter_add(C_SENDER_INVALID, d->rule != RULE_CLIENT_DNS);
-	decide_answer(s, &d->reply);
-	return false;
-}
-
-/* What is known of client and sender now decides. */
-static void decide_sender(struct session *s)
-{
-	bool go;
-
-	s->sender_invalid = false;
-	go = policy_mail(&s->facts, &s->smtp.sender, take_sender, s);
-	if (is_wanted(s, RULE_SENDER_DOMAIN) || is_wanted(s, RULE_SENDER_HOST_NAME) || is_wanted(s, RULE_SENDER_UNKNOWN))
-		clients_sender(s, !s->sender_invalid);
-	if (go)
+	decide_sender_judge(s);
+	if (!s->sender_said.refused) {
 		ask_rate(s);
-}
-
-static void facts_came(struct session *s)
-{
-	if (s->waits != WAITS_FACTS || s->client_ask || s->domain_ask)
 		return;
-	s->waits = WAITS_NOTHING;
-	decide_sender(s);
-	inbound_go_on(s);
+	}
+	reply_set(&r, 250, "2.1.0", "Ok");
+	decide_answer(s, &r);
 }
 
-static void on_client(void *ctx)
+void decide_mail(struct session *s)
 {
-	struct session *s = ctx;
-
-	s->client_ask = NULL;
-	s->facts.client = s->client;
-	facts_came(s);
-}
-
-static void on_sender(void *ctx)
-{
-	struct session *s = ctx;
-
-	uint64_t took = s->w->now_ns - s->dns_begun_ns;
-
-	s->domain_ask = NULL;
-	s->dns_left_ns -= took < s->dns_left_ns ? took : s->dns_left_ns;
-	facts_came(s);
+	s->facts.to_postmaster = s->to_others = false;
+	if (!mail_refused(s) && decide_sender_ask(s))
+		decide_mail_known(s);
 }
 
 void decide_begin(struct session *s)
 {
-	ask_client(s);
+	decide_sender_begin(s);
 }
 
 void decide_stop(struct session *s)
 {
-	if (s->domain_ask)
-		facts_cancel(s->domain_ask);
-	s->domain_ask = NULL;
-}
-
-static void forget_client(struct session *s)
-{
-	if (s->client_ask)
-		facts_cancel(s->client_ask);
-	s->client_ask = NULL;
-	free(s->client);
-	s->client = NULL;
-	s->facts.client = NULL;
+	decide_sender_stop(s);
 }
 
 void decide_other_client(struct session *s)
 {
 	s->rcpt_looked = false;
-	forget_client(s);
-	ask_client(s);
+	decide_sender_forget(s);
+	decide_sender_begin(s);
 }
 
 void decide_end(struct session *s)
 {
 	if (s->rate_query)
 		shared_cancel(s->rate_query);
-	forget_client(s);
-	decide_stop(s);
+	decide_sender_forget(s);
+	decide_sender_stop(s);
 }
 
-void decide_mail(struct session *s)
+static bool rcpt_accept(struct session *s, struct decision *d)
 {
-	if (mail_refused(s))
-		return;
-	ask_client(s); /* a user who logged in is of another class */
-	ask_sender(s);
-	if (s->client_ask || s->domain_ask)
-		s->waits = WAITS_FACTS;
-	else
-		decide_sender(s);
+	if (d->accept || !policy_is_of_sender(d->rule))
+		return finding_accept(s, d, s->smtp.rcpt.full);
+	decide_sender_refuse(s, d);
+	return false;
 }
 
 static void answer_rcpt(struct session *s, struct decision *d)
 {
 	struct reply r;
 
-	if (!finding_accept(s, d, s->smtp.rcpt.full)) {
+	if (!rcpt_accept(s, d)) {
 		counter_add(C_RCPT_REFUSED, 1);
 		decide_answer(s, &d->reply);
 		return;
 	}
+	s->to_others = s->to_others || !s->facts.to_postmaster;
 	reply_set(&r, 250, "2.1.5", "Ok");
 	decide_answer(s, &r);
 }
@@ -280,6 +208,7 @@ void decide_rcpt(struct session *s)
 {
 	struct decision d;
 
+	s->facts.to_postmaster = policy_is_our_postmaster(&s->facts, &s->smtp.rcpt);
 	if (recipient_decide(s, &d))
 		answer_rcpt(s, &d);
 	else
@@ -337,6 +266,7 @@ static void complete_envelope(struct session *s, struct span head)
 	if (s->smtp.cfg->lmtp)
 		e->flags |= ENV_LMTP;
 	e->flags |= header_flags(head, e);
+	e->message_id = header_message_id(head);
 }
 
 /* The message is complete, and nothing is to be asked any more. */
@@ -355,6 +285,7 @@ static void seal(struct session *s)
 		return;
 	}
 	clients_message(s);
+	s->mail->class_ = (uint8_t)policy_class(&s->facts);
 	s->mail->hold_unscanned = policy_mode(&s->facts, RULE_UNSCANNED) == POLICY_HOLD;
 	s->mail->hold_infected = policy_mode(&s->facts, RULE_MALWARE) == POLICY_HOLD;
 	s->waits = WAITS_ANSWER;
@@ -369,6 +300,11 @@ static bool message_accept(struct session *s, struct decision d)
 	counter_add(C_MSG_REFUSED, 1);
 	decide_answer(s, &d.reply);
 	return false;
+}
+
+static bool is_wanted(const struct session *s, enum rule r)
+{
+	return policy_mode(&s->facts, r) != POLICY_OFF;
 }
 
 /* ---- the end of data: who the header says it is from ---- */
@@ -402,7 +338,7 @@ static void ask_header(struct session *s)
 	if (!h)
 		return; /* without memory the header is not looked at: nothing is known against it */
 	facts_header(&s->facts, body_head(s->body), body_len(s->body), &s->smtp.pool, h);
-	if (facts_domains(s->w, h->domain, h->ndomains, s->dns_left_ns, on_header, s, &s->domain_ask) == ST_AGAIN)
+	if (facts_header_ask(s->w, &s->facts, h, s->dns_left_ns, on_header, s, &s->domain_ask) == ST_AGAIN)
 		s->waits = WAITS_HEADER;
 }
 
@@ -411,6 +347,7 @@ void decide_message(struct session *s)
 	struct decision size = { .rule = RULE_ROUTE_SIZE };
 
 	recipient_reset(s);
+	s->facts.to_postmaster = !s->to_others;
 	if (s->smtp.wire.dot_line)
 		body_mark_dot_lines(s->body);
 	if (!message_accept(s, policy_hops(&s->facts, header_count_received(body_head(s->body)))))

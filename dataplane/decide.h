@@ -23,6 +23,8 @@ void decide_rcpt(struct session *s);
 void decide_data(struct session *s);
 void decide_body(struct session *s);
 void decide_message(struct session *s);
+/* What was asked about client and sender is there. */
+void decide_mail_known(struct session *s);
 /* The decision on a recipient that the session waited for. */
 void decide_rcpt_came(struct session *s, struct decision *d);
 /* The content that came so far is nothing. */

@@ -4,6 +4,7 @@
 #include "dataplane/rcpt_check.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/mail/rule_counts.h"
 
 /* Clients that this worker knows to be refused, by a hash of their address: who falls on another's place takes it, and the other one is looked up in Redis again. */
 enum { PLACES = 4096 };
@@ -151,6 +152,7 @@ static void refuse(struct session *s)
 	attack_log(s, span_skip(key, 4), life);
 	if (!life) {
 		counter_add(C_POLICY_MONITORED, 1);
+		rule_count(RULE_DICTIONARY, policy_class(&s->facts), POLICY_MONITOR);
 		return;
 	}
 	refuse_until(s, s->w->now_ns + life);

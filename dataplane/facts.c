@@ -13,6 +13,13 @@ struct part {
 	char name[256];
 };
 
+/* Whether somebody has an address of ours, asked of its destination. */
+struct asked {
+	struct facts_ask *ask;
+	struct verify_query *query; /* under way */
+	enum fact_exists *known;
+};
+
 struct facts_ask {
 	struct worker *w;
 	facts_fn *fn;
@@ -20,9 +27,9 @@ struct facts_ask {
 	struct timer timer; /* TIMER_FACTS */
 	struct fact_client *client;
 	uint8_t ip[16];
-	struct verify_query *verify; /* under way: whether the sender of facts exists */
-	struct policy_facts *facts;
-	uint32_t pending;   /* parts that are not known yet */
+	uint32_t pending;   /* parts, and addresses, that are not known yet */
+	uint32_t nasked;
+	struct asked asked[HEADER_ASKED_MAX];
 	uint32_t nparts;
 	struct part part[FACTS_DOMAINS_MAX + 1]; /* of a client: its address, then its names */
 };
@@ -141,8 +148,9 @@ static void facts_free(struct facts_ask *k)
 	for (uint32_t i = 0; i < k->nparts; i++)
 		if (k->part[i].query)
 			dns_cancel(k->part[i].query);
-	if (k->verify)
-		verify_cancel(k->verify);
+	for (uint32_t i = 0; i < k->nasked; i++)
+		if (k->asked[i].query)
+			verify_cancel(k->asked[i].query);
 	wheel_cancel(k->w->wheel, &k->timer);
 	free(k);
 }
@@ -211,9 +219,11 @@ void facts_timer(struct worker *w, struct timer *t)
 		else
 			client_is(p, CLIENT_IS_UNDECIDED, late.text);
 	}
-	if (k->verify) {
-		verify_cancel(k->verify);
-		k->verify = NULL;
+	for (uint32_t i = 0; i < k->nasked; i++) {
+		if (!k->asked[i].query)
+			continue;
+		verify_cancel(k->asked[i].query);
+		k->asked[i].query = NULL;
 		k->pending--;
 	}
 	facts_ready(k);
@@ -279,64 +289,59 @@ static void ask_domains(struct facts_ask *k, struct fact_domain *domain, uint32_
 	}
 }
 
-enum status facts_domains(struct worker *w, struct fact_domain *domain, uint32_t n, uint64_t budget_ns, facts_fn *fn, void *ctx,
-	struct facts_ask **ret_ask)
-{
-	struct facts_ask *k = n ? facts_new(w, budget_ns, fn, ctx) : NULL;
+/* ---- addresses of ours, asked of their destination ---- */
 
-	*ret_ask = NULL;
-	CHECK(n <= FACTS_DOMAINS_MAX);
-	for (uint32_t i = 0; i < n; i++)
-		domain[i] = (struct fact_domain){ .name = domain[i].name, .is = k ? DOMAIN_IS_UNASKED : DOMAIN_IS_UNDECIDED, .why = "out of memory" };
-	if (!k)
-		return ST_OK;
-	ask_domains(k, domain, n);
-	return facts_begun(k, ret_ask);
-}
-
-/* ---- the sender ---- */
-
-static void take_verified(struct facts_ask *k, const struct verify_answer *a)
+static void take_verified(struct asked *q, const struct verify_answer *a)
 {
 	static const enum fact_exists of[] = { [VERIFY_YES] = EXISTS_YES, [VERIFY_NO] = EXISTS_NO, [VERIFY_UNKNOWN] = EXISTS_UNKNOWN };
 
-	k->facts->sender_known = of[a->result];
-	k->pending--;
+	*q->known = of[a->result];
+	q->ask->pending--;
 }
 
 static void on_verified(void *ctx, const struct verify_answer *a)
 {
-	struct facts_ask *k = ctx;
+	struct asked *q = ctx;
 
-	k->verify = NULL;
-	take_verified(k, a);
-	facts_ready(k);
+	q->query = NULL;
+	take_verified(q, a);
+	facts_ready(q->ask);
 }
+
+/* Where the tables do not say, and the configuration wants it of recipients. Class fragile never waits for others. */
+static bool is_to_verify(const struct worker *w, const struct policy_facts *f, const struct address *a, enum fact_exists known)
+{
+	char key[ADDRESS_DOMAIN_MAX + 1];
+	struct out o = out_of(key, sizeof(key));
+
+	return known == EXISTS_UNKNOWN && policy_class(f) != CLASS_FRAGILE && !address_is_postmaster(a) && policy_sender_asks(a, &o) &&
+		policy_is_own(f, out_span(&o)) && verify_wanted(w, a->full);
+}
+
+static void ask_verify(struct facts_ask *k, const struct policy_facts *f, struct span addr, uint64_t budget_ns, enum fact_exists *known)
+{
+	struct asked *q = &k->asked[k->nasked];
+	uint64_t most_ns = f->snap->h->settings.verify_wait_ns;
+	struct verify_answer a;
+	enum status st;
+
+	if (k->nasked == HEADER_ASKED_MAX)
+		return;
+	k->nasked++;
+	k->pending++;
+	*q = (struct asked){ .ask = k, .known = known };
+	st = verify_address(k->w, addr, budget_ns < most_ns ? budget_ns : most_ns, on_verified, q, &a, &q->query);
+	if (st == ST_OK)
+		take_verified(q, &a);
+	else if (st != ST_AGAIN)
+		k->pending--; /* nobody can be asked */
+}
+
+/* ---- the sender ---- */
 
 static bool is_wanted(const struct policy_facts *f, enum rule r)
 {
 	return policy_mode(f, r) != POLICY_OFF;
-}
-
-/* Whether its destination is asked for the sender. */
-static bool sender_is_to_verify(const struct worker *w, const struct policy_facts *f, const struct address *sender, struct span domain)
-{
-	return f->sender_known == EXISTS_UNKNOWN && policy_class(f) != CLASS_FRAGILE && !address_is_postmaster(sender) && policy_is_own(f, domain) &&
-		verify_wanted(w, sender->full);
-}
-
-static void ask_verify(struct facts_ask *k, const struct address *sender, uint64_t budget_ns)
-{
-	struct verify_answer a;
-
-	uint64_t most_ns = k->facts->snap->h->settings.verify_wait_ns;
-	enum status st = verify_address(k->w, sender->full, budget_ns < most_ns ? budget_ns : most_ns, on_verified, k, &a, &k->verify);
-
-	k->pending++;
-	if (st == ST_OK)
-		take_verified(k, &a);
-	else if (st != ST_AGAIN)
-		k->pending--; /* nobody can be asked */
 }
 
 void facts_sender(struct worker *w, struct policy_facts *f, const struct address *sender, uint64_t budget_ns, struct pool *pool, struct fact_domain *ret, facts_fn *fn, void *ctx,
@@ -357,7 +362,7 @@ void facts_sender(struct worker *w, struct policy_facts *f, const struct address
 		f->sender_known = policy_known(f, sender, &work);
 		pool_reset(&work);
 	}
-	exists = exists && asks && sender_is_to_verify(w, f, sender, out_span(&o));
+	exists = exists && is_to_verify(w, f, sender, f->sender_known);
 	if (!domain && !exists)
 		return;
 	if (domain) {
@@ -367,11 +372,10 @@ void facts_sender(struct worker *w, struct policy_facts *f, const struct address
 	k = !domain || ret->name.p ? facts_new(w, budget_ns, fn, ctx) : NULL;
 	if (!k)
 		return;
-	k->facts = f;
 	if (domain)
 		ask_domains(k, ret, 1);
 	if (exists)
-		ask_verify(k, sender, budget_ns);
+		ask_verify(k, f, sender->full, budget_ns, &f->sender_known);
 	if (facts_begun(k, ret_ask) == ST_OK)
 		*ret_ask = NULL;
 }
@@ -410,7 +414,39 @@ void facts_header(const struct policy_facts *f, struct span head, uint64_t len, 
 		struct out o = out_of(key, sizeof(key));
 
 		ret->domain_of[i] = policy_sender_asks(a, &o) ? place_of(ret, out_span(&o), pool) : HEADER_DOMAINS_MAX;
-		ret->known[i] = (uint8_t)policy_known(f, a, &work);
+		ret->known[i] = policy_known(f, a, &work);
 		pool_reset(&work);
 	}
+}
+
+/* Each address once, as a From is often the Reply-To, too. */
+static bool is_asked(const struct fact_header *h, uint32_t i)
+{
+	for (uint32_t k = 0; k < i; k++)
+		if (span_eq(h->originators.item[k].a.full, h->originators.item[i].a.full))
+			return true;
+	return false;
+}
+
+enum status facts_header_ask(struct worker *w, const struct policy_facts *f, struct fact_header *h, uint64_t budget_ns, facts_fn *fn, void *ctx, struct facts_ask **ret_ask)
+{
+	struct facts_ask *k = h->originators.n ? facts_new(w, budget_ns, fn, ctx) : NULL;
+
+	*ret_ask = NULL;
+	for (uint32_t i = 0; i < h->ndomains; i++)
+		h->domain[i] = (struct fact_domain){ .name = h->domain[i].name, .is = k ? DOMAIN_IS_UNASKED : DOMAIN_IS_UNDECIDED, .why = "out of memory" };
+	if (!k)
+		return ST_OK;
+	ask_domains(k, h->domain, h->ndomains);
+	for (uint32_t i = 0; i < h->originators.n; i++) {
+		const struct address *a = &h->originators.item[i].a;
+
+		if (!is_to_verify(w, f, a, h->known[i]) || is_asked(h, i))
+			continue;
+		if (policy_mode(f, RULE_HEADER_FROM) > POLICY_TAG)
+			ask_verify(k, f, a->full, budget_ns, &h->known[i]);
+		else
+			h->known[i] = verify_known_no(w, a->full) ? EXISTS_NO : EXISTS_UNKNOWN;
+	}
+	return facts_begun(k, ret_ask);
 }

@@ -20,16 +20,16 @@ enum { FACTS_DOMAINS_MAX = HEADER_DOMAINS_MAX };
 /* The name of a client host. ST_OK: it is there. ST_AGAIN: fn will be called. */
 enum status facts_client(struct worker *w, const uint8_t ip[16], uint64_t budget_ns, struct fact_client *ret, facts_fn *fn, void *ctx,
 	struct facts_ask **ret_ask);
-/* Each of n domains (name is set) as a mail domain. */
-enum status facts_domains(struct worker *w, struct fact_domain *domain, uint32_t n, uint64_t budget_ns, facts_fn *fn, void *ctx,
-	struct facts_ask **ret_ask);
 /* What those rules about a sender that are not off want to know: fills f->sender_known, and *ret for f->sender_domain (its name is in the pool). An address of ours of which the tables do not say whether it
  * exists is asked for at its destination where the configuration wants that of recipients (B2), not for class fragile, which never waits for others. f stays, too.
  * *ret_ask is NULL when all is there already. */
 void facts_sender(struct worker *w, struct policy_facts *f, const struct address *sender, uint64_t budget_ns, struct pool *pool, struct fact_domain *ret, facts_fn *fn, void *ctx,
 	struct facts_ask **ret_ask);
-/* Reads the header (head, of a message of len octets) and fills *ret, but for what DNS says: facts_domains(ret->domain, ret->ndomains) does that. Names are in the pool. */
+/* Reads the header (head, of a message of len octets) and fills *ret, but for what others must be asked: facts_header_ask does that. Names are in the pool. */
 void facts_header(const struct policy_facts *f, struct span head, uint64_t len, struct pool *pool, struct fact_header *ret);
+/* Each domain in the header as a mail domain (P15: at most HEADER_DOMAINS_MAX), and addresses of ours as for facts_sender, where the rule would do more than tag: what is only tagged is decided by what is known, as a stranger's header must not cost anybody a question.
+ * ST_OK: all is there. ST_AGAIN: fn will be called; f and h stay until then. */
+enum status facts_header_ask(struct worker *w, const struct policy_facts *f, struct fact_header *h, uint64_t budget_ns, facts_fn *fn, void *ctx, struct facts_ask **ret_ask);
 /* fn will not be called any more. */
 void facts_cancel(struct facts_ask *ask);
 /* TIMER_FACTS: the budget is used up. */

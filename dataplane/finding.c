@@ -2,6 +2,7 @@
 
 #include "dataplane/clients.h"
 #include "spool/base/counters.h"
+#include "spool/mail/rule_counts.h"
 
 /* For weirctl trace: the envelope as far as it came. */
 static void refuse_note(struct session *s, const struct decision *d, struct span to)
@@ -119,8 +120,17 @@ bool finding_accept(struct session *s, struct decision *d, struct span to)
 		counter_add(C_POLICY_REFUSED, 1);
 		break;
 	}
+	rule_count(d->rule, policy_class(&s->facts), d->accept ? mode : reply_is_temporary(&d->reply) ? POLICY_DEFER : POLICY_REJECT);
 	finding_log(s, d->accept ? "would-reject" : "rejected", d, mode, to);
 	if (!d->accept)
 		refuse_note(s, d, to);
 	return d->accept;
+}
+
+void finding_repeat(struct session *s, struct decision *d, struct span to)
+{
+	enum policy_mode mode = policy_apply(&s->facts, d);
+
+	finding_log(s, "rejected", d, mode, to);
+	refuse_note(s, d, to);
 }

@@ -11,5 +11,7 @@
 
 /* Carries the decision out. True: it is accepted (now). False: the caller answers with d->reply; log and trace know of it. to: the recipient, or empty. */
 bool finding_accept(struct session *s, struct decision *d, struct span to);
+/* The same refusal again, of another recipient of the transaction: d->reply is what it hears, log and trace know of it, nothing is counted. */
+void finding_repeat(struct session *s, struct decision *d, struct span to);
 
 #endif

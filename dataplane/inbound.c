@@ -105,6 +105,7 @@ void inbound_close(struct session *s)
 {
 	s->waits = WAITS_CLOSE;
 	decide_stop(s);
+	auth_cancel(s); /* who waited for a password gets no answer behind the goodbye */
 	session_flush(s);
 	net_close(s->conn);
 }

@@ -10,6 +10,7 @@
 #include "dataplane/scan.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
+#include "spool/mail/rule_counts.h"
 #include "spool/store/ledger.h"
 
 enum { HOLD_REASON_MAX = 300 };
@@ -131,6 +132,8 @@ static void log_accepted(const struct mail *mail)
 	if (m->env.auth_user.n)
 		log_span(&l, "user", m->env.auth_user);
 	log_span(&l, "from", m->env.sender);
+	if (m->env.message_id.n)
+		log_span(&l, "message_id", m->env.message_id);
 	log_u64(&l, "nrcpt", m->env.nrcpt);
 	log_u64(&l, "size", m->body_len);
 	if (m->state == MSG_HELD)
@@ -218,6 +221,12 @@ static void mail_hold_found(struct mail *mail, const char *what)
 	mail_accept(mail, MSG_HELD, out_span(&o));
 }
 
+static void content_found(const struct mail *mail, enum rule r, enum policy_mode done)
+{
+	clients_content(mail->w, mail->m->env.client_ip, r);
+	rule_count(r, (enum snap_class)mail->class_, done);
+}
+
 /* Committed and judged: the only place that can lead to a 250. */
 static void mail_decide(struct mail *mail)
 {
@@ -241,7 +250,7 @@ static void mail_decide(struct mail *mail)
 		break;
 	case VERDICT_INFECTED:
 		counter_add(C_MSG_INFECTED, 1);
-		clients_content(mail->w, mail->m->env.client_ip, RULE_MALWARE);
+		content_found(mail, RULE_MALWARE, mail->hold_infected ? POLICY_HOLD : POLICY_REJECT);
 		if (mail->hold_infected) {
 			mail_hold_found(mail, "infected: ");
 			break;
@@ -256,7 +265,7 @@ static void mail_decide(struct mail *mail)
 		break;
 	case VERDICT_UNSCANNED:
 	case VERDICT_NONE:
-		clients_content(mail->w, mail->m->env.client_ip, RULE_UNSCANNED);
+		content_found(mail, RULE_UNSCANNED, mail->hold_unscanned ? POLICY_HOLD : POLICY_DEFER);
 		if (mail->hold_unscanned) {
 			mail_accept(mail, MSG_HELD, SPAN("could not be scanned"));
 			break;

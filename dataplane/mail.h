@@ -49,6 +49,7 @@ struct mail {
 	bool counted;            /* is in the queue gauges */
 	bool accepted;           /* somebody was told 250, or it is our own, or recovered */
 	uint8_t verdict;         /* enum mail_verdict */
+	uint8_t class_;          /* enum snap_class of its client */
 	bool hold_unscanned, hold_infected; /* by its client's class (rules E5, E1); otherwise it is refused */
 	char verdict_name[80];
 };

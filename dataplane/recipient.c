@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include "dataplane/decide.h"
+#include "dataplane/decide_sender.h"
 #include "dataplane/dictionary.h"
 #include "dataplane/policy/alias.h"
 #include "dataplane/rcpt_check.h"
@@ -154,19 +155,26 @@ static bool verify(struct session *s, struct span addr, struct decision *d)
 /* ---- the decision ---- */
 
 /* A7: by the size that MAIL declared, at least one address behind this one can get the message. The others are returned. */
+struct decision recipient_size(const struct policy_facts *f, const struct address *rcpt, const struct alias_expansion *e, uint64_t size)
+{
+	uint32_t n = e->in_tables ? e->nrcpt : 1;
+	struct decision d = { .accept = !size, .rule = RULE_ROUTE_SIZE };
+
+	for (uint32_t i = 0; i < n && !d.accept; i++)
+		d.accept = terms_takes(f->snap, f->tables, e->in_tables ? e->rcpt[i] : rcpt->full, size, &d.reply);
+	return d;
+}
+
 static bool size_fits(const struct session *s, const struct alias_expansion *e, struct decision *d)
 {
-	uint64_t size = s->smtp.size_declared;
-	uint32_t n = e->in_tables ? e->nrcpt : 1;
-	struct decision no = { .rule = RULE_ROUTE_SIZE };
+	struct decision size;
 
-	if (!size || !d->accept)
+	if (!d->accept)
 		return true;
-	for (uint32_t i = 0; i < n; i++)
-		if (terms_takes(s->facts.snap, s->facts.tables, e->in_tables ? e->rcpt[i] : s->smtp.rcpt.full, size, &no.reply))
-			return true;
-	*d = no;
-	return false;
+	size = recipient_size(&s->facts, &s->smtp.rcpt, e, s->smtp.size_declared);
+	if (!size.accept)
+		*d = size;
+	return size.accept;
 }
 
 /* What the tables and the destination say; an accepted recipient is in the envelope then. False: the destination is waited for. */
@@ -201,11 +209,14 @@ static bool judge(struct session *s, struct decision *d)
 	return done;
 }
 
-static bool is_unknown(const struct decision *d)
+/* What a client that guesses addresses hears: of a recipient, or, once a transaction, of a sender that is one of ours. */
+static bool is_unknown(const struct session *s, const struct decision *d)
 {
 	const uint8_t *e = d->reply.enhanced;
 
-	return !d->accept && reply_is_permanent(&d->reply) && e[1] == 1 && e[2] == 1;
+	if (d->accept || !reply_is_permanent(&d->reply))
+		return false;
+	return d->rule == RULE_SENDER_UNKNOWN ? !s->sender_said.told : !policy_is_of_sender(d->rule) && e[1] == 1 && e[2] == 1;
 }
 
 static void check_free(struct session *s)
@@ -236,10 +247,10 @@ static bool decide(struct session *s, struct decision *ret)
 		dictionary_refusal(&s->facts, &ret->reply);
 		return true;
 	}
-	if (!c->decided && !judge(s, &c->d))
+	if (!c->decided && decide_sender_passes(s, &c->d) && !judge(s, &c->d))
 		return false;
 	c->decided = true;
-	if (is_unknown(&c->d) && dictionary_count(s))
+	if (is_unknown(s, &c->d) && dictionary_count(s))
 		return false;
 	*ret = c->d;
 	return true;

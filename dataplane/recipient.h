@@ -13,6 +13,8 @@
 bool recipient_decide(struct session *s, struct decision *ret);
 /* Whether the destination of a recipient is to be asked (B2), and for which address. */
 bool recipient_is_to_verify(const struct worker *w, const struct policy_facts *f, const struct address *rcpt, const struct alias_expansion *e, struct span *ret);
+/* Whether one of the addresses behind it can get a message of this size (A7); 0: not known yet. */
+struct decision recipient_size(const struct policy_facts *f, const struct address *rcpt, const struct alias_expansion *e, uint64_t size);
 /* What follows from its answer. */
 struct decision recipient_verified(const struct address *rcpt, const struct verify_answer *a);
 /* The session ends while it waits. */

@@ -36,6 +36,21 @@ static void on_rate(void *ctx, const struct rate_answer *a)
 	scene_done(r);
 }
 
+static bool would_pass(void *ctx, struct decision *d)
+{
+	policy_apply(ctx, d);
+	return d->accept;
+}
+
+/* Whether the message is one that the rate counts: not when everybody but postmaster is refused for its sender. */
+static bool is_counted(const struct rehearsal *r)
+{
+	struct policy_facts f = r->facts;
+
+	f.to_postmaster = false;
+	return !r->facts.to_postmaster || policy_mail(&f, &r->smtp.sender, would_pass, &f);
+}
+
 static void ask_rate(struct rehearsal *r)
 {
 	double limit = policy_rate_limit(&r->facts);
@@ -44,8 +59,8 @@ static void ask_rate(struct rehearsal *r)
 	struct decision none = { .accept = true, .rule = RULE_RATE };
 	struct rate_answer a;
 
-	if (limit <= 0 || (!r->is_known_client && !r->facts.auth_user.n)) {
-		rehearse_say(r, &none, "no limit");
+	if (limit <= 0 || (!r->is_known_client && !r->facts.auth_user.n) || !is_counted(r)) {
+		rehearse_say(r, &none, limit > 0 && !is_counted(r) ? "not counted" : "no limit");
 		scene_done(r);
 		return;
 	}
@@ -101,6 +116,14 @@ static void play_mail(struct rehearsal *r)
 
 /* ---- RCPT ---- */
 
+/* The recipient was decided on, but for the size of the message. */
+static void rcpt_done(struct rehearsal *r)
+{
+	if (r->smtp.size_declared)
+		rehearse_say(r, &r->fits, NULL);
+	scene_done(r);
+}
+
 static void on_verified(void *ctx, const struct verify_answer *a)
 {
 	struct rehearsal *r = ctx;
@@ -108,7 +131,7 @@ static void on_verified(void *ctx, const struct verify_answer *a)
 
 	r->verify = NULL;
 	rehearse_say(r, &d, a->why);
-	scene_done(r);
+	rcpt_done(r);
 }
 
 /* What the tables say was said; the destination has the last word where it is asked. */
@@ -124,7 +147,7 @@ static void ask_destination(struct rehearsal *r, struct span addr)
 		d = recipient_verified(&r->smtp.rcpt, &a);
 		rehearse_say(r, &d, a.why);
 	}
-	scene_done(r);
+	rcpt_done(r);
 }
 
 static void decide_rcpt(struct rehearsal *r)
@@ -145,12 +168,20 @@ static void decide_rcpt(struct rehearsal *r)
 	if (e.d.accept)
 		e.d.rule = RULE_RCPT_UNKNOWN;
 	d = e.d;
+	r->fits = d.accept ? recipient_size(&r->facts, &r->smtp.rcpt, &e, r->smtp.size_declared) : (struct decision){ .accept = true, .rule = RULE_ROUTE_SIZE };
 	rehearse_say(r, &d, e.in_tables ? "the tables have it" : "the tables do not have it");
 	if (recipient_is_to_verify(r->w, &r->facts, &r->smtp.rcpt, &e, &addr))
 		ask_destination(r, addr);
 	else
-		scene_done(r);
+		rcpt_done(r);
 	pool_reset(&work);
+}
+
+/* What refuses a recipient before it is told what was found about its sender. */
+static void comes_before_sender(struct rehearsal *r)
+{
+	if (r->refused && policy_is_of_sender(r->first.rule))
+		r->refused = false;
 }
 
 static void say_dictionary(struct rehearsal *r, bool refused)
@@ -158,6 +189,8 @@ static void say_dictionary(struct rehearsal *r, bool refused)
 	struct decision d = { .accept = !refused, .rule = RULE_DICTIONARY };
 
 	dictionary_refusal(&r->facts, &d.reply);
+	if (refused)
+		comes_before_sender(r);
 	rehearse_say(r, &d, NULL);
 	decide_rcpt(r);
 }
@@ -209,7 +242,7 @@ static void play_header(struct rehearsal *r)
 	r->facts.header = r->header;
 	if (r->header) {
 		facts_header(&r->facts, head, head.n, &r->smtp.pool, r->header);
-		if (facts_domains(r->w, r->header->domain, r->header->ndomains, FACTS_BUDGET_NS, on_header, r, &r->domain_ask) == ST_AGAIN)
+		if (facts_header_ask(r->w, &r->facts, r->header, FACTS_BUDGET_NS, on_header, r, &r->domain_ask) == ST_AGAIN)
 			return;
 	}
 	decide_header(r);
@@ -262,6 +295,7 @@ static void play_command(struct rehearsal *r)
 		play_rcpt(r);
 	} else {
 		if (r->protocol.code) {
+			comes_before_sender(r);
 			rehearse_say_protocol(r);
 			r->scene = SCENE_HEADER; /* nothing can follow */
 		}
@@ -286,7 +320,10 @@ static void play(struct rehearsal *r)
 		out_fmt(&o, "EHLO %s\r\n", r->helo);
 		break;
 	case SCENE_MAIL:
-		out_fmt(&o, "MAIL FROM:<%s>%s\r\n", r->from, *smtputf8(r->from) ? smtputf8(r->from) : smtputf8(r->to));
+		out_fmt(&o, "MAIL FROM:<%s>%s", r->from, *smtputf8(r->from) ? smtputf8(r->from) : smtputf8(r->to));
+		if (r->size)
+			out_fmt(&o, " SIZE=%llu", (unsigned long long)r->size);
+		out_str(&o, "\r\n");
 		break;
 	case SCENE_RCPT:
 		if (r->has_to)
@@ -368,6 +405,7 @@ static const char *take_question(struct rehearsal *r, const struct rehearse_ques
 		return "helo or user is too long, or has control characters";
 	if (!copy_header(r, q->header))
 		return "the header is too long";
+	r->size = q->size;
 	r->is_known_client = q->client;
 	r->has_from = q->from;
 	r->has_to = q->to;
@@ -378,6 +416,7 @@ const char *rehearse_begin(struct worker *w, const struct rehearse_question *q, 
 {
 	struct rehearsal *r = calloc(1, sizeof(*r));
 	const char *error = r ? take_question(r, q) : "out of memory";
+	struct address to;
 
 	if (error) {
 		free(r);
@@ -394,6 +433,7 @@ const char *rehearse_begin(struct worker *w, const struct rehearse_question *q, 
 	if (r->is_known_client)
 		r->facts.net = snap_find_client(r->facts.snap, r->facts.client_ip, clock_wall_ns() / NS_PER_S, &r->facts.expired);
 	r->facts.auth_user = span_str(r->user);
+	r->facts.to_postmaster = r->has_to && address_parse(span_str(r->to), ADDRESS_UTF8 | ADDRESS_ALLOW_BARE, &to) == ST_OK && policy_is_our_postmaster(&r->facts, &to);
 	smtp_server_init(&r->smtp, &r->cfg->smtp[ROLE_MX]);
 	smtp_server_sent(&r->smtp, smtp_server_output(&r->smtp).n);
 	rehearse_say_client(r);

@@ -17,6 +17,7 @@ struct rehearse_question {
 	const char *to;     /* NULL: no recipient */
 	const char *helo;   /* NULL: a made-up one */
 	const char *user;   /* who logged in; NULL: nobody */
+	uint64_t size;      /* of the message, as MAIL declares it; 0: rules about it are not asked */
 	struct span header; /* fields, each a line; empty: rules about the header are not asked */
 };
 

@@ -29,6 +29,8 @@ struct rehearsal {
 	struct verify_query *verify;
 	enum scene scene;
 	bool is_known_client, has_from, has_to;
+	uint64_t size;           /* of the message; 0: not said */
+	struct decision fits;    /* what its destination says to that */
 	bool refused, held;      /* first is what it was refused for, else the first thing for which it would be held */
 	struct decision first;
 	struct reply protocol;   /* of the engine, when it did not like a command; code 0: it did */

@@ -108,7 +108,7 @@ void rehearse_say_outcome(struct rehearsal *r)
 	row_begin(&row);
 	log_str(&row, "kind", "outcome");
 	log_str(&row, "outcome", reply ? reply_is_temporary(reply) ? "deferred" : "refused" : r->held ? "held" : "accepted");
-	if (r->refused || r->held) {
+	if (r->refused || (r->held && !reply)) {
 		log_str(&row, "rule", rule_row[r->first.rule].row);
 		log_str(&row, "code", rule_row[r->first.rule].name);
 	}

@@ -24,6 +24,14 @@ enum session_waits {
 	WAITS_CLOSE,   /* for NET_CLOSED */
 };
 
+/* What was found about client and sender of a transaction, and how far it was said (decide_sender.c). */
+struct sender_said {
+	bool invalid;             /* a rule found something against the sender (A6) */
+	bool refused;             /* recipients other than postmaster are refused */
+	bool told;                /* one was */
+	uint8_t done[RULE_NRULE]; /* enum policy_mode: what was carried out for a recipient that passed */
+};
+
 struct session {
 	struct owner owner; /* first: OWNER_SESSION */
 	uint8_t waits;      /* enum session_waits */
@@ -43,7 +51,8 @@ struct session {
 	struct policy_facts facts;
 	uint16_t client_port;
 	uint16_t listener;    /* it came over */
-	bool sender_invalid;  /* a rule found something against the sender (A6) */
+	struct sender_said sender_said;
+	bool to_others;       /* a recipient of the transaction is not postmaster (B4) */
 	bool counted;         /* among its client's connections */
 	struct proxy proxy;   /* WAITS_PROXY */
 	struct body *body;    /* of the transaction that comes in */
@@ -62,6 +71,8 @@ struct session {
 	struct shared_query *auth_query;
 	struct password_check *auth_check;
 	struct dovecot_request *auth_request;
+	struct timer auth_timer; /* TIMER_AUTH: when a failure may be said */
+	uint64_t auth_begun_ns;  /* when the client's last message of the exchange came */
 	bool tls_counted;     /* its handshake was allowed */
 	bool tls_implicit;    /* the greeting comes after the handshake */
 	struct smtp_server smtp;
@@ -71,6 +82,7 @@ struct inbound {
 	TAILQ_HEAD(, session) sessions;
 	uint32_t nsessions;
 	uint32_t nroom;        /* sessions that wait for room */
+	uint64_t said_ns;      /* when a refused connection was logged last; 0: never */
 	struct map *per_client, *per_network; /* client address, or its network -> number of sessions */
 };
 

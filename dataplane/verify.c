@@ -465,6 +465,14 @@ enum status verify_address(struct worker *w, struct span addr, uint64_t wait_ns,
 	return *ret_query ? ST_AGAIN : ST_NOMEM;
 }
 
+bool verify_known_no(struct worker *w, struct span addr)
+{
+	struct verify_answer a;
+	struct verify_name n;
+
+	return verify_name(addr, false, &n) == ST_OK && known_here(w->verify, &n, &a) && a.result == VERIFY_NO;
+}
+
 void verify_cancel(struct verify_query *q)
 {
 	query_free(q);

@@ -36,6 +36,8 @@ bool verify_wanted(const struct worker *w, struct span addr);
 enum status verify_address(struct worker *w, struct span addr, uint64_t wait_ns, verify_fn *fn, void *ctx, struct verify_answer *ret,
 	struct verify_query **ret_query);
 void verify_cancel(struct verify_query *q);
+/* Whether this worker knows, without asking anybody, that addr does not exist. */
+bool verify_known_no(struct worker *w, struct span addr);
 
 /* What a destination said of a recipient of a message. */
 void verify_delivered(struct worker *w, struct span addr, const struct reply *r);

@@ -42,7 +42,7 @@ bool verify_wanted(const struct worker *w, struct span addr)
 	struct address a;
 
 	return address_parse(addr, ADDRESS_UTF8 | ADDRESS_ALLOW_BARE, &a) == ST_OK && a.domain.n && !a.is_literal && address_domain_key(a.domain, &o) == ST_OK &&
-		recipient_wanted(&w->cfg->snap, out_span(&o));
+		snap_wants_verified(&w->cfg->snap, out_span(&o));
 }
 
 void verify_write(struct worker *w, const struct verify_name *n, bool of_domain, const struct known *k)

@@ -195,6 +195,7 @@ static timer_fn *const on_timer[TIMER_NKIND] = {
 	[TIMER_VERIFY_WAIT] = verify_wait_timer,
 	[TIMER_RCPT] = dictionary_timer,
 	[TIMER_FACTS] = facts_timer,
+	[TIMER_AUTH] = auth_timer,
 };
 
 static uint64_t timers(struct worker *w)

@@ -67,6 +67,7 @@ enum timer_kind {
 	TIMER_VERIFY_WAIT, /* struct verify_query */
 	TIMER_RCPT,    /* struct rcpt_check: a reply that is delayed */
 	TIMER_FACTS,   /* struct facts_ask */
+	TIMER_AUTH,    /* struct session: a failed login may be answered */
 	TIMER_NKIND,
 };
 

@@ -5,24 +5,26 @@
 #include <stdlib.h>
 #include "dataplane/net/net_dpdk_filter.h"
 #include "dataplane/net/net_dpdk_flow.h"
+#include "dataplane/net/net_dpdk_kernel.h"
 #include "dataplane/net/net_dpdk_port.h"
 #include "dataplane/net/net_dpdk_share.h"
 #include "dataplane/net/net_dpdk_stack.h"
 #include "spool/base/clock.h"
 
-enum { BURSTS_A_TURN = 2, POLLS_BEFORE_SLEEP = 1000 };
-#define SLEEP_NS (50 * NS_PER_US)
-#define DEEP_SLEEP_NS (500 * NS_PER_US)
-#define DEEP_AFTER_NS (2 * NS_PER_S)
+enum { BURSTS_A_TURN = 2, POLLS_BEFORE_SLEEP = 250, SLEEP_SHARE = 32 };
+#define SLEEP_LEAST_NS (50 * NS_PER_US)
+#define SLEEP_MOST_NS (500 * NS_PER_US)
 #define LAST_WORDS_NS (NS_PER_S)
 
 struct dpdk_net dn;
 
 /* ---- the turn ---- */
 
-/* Polling is for when there is something to poll for: an idle worker sleeps between looks, and longer after some seconds of silence. */
+/* Polling is for when there is something to poll for: an idle worker sleeps between looks. Nobody waits for it longer than a small part of the time for which he was silent. */
 static uint64_t sleep_ns(bool busy, uint64_t now)
 {
+	uint64_t sleep = (now - dn.busy_ns) / SLEEP_SHARE;
+
 	if (busy) {
 		dn.idle_polls = 0;
 		dn.busy_ns = now;
@@ -31,7 +33,7 @@ static uint64_t sleep_ns(bool busy, uint64_t now)
 	if (++dn.idle_polls < POLLS_BEFORE_SLEEP)
 		return 0;
 	dn.sleeps++;
-	return now - dn.busy_ns > DEEP_AFTER_NS ? DEEP_SLEEP_NS : SLEEP_NS;
+	return sleep < SLEEP_LEAST_NS ? SLEEP_LEAST_NS : sleep < SLEEP_MOST_NS ? sleep : SLEEP_MOST_NS;
 }
 
 /* A deadline may be late by as long as the loop sleeps. */
@@ -58,6 +60,7 @@ static uint64_t turn(struct net *n, uint64_t wait_ns)
 		if (burst < PORT_BURST)
 			break;
 	}
+	got += kernel_turn(now);
 	stack_timers(now);
 	busy = dpdk_run() || got;
 	busy |= wake_if_due(n, now);
@@ -116,6 +119,7 @@ static void stop(struct net *n)
 	let_all_go(n);
 	dpdk_run();
 	last_words();
+	kernel_close();
 	port_close();
 	free(dn.event);
 	dn.event = NULL;
@@ -285,7 +289,7 @@ enum status net_dpdk_open(const struct snap_dpdk *cfg, const char *run_dir)
 		lock = share_lock(run_dir);
 	st = port_open(cfg);
 	share_unlock(lock);
-	return st;
+	return st == ST_OK ? kernel_open(cfg, port_mac()) : st;
 }
 
 const char *net_dpdk_missing(void)

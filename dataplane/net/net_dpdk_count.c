@@ -1,6 +1,7 @@
 #include "dataplane/net/net_dpdk.h"
 #include "dataplane/net/net_dpdk_filter.h"
 #include "dataplane/net/net_dpdk_flow.h"
+#include "dataplane/net/net_dpdk_kernel.h"
 #include "dataplane/net/net_dpdk_port.h"
 #include "dataplane/net/net_dpdk_stack.h"
 #include "spool/base/counters.h"
@@ -30,6 +31,16 @@ static void count_port(void)
 	counter_set(C_DPDK, 1);
 	counter_set(C_DPDK_MBUFS, p.mbufs);
 	counter_set(C_DPDK_MBUFS_USED, p.mbufs_used);
+}
+
+static void count_kernel(void)
+{
+	struct kernel_stats k;
+
+	kernel_stats(&k);
+	count(C_DPDK_TO_KERNEL, k.to);
+	count(C_DPDK_FROM_KERNEL, k.from);
+	count(C_DPDK_KERNEL_LOST, k.lost);
 }
 
 static void count_tcp(const struct stack_stats *s)
@@ -67,6 +78,7 @@ const char *dpdk_tick(struct net *n)
 	bad = s.bad_checksums - dn.bad_checksums;
 	dn.bad_checksums = s.bad_checksums;
 	count_port();
+	count_kernel();
 	count_tcp(&s);
 	return bad ? "packets come with wrong checksums; when the other end is a veth device, it must compute them itself: "
 		     "ethtool -K DEVICE tx off tso off gso off gro off" : NULL;

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "dataplane/net/net_dpdk_cookie.h"
 #include "dataplane/net/net_dpdk_flow.h"
+#include "dataplane/net/net_dpdk_kernel.h"
 #include "dataplane/net/net_dpdk_pmtu.h"
 #include "dataplane/net/net_dpdk_port.h"
 #include "dataplane/net/net_dpdk_seed.h"
@@ -125,10 +126,22 @@ static bool believe_too_big(const uint8_t *p, size_t n, const struct frame *f)
 	return !v4; /* lwIP's own table is for IPv6 only */
 }
 
+/* Whether it is nobody's but the kernel's. */
+static bool kernel_has_it(const uint8_t *p, size_t n)
+{
+	enum frame_whose whose = frame_whose(p, n, &filter.own);
+
+	if (whose != FRAME_OURS)
+		kernel_give(p, n);
+	return whose == FRAME_KERNELS;
+}
+
 bool filter_frame(const uint8_t *p, size_t n, bool given)
 {
 	struct frame f;
 
+	if (!given && kernel_is_open() && kernel_has_it(p, n))
+		return false;
 	switch (frame_look(p, n, &filter.own, &f)) {
 	case FRAME_OTHER:
 		return true;
@@ -180,8 +193,7 @@ const uint8_t *filter_next_given(size_t *ret_n)
 	return share_next(filter.share, ret_n);
 }
 
-void filter_init(const uint8_t mac[6], uint16_t mtu)
+void filter_init(const struct frame_own *own)
 {
-	memcpy(filter.own.mac, mac, 6);
-	filter.own.mtu = mtu;
+	filter.own = *own;
 }

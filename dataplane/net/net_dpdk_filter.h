@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct frame_own;
 struct share;
 
 struct filter_stats {
@@ -17,10 +18,10 @@ struct filter_stats {
 	uint64_t given, given_lost;
 };
 
-void filter_init(const uint8_t mac[6], uint16_t mtu);
+void filter_init(const struct frame_own *own);
 /* With which other workers frames are shared; NULL: none. */
 void filter_share(struct share *s);
-/* Makes ready what lwIP will look up; hands on what is another worker's, unless it was given by one. False: lwIP is not to have it. */
+/* Makes ready what lwIP will look up; hands on what is another worker's, unless it was given by one, and what is the kernel's. False: lwIP is not to have it. */
 bool filter_frame(const uint8_t *p, size_t n, bool given);
 /* A frame that another worker gave; NULL: there is none. */
 const uint8_t *filter_next_given(size_t *ret_n);

@@ -9,7 +9,7 @@
 
 enum { BUCKETS = 8192, ALL = BUCKETS, NONE = BUCKETS + 1, PORT_FIRST = 1024, PORT_COUNT = 65536 - PORT_FIRST, PORT_TRIES = 512 };
 enum { FIRST_TIMEOUT_MS = 1000 }; /* RFC 6298 2.1 */
-enum { TIME_WAIT_SHORT_TICKS = 1000 / TCP_SLOW_INTERVAL };
+enum { TIME_WAIT_SHORT_TICKS = 1000 / TCP_SLOW_INTERVAL, TIME_WAIT_ROUNDS = 16 };
 
 /* A connection between SYN and ACK; oldest first. */
 struct half {
@@ -19,6 +19,7 @@ struct half {
 };
 
 static struct tcp_pcb *active[BUCKETS], *time_wait[BUCKETS];
+static uint32_t time_wait_len[BUCKETS]; /* when the timers last saw it */
 static uint32_t loaded = ALL;
 static struct half half_pool[FLOW_HALF_OPEN_MAX];
 static TAILQ_HEAD(, half) half_free = TAILQ_HEAD_INITIALIZER(half_free), half_open = TAILQ_HEAD_INITIALIZER(half_open);
@@ -45,28 +46,24 @@ static uint32_t bucket_of(const struct tcp_pcb *pcb)
 	return flow_bucket(ip, pcb->remote_port, pcb->local_port);
 }
 
-/* Deals one list out into the buckets; gives how many there were. */
-static uint32_t deal(struct tcp_pcb *list, struct tcp_pcb **to)
+/* Deals one list out into the buckets. */
+static void deal(struct tcp_pcb *list, struct tcp_pcb **to)
 {
-	uint32_t n = 0;
-
 	while (list) {
 		struct tcp_pcb *pcb = list, **bucket = &to[bucket_of(pcb)];
 
 		list = pcb->next;
 		pcb->next = *bucket;
 		*bucket = pcb;
-		n++;
 	}
-	return n;
 }
 
 /* Takes what is in lwIP's lists back. */
 static void unload(void)
 {
 	if (loaded == ALL) {
-		stats.active = deal(tcp_active_pcbs, active);
-		stats.time_wait = deal(tcp_tw_pcbs, time_wait);
+		deal(tcp_active_pcbs, active);
+		deal(tcp_tw_pcbs, time_wait);
 	} else if (loaded != NONE) {
 		active[loaded] = tcp_active_pcbs;
 		time_wait[loaded] = tcp_tw_pcbs;
@@ -86,7 +83,6 @@ void flow_load(uint32_t bucket)
 	loaded = bucket;
 }
 
-/* In the middle of the timers all are loaded, and stay so. */
 void flow_load_pcb(const struct tcp_pcb *pcb)
 {
 	if (loaded != ALL)
@@ -254,25 +250,77 @@ uint16_t flow_new_port(const uint8_t remote_ip[16], uint16_t remote_port)
 
 /* ---- time ---- */
 
-/* Too many: those go that have waited a second, by when the peer's last segment would have been sent again. */
-static void shorten_time_wait(void)
+static uint32_t length(const struct tcp_pcb *list)
 {
-	struct tcp_pcb *pcb = tcp_tw_pcbs, *next;
+	uint32_t n = 0;
 
-	for (; pcb; pcb = next) {
-		next = pcb->next;
+	for (; list; list = list->next)
+		n++;
+	return n;
+}
+
+/* Too many: those go that have waited a second, by when the peer's last segment would have been sent again. */
+static void shorten_time_wait(struct tcp_pcb *pcb)
+{
+	for (; pcb; pcb = pcb->next)
 		if (tcp_ticks - pcb->tmr > TIME_WAIT_SHORT_TICKS)
 			pcb->tmr = tcp_ticks - (uint32_t)(2 * TCP_MSL / TCP_SLOW_INTERVAL) - 1; /* the next timer removes it */
+}
+
+/* The slow timer for the loaded bucket. Those in TIME_WAIT are many and have nothing to do but to go some day: each is looked at in one of some rounds, or in each when there are too many. */
+static void slow_timer(uint32_t bucket, uint32_t round)
+{
+	bool too_many = stats.time_wait > FLOW_TIME_WAIT_MAX;
+	struct tcp_pcb *kept = NULL;
+
+	if (!too_many && bucket % TIME_WAIT_ROUNDS != round % TIME_WAIT_ROUNDS) {
+		kept = tcp_tw_pcbs;
+		tcp_tw_pcbs = NULL;
+	} else if (too_many) {
+		shorten_time_wait(tcp_tw_pcbs);
 	}
+	tcp_slowtmr();
+	if (kept) {
+		tcp_tw_pcbs = kept; /* the timer never adds one */
+		return;
+	}
+	stats.time_wait -= time_wait_len[bucket];
+	stats.time_wait += time_wait_len[bucket] = length(tcp_tw_pcbs);
+}
+
+/* lwIP's timers bucket by bucket, where the connections are: joined to one list they would have to be dealt out again ten times a second. Each call is the next
+ * moment to lwIP's clock, which is set back; and it passes a connection over whose last call has the same number, of 8 bits: so there is one call more than buckets. */
+static void all_buckets(bool slow, uint32_t round)
+{
+	uint32_t before = tcp_ticks;
+
+	for (uint32_t i = 0; i < BUCKETS; i++) {
+		flow_load(i);
+		tcp_ticks = before;
+		if (slow)
+			slow_timer(i, round);
+		else
+			tcp_fasttmr();
+		stats.active += length(tcp_active_pcbs);
+	}
+	unload();
+	tcp_ticks = before;
+	if (slow)
+		tcp_slowtmr();
+	else
+		tcp_fasttmr();
 }
 
 void flow_tick(void)
 {
-	flow_load_all();
-	if (stats.time_wait > FLOW_TIME_WAIT_MAX)
-		shorten_time_wait();
-	tcp_tmr();
-	unload();
+	static uint32_t ticks;
+
+	stats.active = 0;
+	all_buckets(false, 0);
+	if (ticks++ % 2)
+		return;
+	stats.active = 0;
+	all_buckets(true, ticks / 2);
 }
 
 void flow_stats(struct flow_stats *ret)

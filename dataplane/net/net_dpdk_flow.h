@@ -2,7 +2,7 @@
  *
  * lwIP looks a segment's connection up in tcp_active_pcbs and tcp_tw_pcbs from the front. Here every bucket of flows has lists of its own, and flow_load puts a bucket's in
  * place of lwIP's before lwIP is called: with 10,000 busy connections that is a factor of 70. The rule: load the bucket before every call that may look a connection up, add it or
- * unlink it (input, connect, close, abort); load all for the timers.
+ * unlink it (input, connect, close, abort). The timers load each in turn.
  *
  * Thread: one. */
 #ifndef WEIR_DATAPLANE_NET_NET_DPDK_FLOW_H
@@ -18,7 +18,8 @@ enum { FLOW_HALF_OPEN_MAX = 4096, FLOW_TIME_WAIT_MAX = 65536 };
 
 struct flow_stats {
 	uint64_t half_open_dropped, time_wait_recycled;
-	uint32_t half_open, active, time_wait; /* the last two as of the last flow_tick */
+	uint32_t half_open;
+	uint32_t active, time_wait; /* as of the last flow_tick, and of the last 32 */
 };
 
 void flow_init(void);

@@ -7,7 +7,7 @@ enum { IP4_HEADER = 20, IP4_FRAGMENT = 0x3fff, IP6_HEADER = 40, TCP_HEADER = 20,
 enum { PROTO_HOP_BY_HOP = 0, PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_FRAGMENT = 44, PROTO_ICMP6 = 58, EXTENSION = 8, IP6_LEAST_MTU = 1280 };
 enum { OPTION_END, OPTION_NOTHING, OPTION_MSS };
 enum { ICMP_HEADER = 8, ICMP_UNREACHABLE = 3, ICMP_TOO_BIG = 4, QUOTED = 8 };
-enum { ICMP6_HEADER = 8, ICMP6_TOO_BIG = 2, ICMP6_LISTENER_QUERY = 130, ICMP6_ROUTER_ADVERTISEMENT = 134, ICMP6_NEIGHBOUR = 136, ICMP6_REDIRECT = 137 };
+enum { ICMP6_HEADER = 8, ICMP6_TOO_BIG = 2, ICMP6_LISTENER_QUERY = 130, ICMP6_ROUTER_ADVERTISEMENT = 134, ICMP6_SOLICITATION = 135, ICMP6_NEIGHBOUR = 136, ICMP6_REDIRECT = 137 };
 enum { ARP_LEN = 28, ARP_REPLY = 2, ARP_OWN_IP = 14, ARP_TARGET_IP = 24 };
 
 static uint16_t get16(const uint8_t *p)
@@ -171,5 +171,49 @@ enum frame_kind frame_look(const uint8_t *p, size_t n, const struct frame_own *o
 		return look_arp(p + ETHER_HEADER, n - ETHER_HEADER);
 	default:
 		return FRAME_DROP;
+	}
+}
+
+/* ---- whose ---- */
+
+static enum frame_whose whose_arp(const uint8_t *p, size_t n, const struct frame_own *own)
+{
+	if (look_arp(p, n) == FRAME_NEIGHBOUR)
+		return FRAME_BOTH;
+	return n < ARP_LEN || (own->has4 && memcmp(p + ARP_TARGET_IP, own->ip4, 4) == 0) ? FRAME_OURS : FRAME_KERNELS;
+}
+
+static enum frame_whose whose_ip4(const uint8_t *p, size_t n, const struct frame_own *own)
+{
+	return n < IP4_HEADER || (own->has4 && memcmp(p + 16, own->ip4, 4) == 0) ? FRAME_OURS : FRAME_KERNELS;
+}
+
+/* Both make the same link-local address from the same hardware address: there the kernel only meets its neighbours. */
+static enum frame_whose whose_ip6(const uint8_t *p, size_t n, const struct frame_own *own)
+{
+	uint8_t type = n > IP6_HEADER && p[6] == PROTO_ICMP6 ? p[IP6_HEADER] : 0;
+
+	if (n < IP6_HEADER || (own->has6 && memcmp(p + 24, own->ip6, 16) == 0))
+		return FRAME_OURS;
+	if (!own->has6 || memcmp(p + 24, own->link6, 16) != 0)
+		return FRAME_KERNELS;
+	return type == ICMP6_SOLICITATION || type == ICMP6_NEIGHBOUR ? FRAME_BOTH : FRAME_OURS;
+}
+
+enum frame_whose frame_whose(const uint8_t *p, size_t n, const struct frame_own *own)
+{
+	bool to_all = n && (p[0] & 1);
+
+	if (n < ETHER_HEADER || (!to_all && memcmp(p, own->mac, 6) != 0))
+		return FRAME_OURS; /* frame_look drops it */
+	switch (get16(p + 12)) {
+	case ETHER_ARP:
+		return whose_arp(p + ETHER_HEADER, n - ETHER_HEADER, own);
+	case ETHER_IP4:
+		return to_all ? FRAME_BOTH : whose_ip4(p + ETHER_HEADER, n - ETHER_HEADER, own);
+	case ETHER_IP6:
+		return to_all ? FRAME_BOTH : whose_ip6(p + ETHER_HEADER, n - ETHER_HEADER, own);
+	default:
+		return FRAME_KERNELS;
 	}
 }

@@ -29,10 +29,17 @@ struct frame {
 struct frame_own {
 	uint8_t mac[6];
 	uint16_t mtu;
+	bool has4, has6;
+	uint8_t ip4[4], ip6[16], link6[16]; /* link6: the link-local one */
 };
+
+enum frame_whose { FRAME_OURS, FRAME_KERNELS, FRAME_BOTH };
+
 
 /* The segment size that TCP's options name (RFC 9293 3.7.1); false: they name none. */
 bool frame_mss(const uint8_t *options, size_t n, uint16_t *ret_mss);
+/* Whose a frame is when the kernel has other addresses on the same device: ours when it is for one of ours, or for nobody here. */
+enum frame_whose frame_whose(const uint8_t *p, size_t n, const struct frame_own *own);
 /* n octets from the Ethernet header on. Only FRAME_FLOW and FRAME_TOO_BIG set ret. */
 enum frame_kind frame_look(const uint8_t *p, size_t n, const struct frame_own *own, struct frame *ret);
 

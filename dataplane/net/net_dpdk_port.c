@@ -15,6 +15,8 @@
 /* FRAME_EXTRA: link header, and the room that XDP keeps in front of a frame */
 enum { ETHER_EXTRA = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN };
 enum { RX_DESCRIPTORS = 4096, TX_DESCRIPTORS = 1024, TX_QUEUED = 256, FRAME_EXTRA = 384, ARGS_MAX = 24, ARG_LEN = 300 };
+enum { BURSTS_A_COUNT = 16 };
+static_assert(BURSTS_A_COUNT * PORT_BURST < PORT_MBUFS / 8);
 #define TX_CHECKSUMS (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM)
 #define RX_CHECKSUMS (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
 
@@ -292,9 +294,15 @@ void port_send(void *mbuf, bool checksums)
 	port.queued[port.nqueued++] = mbuf;
 }
 
+/* Counting goes over a line of cache for each processor that DPDK could have: so not at each burst. */
 bool port_is_short(void)
 {
-	return rte_mempool_avail_count(port.pool) < PORT_MBUFS / 4;
+	static bool is_short;
+	static unsigned asked;
+
+	if (asked++ % BURSTS_A_COUNT == 0)
+		is_short = rte_mempool_avail_count(port.pool) < PORT_MBUFS / 4;
+	return is_short;
 }
 
 void port_stats(struct port_stats *ret)

@@ -183,8 +183,10 @@ err_t stack_tcp_in(const struct tcp_hdr *hdr, uint16_t noptions, uint16_t nfirst
 
 uint32_t *stack_tcp_out(const struct tcp_hdr *hdr, const struct tcp_pcb *pcb, uint32_t *options)
 {
-	stack.again += pcb && TCP_SEQ_LT(lwip_ntohl(hdr->seqno), pcb->snd_nxt);
-	stack.may_be_cut = pcb && pcb->nrtx >= TRIES_WITH_DF;
+	bool connected = pcb && pcb->state != LISTEN; /* a listener, which refuses by RST, is only the beginning of a struct tcp_pcb */
+
+	stack.again += connected && TCP_SEQ_LT(lwip_ntohl(hdr->seqno), pcb->snd_nxt);
+	stack.may_be_cut = connected && pcb->nrtx >= TRIES_WITH_DF;
 	return options;
 }
 
@@ -304,6 +306,19 @@ static void set_ip6(const struct snap_dpdk *cfg)
 	stack.gateway6 = *ip_2_ip6(&ip);
 }
 
+static void begin_filter(const struct snap_dpdk *cfg)
+{
+	struct frame_own own = { .mtu = (uint16_t)cfg->mtu, .has4 = cfg->has_ip4, .has6 = cfg->has_ip6, .link6 = { 0xfe, 0x80 } };
+	const uint8_t *mac = port_mac();
+
+	memcpy(own.mac, mac, 6);
+	memcpy(own.ip4, cfg->ip4 + 12, 4);
+	memcpy(own.ip6, cfg->ip6, 16);
+	/* RFC 4291 appendix A, as netif_create_ip6_linklocal_address does it */
+	memcpy(own.link6 + 8, (uint8_t[]){ mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5] }, 8);
+	filter_init(&own);
+}
+
 enum status stack_start(const struct snap_dpdk *cfg, uint64_t now_ns)
 {
 	ip4_addr_t ip = { 0 }, mask = { 0 }, gateway = { 0 };
@@ -321,7 +336,7 @@ enum status stack_start(const struct snap_dpdk *cfg, uint64_t now_ns)
 			memcpy(&gateway.addr, cfg->gateway4 + 12, 4);
 		mask.addr = lwip_htonl(cfg->prefix4 >= 32 ? UINT32_MAX : ~(UINT32_MAX >> cfg->prefix4));
 	}
-	filter_init(port_mac(), (uint16_t)cfg->mtu);
+	begin_filter(cfg);
 	lwip_init();
 	flow_init();
 	if (!netif_add(&stack.netif, &ip, &mask, &gateway, NULL, netif_begin, ethernet_input))

@@ -1,8 +1,7 @@
 /* What a transport gives to net.c, and what it tells it: TCP without TLS, without copies of output, one send at a time; and one timer.
  *
  * A transport keeps what it knows of a connection in conn_io(c), conn_bytes that begin as zeros. All calls and upcalls are on the worker's
- * thread; a transport never makes an upcall from inside one of its operations. tests/unit/dataplane/net/ holds every transport to this, and
- * tests/protocol/test_relay_dpdk.py the one that needs devices. */
+ * thread; a transport never makes an upcall from inside one of its operations. tests/unit/dataplane/net/ holds every transport to this. */
 #ifndef WEIR_DATAPLANE_NET_TRANSPORT_H
 #define WEIR_DATAPLANE_NET_TRANSPORT_H
 

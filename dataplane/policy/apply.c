@@ -19,12 +19,25 @@ static enum policy_mode as_promised(enum rule r, enum policy_mode mode)
 	return mode;
 }
 
+/* B4: postmaster is who is written to when nothing else works. */
+static enum policy_mode as_for_postmaster(enum rule r, enum policy_mode mode)
+{
+	return mode > rule_postmaster[r] && rule_postmaster[r] != POLICY_OFF ? (enum policy_mode)rule_postmaster[r] : mode;
+}
+
 enum policy_mode policy_mode(const struct policy_facts *f, enum rule r)
 {
 	enum snap_class class = policy_class(f);
 	enum policy_mode mode = snap_policy_mode(f->snap, r, class);
 
-	return class == CLASS_FRAGILE ? as_promised(r, mode) : mode;
+	if (class == CLASS_FRAGILE)
+		mode = as_promised(r, mode);
+	return f->to_postmaster ? as_for_postmaster(r, mode) : mode;
+}
+
+bool policy_is_of_sender(enum rule r)
+{
+	return r == RULE_CLIENT_DNS || r == RULE_SENDER_DOMAIN || r == RULE_SENDER_HOST_NAME || r == RULE_SENDER_UNKNOWN;
 }
 
 uint32_t policy_line(const struct policy_facts *f, enum rule r)

@@ -44,7 +44,7 @@ static struct decision originator_finding(const struct policy_facts *f, uint32_t
 	struct decision d;
 
 	one.sender_domain = domain < f->header->ndomains ? &f->header->domain[domain] : NULL;
-	one.sender_known = (enum fact_exists)f->header->known[i];
+	one.sender_known = f->header->known[i];
 	d = policy_sender_domain(&one, &item->a);
 	if (d.accept)
 		d = policy_sender_exists(&one, &item->a);

@@ -48,13 +48,13 @@ struct fact_client {
 enum fact_exists { EXISTS_UNASKED, EXISTS_YES, EXISTS_NO, EXISTS_UNKNOWN };
 
 /* The originators in the header of a message (B5). */
-enum { HEADER_DOMAINS_MAX = 8 };
+enum { HEADER_DOMAINS_MAX = 8, HEADER_ASKED_MAX = 8 };
 struct fact_header {
 	struct originators originators;
 	uint32_t ndomains;
 	struct fact_domain domain[HEADER_DOMAINS_MAX]; /* each once; those beyond are not asked about */
 	uint8_t domain_of[ORIGINATORS_MAX];            /* of each originator: its place in domain; beyond ndomains: not asked */
-	uint8_t known[ORIGINATORS_MAX];                /* enum fact_exists */
+	enum fact_exists known[ORIGINATORS_MAX];
 };
 
 struct policy_facts {
@@ -63,6 +63,7 @@ struct policy_facts {
 	const struct snap_net *net; /* the configured network of the client; NULL: an outside client */
 	const struct snap_net *expired; /* net is NULL, and was this until its registration expired */
 	struct span auth_user; /* empty: nobody logged in */
+	bool to_postmaster;    /* it is about a recipient, or a message all of whose recipients are, postmaster of ours (B4) */
 	uint8_t client_ip[16];
 	const struct fact_client *client;        /* NULL: not asked */
 	const struct fact_domain *sender_domain; /* NULL: not asked */
@@ -81,6 +82,8 @@ struct decision {
 
 /* What is done about a finding of the rule for this client; what class fragile is promised (A5) is in it. */
 enum policy_mode policy_mode(const struct policy_facts *f, enum rule r);
+/* Whether the rule is about the client or the sender: what it finds is said of each recipient, so that postmaster can be reached (B4, RFC 5321 4.5.1). */
+bool policy_is_of_sender(enum rule r);
 /* The configuration line that says so; 0: it is the default. */
 uint32_t policy_line(const struct policy_facts *f, enum rule r);
 /* Turns a rule's finding into the decision. POLICY_OFF, MONITOR, TAG, HOLD: accepted now, the reply is what it would have been; DEFER, REJECT: the reply is as the client is to see it. */
@@ -120,6 +123,8 @@ struct decision policy_header_from(const struct policy_facts *f);
 
 /* Whether this domain, in look-up form, is one that we serve: for anybody to send to, and for users to send as. */
 bool policy_serves(const struct policy_facts *f, struct span domain);
+/* B4: whether a recipient is postmaster of a domain that we serve, or bare postmaster, which is the relay's own. */
+bool policy_is_our_postmaster(const struct policy_facts *f, const struct address *rcpt);
 /* A1, P5: whether this client may send to this recipient. local is true for a domain that we serve. */
 struct decision policy_relay(const struct policy_facts *f, const struct address *rcpt);
 

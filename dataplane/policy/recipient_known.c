@@ -168,14 +168,3 @@ bool recipient_learn_delivery(const struct reply *r, uint64_t now_ms, struct kno
 		return false;
 	return true;
 }
-
-bool recipient_wanted(const struct snapshot *snap, struct span domain)
-{
-	const struct snap_mail_domain *d = snap_find_mail_domain(snap, domain);
-	const struct snap_route *r;
-
-	if (d && d->recipients != RECIPIENTS_UNSAID)
-		return d->recipients == RECIPIENTS_VERIFY;
-	r = snap_find_route(snap, domain);
-	return r && r->recipients == RECIPIENTS_VERIFY;
-}

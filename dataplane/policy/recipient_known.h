@@ -43,7 +43,4 @@ bool recipient_learn_delivery(const struct reply *r, uint64_t now_ms, struct kno
 /* How long a record may be of use, and so is kept. */
 uint64_t recipient_life_ns(const struct snap_settings *set, const struct known *k, bool of_domain, uint64_t now_ms);
 
-/* Whether recipients of a domain, in look-up form, are to be verified: its row in mail_domains, else its route says so. */
-bool recipient_wanted(const struct snapshot *snap, struct span domain);
-
 #endif

@@ -26,6 +26,11 @@ static bool is_local(const struct policy_facts *f, const struct address *rcpt)
 	return policy_serves(f, out_span(&key));
 }
 
+bool policy_is_our_postmaster(const struct policy_facts *f, const struct address *rcpt)
+{
+	return address_is_postmaster(rcpt) && is_local(f, rcpt);
+}
+
 struct decision policy_relay(const struct policy_facts *f, const struct address *rcpt)
 {
 	struct decision d = { .accept = true, .rule = RULE_RELAY_DENIED };

@@ -222,6 +222,16 @@ static enum client_action on_mail_reply(struct smtp_client *c, const struct repl
 	return CLI_MORE;
 }
 
+/* RFC 5321 4.5.3.1.10: by RFC 821 too many recipients are 552, which is no fault of this one. Without an enhanced code it is that when others were accepted before; else it is
+ * his mailbox that is full, and if we are wrong he is the first the next time. */
+static bool means_too_many(const struct smtp_client *c, const struct reply *r)
+{
+	uint8_t said[3];
+
+	reply_said(r, said);
+	return r->code == 552 && (said[0] ? said[1] == 5 && said[2] == 3 : c->accepted_any);
+}
+
 static enum client_action on_rcpt_reply(struct smtp_client *c, uint32_t step, const struct reply *r)
 {
 	struct reply *result = &c->txn->result[step - STEP_RCPT];
@@ -235,6 +245,10 @@ static enum client_action on_rcpt_reply(struct smtp_client *c, uint32_t step, co
 		c->accepted_any = true;
 	} else {
 		*result = *r;
+		if (means_too_many(c, r)) {
+			result->code = 452;
+			memcpy(result->enhanced, (const uint8_t[]){ 4, 5, 3 }, sizeof(result->enhanced));
+		}
 	}
 	return CLI_MORE;
 }

@@ -216,16 +216,39 @@ static const struct command {
 	{ "EXPN", cmd_expn },
 	{ "GET", cmd_foreign },
 	{ "POST", cmd_foreign },
-	{ "PUT", cmd_foreign },
-	{ "HEAD", cmd_foreign },
-	{ "PATCH", cmd_foreign },
-	{ "DELETE", cmd_foreign },
-	{ "TRACE", cmd_foreign },
-	{ "OPTIONS", cmd_foreign },
 	{ "CONNECT", cmd_foreign },
-	{ "PRI", cmd_foreign }, /* HTTP/2 */
 	{ "PROXY", cmd_foreign },
 };
+
+static const struct command *command_find(struct span word)
+{
+	for (size_t i = 0; i < sizeof(command_table) / sizeof(command_table[0]); i++)
+		if (span_eq_nocase(word, span_str(command_table[i].name)))
+			return &command_table[i];
+	return NULL;
+}
+
+/* "HTTP/1.1" at the end, or that of RTSP, SIP, ICAP. */
+static bool ends_in_version(struct span line)
+{
+	size_t i = line.n;
+
+	while (i && (line.p[i - 1] == '.' || (line.p[i - 1] >= '0' && line.p[i - 1] <= '9')))
+		i--;
+	return i < line.n && i > 1 && line.p[i - 1] == '/' && line.p[i - 2] != ' ';
+}
+
+/* Whether it is the first line of another protocol and no mail client's: one of the words above, or a line like METHOD /path or METHOD scheme:... VERSION.
+ * Of a line that was too long this is its beginning. */
+static bool is_foreign(struct span line)
+{
+	struct span arg = line;
+	const struct command *c = command_find(span_cut(&arg, ' '));
+
+	if (c)
+		return c->run == cmd_foreign;
+	return span_starts_nocase(line, SPAN("SSH-")) || (arg.n && (arg.p[0] == '/' || memmem(arg.p, arg.n, "://", 3) || ends_in_version(arg)));
+}
 
 static bool has_bad_octet(struct span line)
 {
@@ -241,6 +264,7 @@ static bool has_bad_octet(struct span line)
 static enum server_action on_line(struct smtp_server *s, struct span line)
 {
 	struct span arg = line, word = span_cut(&arg, ' ');
+	const struct command *c;
 
 	if (has_bad_octet(line))
 		return ERROR(s, 500, "5.5.2", "Control characters are not allowed in commands");
@@ -248,20 +272,24 @@ static enum server_action on_line(struct smtp_server *s, struct span line)
 		SAY(s, 421, "4.7.0", "%.*s: too many commands without a message", SPAN_FMT(s->cfg->hostname));
 		return server_close(s);
 	}
-	for (size_t i = 0; i < sizeof(command_table) / sizeof(command_table[0]); i++)
-		if (span_eq_nocase(word, span_str(command_table[i].name)))
-			return command_table[i].run(s, arg);
-	if (span_starts_nocase(line, SPAN("SSH-")))
-		return cmd_foreign(s, arg);
-	return ERROR(s, 500, "5.5.2", "Unknown command");
+	if (is_foreign(line))
+		return cmd_foreign(s, SPAN_NONE);
+	c = command_find(word);
+	return c ? c->run(s, arg) : ERROR(s, 500, "5.5.2", "Unknown command");
+}
+
+/* No command begins so; nor do the errors that are worth an answer. */
+static bool is_binary(char c)
+{
+	return (unsigned char)c >= 0x7f || ((unsigned char)c < ' ' && c != '\t' && c != '\r' && c != '\n');
 }
 
 static enum server_action step_command(struct smtp_server *s, struct span in, size_t *ret_used)
 {
-	/* a TLS client hello, or anything binary, where a command should begin */
+	/* a TLS client hello, or anything binary, where the first command should begin */
 	if (s->state.first_step && in.n) {
 		s->state.first_step = false;
-		if ((unsigned char)in.p[0] == 0x16 || in.p[0] == 0) {
+		if (is_binary(in.p[0])) {
 			*ret_used = in.n;
 			return server_close(s);
 		}
@@ -272,6 +300,8 @@ static enum server_action step_command(struct smtp_server *s, struct span in, si
 	case WIRE_LINE_LONG:
 		if (s->state.phase == PHASE_AUTH)
 			return server_auth_line_long(s);
+		if (is_foreign(s->wire.line))
+			return cmd_foreign(s, SPAN_NONE);
 		return ERROR(s, 500, "5.5.2", "Line is too long");
 	case WIRE_BAD_LINE_END:
 		SAY(s, 500, "5.5.2", "Lines end with CR LF; a bare CR or LF is not accepted");

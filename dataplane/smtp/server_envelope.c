@@ -143,6 +143,7 @@ bool smtp_server_rcpt_replace(struct smtp_server *s, const struct span *addr, ui
 	struct env_rcpt before = s->env.rcpt[last], given = before;
 
 	given.orcpt = make_orcpt(s, &given);
+	given.given = given.addr;
 	if (!rcpt_room(s, n))
 		return false;
 	for (uint32_t i = 0; i < n; i++) {
@@ -153,6 +154,8 @@ bool smtp_server_rcpt_replace(struct smtp_server *s, const struct span *addr, ui
 			s->env.rcpt[last] = before;
 			return false;
 		}
+		if (span_eq(r.addr, r.given))
+			r.given = SPAN_NONE;
 		s->env.rcpt[last + i] = r;
 	}
 	s->env.nrcpt = last + n;

@@ -67,17 +67,18 @@ static size_t find_special(const char *p, size_t n, bool *high)
 
 /* ---- lines ---- */
 
-/* Adds to a line that did not come in one piece; too long: skips it. */
+/* Adds to a line that did not come in one piece; too long: the rest is skipped. */
 static void line_add(struct wire *w, struct span s)
 {
 	if (w->skipping)
 		return;
 	if (!w->line_buf)
 		w->line_buf = malloc(WIRE_LINE_MAX);
-	if (!w->line_buf || s.n > WIRE_LINE_MAX - w->line_len) {
-		w->skipping = true;
+	w->skipping = !w->line_buf || s.n > WIRE_LINE_MAX - w->line_len;
+	if (!w->line_buf)
 		return;
-	}
+	if (w->skipping)
+		s.n = WIRE_LINE_MAX - w->line_len;
 	memcpy(w->line_buf + w->line_len, s.p, s.n);
 	w->line_len += (uint32_t)s.n;
 }

@@ -19,7 +19,7 @@ enum { WIRE_LINE_MAX = 2048 }; /* longest command or reply line, CRLF included *
 enum wire_event {
 	WIRE_MORE,      /* all input used */
 	WIRE_LINE,      /* w->line: a line without CRLF; valid until the next call */
-	WIRE_LINE_LONG, /* a line was longer than the limit, or than the memory there is; skipped as a whole */
+	WIRE_LINE_LONG, /* a line was longer than the limit, or than the memory there is; skipped as a whole. w->line: its beginning, if anything */
 	WIRE_BODY,      /* w->body: content; valid until the next call or as long as the input */
 	WIRE_BODY_END,  /* after CRLF.CRLF, or after the last octet of the chunk */
 	WIRE_BAD_LINE_END, /* bare CR or bare LF in a line or in content, see normalise: the session cannot go on */

@@ -30,6 +30,9 @@ struct counter_desc {
 
 extern const struct counter_desc counter_desc[C_COUNT];
 
+/* Room for counters by the rows of a table that is defined above this folder; its owner says what is where, and when that changed (rule_counts.h). */
+enum { COUNTERS_TABLE = 1024 };
+
 struct counters_page {
 	char magic[8];
 	uint64_t layout;           /* hash of the table */
@@ -38,6 +41,8 @@ struct counters_page {
 	_Atomic uint64_t beat_ns;  /* clock_mono_ns of the writer's last turn */
 	_Atomic uint64_t start_wall_ns;
 	_Atomic uint64_t v[C_COUNT];
+	_Atomic uint64_t table_layout; /* 0: nothing was counted in it */
+	_Atomic uint64_t table[COUNTERS_TABLE];
 };
 
 /* Maps <dir>/<role>-<n> for writing, made when missing; gauges are set to 0. From then on counter_add writes there; before, and in tests, to

@@ -14,11 +14,18 @@ static bool has_high(struct span s)
 	return false;
 }
 
+enum { TEXT_MOST = 900 }; /* so that no line of ours is over 998 octets (RFC 5322 2.1.1) */
+
 /* Text of a stranger in a field or a line: no controls, cut. */
+static void add_some(struct out *o, struct span s, size_t most)
+{
+	for (size_t i = 0; i < s.n && i < most; i++)
+		out_char(o, (unsigned char)s.p[i] < ' ' || s.p[i] == 0x7f ? '?' : s.p[i]);
+}
+
 static void add_text(struct out *o, struct span s)
 {
-	for (size_t i = 0; i < s.n && i < 900; i++)
-		out_char(o, (unsigned char)s.p[i] < ' ' || s.p[i] == 0x7f ? '?' : s.p[i]);
+	add_some(o, s, TEXT_MOST);
 }
 
 static void field(struct out *o, const char *name, struct span value)
@@ -56,7 +63,14 @@ static void make_boundary(const struct dsn *d, struct out *b)
 		out_char(b, 'x');
 }
 
-static void write_head(const struct dsn *d, struct span boundary, struct out *o)
+/* RFC 2045 6.4: what a part is, the whole is too. */
+static void write_encoding(struct out *o, bool eight_bit)
+{
+	if (eight_bit)
+		out_str(o, "\r\nContent-Transfer-Encoding: 8bit");
+}
+
+static void write_head(const struct dsn *d, struct span boundary, bool eight_bit, struct out *o)
 {
 	field_date(o, "Date", d->now_wall_ns);
 	out_str(o, "From: Mail Delivery System <");
@@ -73,7 +87,9 @@ static void write_head(const struct dsn *d, struct span boundary, struct out *o)
 	add_text(o, d->hostname);
 	out_str(o, ">\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"");
 	out_add(o, boundary);
-	out_str(o, "\"\r\n\r\n");
+	out_char(o, '"');
+	write_encoding(o, eight_bit);
+	out_str(o, "\r\n\r\n");
 }
 
 static void write_explanation(const struct dsn *d, struct out *o)
@@ -103,7 +119,7 @@ static void write_explanation(const struct dsn *d, struct out *o)
 			out_str(o, " said: ");
 		}
 		reply_line(d->rcpt[i].reply, &t);
-		add_text(o, out_span(&t));
+		add_some(o, out_span(&t), TEXT_MOST - d->rcpt[i].remote.n);
 		out_str(o, "\r\n");
 	}
 	out_str(o, "\r\nFor help, give your postmaster this reference: ");
@@ -166,8 +182,7 @@ static void begin_part(struct out *o, struct span boundary, const char *type, bo
 	out_add(o, boundary);
 	out_str(o, "\r\nContent-Type: ");
 	out_str(o, type);
-	if (eight_bit)
-		out_str(o, "\r\nContent-Transfer-Encoding: 8bit");
+	write_encoding(o, eight_bit);
 	out_str(o, "\r\n\r\n");
 }
 
@@ -180,7 +195,7 @@ void dsn_write(const struct dsn *d, struct out *o)
 
 	make_boundary(d, &b);
 	boundary = out_span(&b);
-	write_head(d, boundary, o);
+	write_head(d, boundary, global || eight, o);
 	begin_part(o, boundary, global ? "text/plain; charset=utf-8" : "text/plain; charset=us-ascii", global);
 	write_explanation(d, o);
 	out_str(o, "\r\n");

@@ -1,14 +1,14 @@
 #include "spool/mail/envelope.h"
 
-/* Version 1 had neither trace nor hold. */
-enum { ENVELOPE_VERSION = 2, FIXED = 2 + 2 + 8 + 16 + 2 + 1 + 1 + 4 + 4, RCPT_FIXED = 4 + 4 + 1 };
+/* Version 1 had neither trace nor hold, 2 neither message_id nor given. RCPT_FIXED: the least that a recipient takes in any. */
+enum { ENVELOPE_VERSION = 3, FIXED = 2 + 2 + 8 + 16 + 2 + 1 + 1 + 4 + 4, RCPT_FIXED = 4 + 4 + 1 };
 
 size_t envelope_size(const struct envelope *e)
 {
-	size_t n = FIXED + 7 * 4 + e->sender.n + e->envid.n + e->helo.n + e->client_name.n + e->auth_user.n + e->trace.n + e->hold.n;
+	size_t n = FIXED + 8 * 4 + e->sender.n + e->envid.n + e->helo.n + e->client_name.n + e->auth_user.n + e->trace.n + e->hold.n + e->message_id.n;
 
 	for (uint32_t i = 0; i < e->nrcpt; i++)
-		n += RCPT_FIXED + e->rcpt[i].addr.n + e->rcpt[i].orcpt.n;
+		n += RCPT_FIXED + 4 + e->rcpt[i].addr.n + e->rcpt[i].orcpt.n + e->rcpt[i].given.n;
 	return n;
 }
 
@@ -30,9 +30,11 @@ void envelope_write(const struct envelope *e, struct out *o)
 	out_field(o, e->auth_user);
 	out_field(o, e->trace);
 	out_field(o, e->hold);
+	out_field(o, e->message_id);
 	for (uint32_t i = 0; i < e->nrcpt; i++) {
 		out_field(o, e->rcpt[i].addr);
 		out_field(o, e->rcpt[i].orcpt);
+		out_field(o, e->rcpt[i].given);
 		out_char(o, (char)e->rcpt[i].notify);
 	}
 }
@@ -74,6 +76,8 @@ enum status envelope_read(struct span stored, struct pool *p, struct envelope *r
 		ret->trace = in_field(&i);
 		ret->hold = in_field(&i);
 	}
+	if (version >= 3)
+		ret->message_id = in_field(&i);
 	/* every recipient takes some bytes: a count beyond that is a lie, and chooses no allocation */
 	if (i.bad || ret->nrcpt > i.rest.n / RCPT_FIXED || ret->body > BODY_BINARY || ret->ret > RET_HDRS || ret->trace.n > ENV_TRACE_MAX)
 		return trail(ST_CORRUPT, "envelope is cut short or impossible");
@@ -83,6 +87,7 @@ enum status envelope_read(struct span stored, struct pool *p, struct envelope *r
 	for (uint32_t k = 0; k < ret->nrcpt; k++) {
 		ret->rcpt[k].addr = in_field(&i);
 		ret->rcpt[k].orcpt = in_field(&i);
+		ret->rcpt[k].given = version >= 3 ? in_field(&i) : SPAN_NONE;
 		ret->rcpt[k].notify = in_u8(&i);
 	}
 	if (i.bad || i.rest.n)

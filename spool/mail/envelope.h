@@ -27,6 +27,7 @@ struct env_rcpt {
 	struct span addr;  /* local@domain, or bare "postmaster" */
 	struct span orcpt; /* "rfc822;..." as given, decoded from xtext; empty when not given */
 	uint8_t notify;    /* enum dsn_notify bits */
+	struct span given; /* what RCPT said when that stands for addr (an alias, a long-form domain); empty: it said addr */
 };
 
 struct envelope {
@@ -38,6 +39,7 @@ struct envelope {
 	struct span auth_user;
 	struct span trace;  /* fields that are delivered on top of the message, above our Received: whole lines, at most ENV_TRACE_MAX octets */
 	struct span hold;   /* why it is to be held once it is accepted; empty: it is not */
+	struct span message_id; /* the header's Message-ID with its brackets; empty: none, or none that can be looked for */
 	uint8_t client_ip[16]; /* IPv4 as ::ffff:a.b.c.d; of a notification that of the message it is about; zero when there is none */
 	uint16_t client_port;
 	uint8_t body;   /* enum body_type */

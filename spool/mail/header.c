@@ -62,6 +62,27 @@ uint32_t header_flags(struct span head, const struct envelope *e)
 	return flags;
 }
 
+struct span header_message_id(struct span head)
+{
+	struct span name, value;
+
+	while (header_next(&head, &name, &value)) {
+		size_t n = 0;
+
+		if (!span_eq_nocase(name, SPAN("Message-ID")))
+			continue;
+		while (value.n && value.p[0] && strchr(" \t\r\n", value.p[0]))
+			value = span_skip(value, 1);
+		while (n < value.n && value.p[n] > ' ' && value.p[n] < 0x7f)
+			n++;
+		for (size_t i = n; i < value.n; i++)
+			if (!strchr(" \t\r\n", value.p[i]) || !value.p[i])
+				return SPAN_NONE;
+		return n <= MESSAGE_ID_MAX ? span_of(value.p, n) : SPAN_NONE;
+	}
+	return SPAN_NONE;
+}
+
 /* A word of a stranger in a header: letters, digits and a few signs only, cut. */
 static void add_word(struct out *o, struct span s)
 {

@@ -13,6 +13,9 @@ bool header_next(struct span *rest, struct span *ret_name, struct span *ret_valu
 unsigned header_count_received(struct span head);
 /* What the header of e's message says about its way: ENV_TLS_OPTIONAL for "TLS-Required: No", which REQUIRETLS outdoes (RFC 8689 4.1); and ENV_8BIT_HEADER, unless e says that all is 7BIT. */
 uint32_t header_flags(struct span head, const struct envelope *e);
+/* The text of the first Message-ID field, when it is one word of at most MESSAGE_ID_MAX octets that can be looked for; else empty. Points into head. */
+enum { MESSAGE_ID_MAX = 250 };
+struct span header_message_id(struct span head);
 
 struct received_facts {
 	struct span hostname; /* ours */

@@ -42,9 +42,15 @@ void reply_set(struct reply *r, unsigned code, const char *enhanced, const char 
 	r->derived = 0;
 	if (enhanced)
 		CHECK(enhanced_parse(span_str(enhanced), r->enhanced) > 0);
-	va_start(ap, fmt);
-	n = vsnprintf(r->text, sizeof(r->text), fmt, ap);
-	va_end(ap);
+	if (!strchr(fmt, '%')) { /* most are: printf would be a good part of what a command costs */
+		n = (int)strnlen(fmt, sizeof(r->text) - 1);
+		memcpy(r->text, fmt, (size_t)n);
+		r->text[n] = '\0';
+	} else {
+		va_start(ap, fmt);
+		n = vsnprintf(r->text, sizeof(r->text), fmt, ap);
+		va_end(ap);
+	}
 	r->text_len = n < 0 ? 0 : (uint16_t)((size_t)n < sizeof(r->text) ? (size_t)n : sizeof(r->text) - 1);
 	for (uint16_t i = 0; i < r->text_len; i++)
 		if (r->text[i] != '\n')
@@ -56,10 +62,10 @@ static void write_code(const struct reply *r, struct out *o, bool more)
 	out_u64(o, r->code);
 	out_char(o, more ? '-' : ' ');
 	if (r->enhanced[0] && !r->derived) {
-		char buf[12];
-
-		out_str(o, reply_status(r, buf));
-		out_char(o, ' ');
+		for (unsigned part = 0; part < 3; part++) {
+			out_u64(o, r->enhanced[part]);
+			out_char(o, part < 2 ? '.' : ' ');
+		}
 	}
 }
 

@@ -19,6 +19,9 @@ const struct rule_row rule_row[RULE_NRULE] = {
 #undef RULE
 };
 
+const uint8_t rule_postmaster[RULE_NRULE] = { [RULE_CLIENT_DNS] = POLICY_TAG, [RULE_SENDER_DOMAIN] = POLICY_TAG, [RULE_SENDER_HOST_NAME] = POLICY_TAG,
+	[RULE_SENDER_UNKNOWN] = POLICY_TAG, [RULE_HEADER_FROM] = POLICY_TAG, [RULE_DICTIONARY] = POLICY_MONITOR, [RULE_MALWARE] = POLICY_HOLD };
+
 const char *const policy_mode_words[] = { [POLICY_OFF] = "off", [POLICY_MONITOR] = "monitor", [POLICY_TAG] = "tag", [POLICY_HOLD] = "hold",
 	[POLICY_DEFER] = "defer", [POLICY_REJECT] = "reject", NULL };
 const char *const class_words[] = { [CLASS_MX] = "mx", [CLASS_ROBUST] = "robust", [CLASS_FRAGILE] = "fragile", [CLASS_SUBMISSION] = "submission", NULL };

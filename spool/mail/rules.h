@@ -40,6 +40,8 @@ struct rule_row {
 	const char *title, *cause, *cure;
 };
 extern const struct rule_row rule_row[RULE_NRULE];
+/* B4: the most, as enum policy_mode, that is done about mail for postmaster alone; POLICY_OFF: the same as about other mail. */
+extern const uint8_t rule_postmaster[RULE_NRULE];
 extern const char *const policy_mode_words[]; /* by enum policy_mode; ends with NULL */
 extern const char *const class_words[];       /* by enum snap_class; ends with NULL */
 

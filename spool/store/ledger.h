@@ -25,6 +25,7 @@ enum ledger_type {
 	LEDGER_FATE,     /* an attempt (state RCPT_QUEUED) or the outcome of a recipient */
 	LEDGER_STATE,    /* held or released; text says by whom, or why */
 	LEDGER_REFUSED,  /* a message (id) or a command (id 0) that was refused */
+	LEDGER_GIVEN,    /* nrcpt recipients of an accepted message, from rcpt on, stand for what addrs has: before its LEDGER_RCPTS */
 	LEDGER_NTYPE,
 };
 
@@ -44,7 +45,7 @@ struct ledger_row {
 	uint8_t enhanced[3];
 	uint8_t client_ip[16];
 	struct span sender, helo, remote, text;
-	struct span addrs;  /* RCPTS, REFUSED: each with a 16-bit length before it */
+	struct span addrs;  /* RCPTS, REFUSED, GIVEN: each with a 16-bit length before it; ACCEPTED: the Message-ID in the same way, if there is one */
 };
 
 /* Writes a row; texts that are too long are cut. Never longer than LEDGER_ROW_MAX as long as addrs is at most half of that. */

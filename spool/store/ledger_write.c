@@ -47,13 +47,37 @@ static void add_rcpts(struct notes *t, uint64_t id, uint64_t at_ns, const struct
 	notes_add(t, &(struct ledger_row){ .type = LEDGER_RCPTS, .id = id, .at_ns = at_ns, .rcpt = first, .addrs = out_span(&o) });
 }
 
+/* A list's members are one after the other: a row for all of them. */
+static void add_given(struct notes *t, uint64_t id, uint64_t at_ns, const struct envelope *e)
+{
+	for (uint32_t i = 0, n; i < e->nrcpt; i += n) {
+		struct span given = e->rcpt[i].given;
+		char addr[512];
+		struct out o = out_of(addr, sizeof(addr));
+
+		for (n = 1; i + n < e->nrcpt && span_eq(e->rcpt[i + n].given, given); n++)
+			;
+		if (!given.n)
+			continue;
+		ledger_addr_write(&o, given);
+		if (!o.over)
+			notes_add(t, &(struct ledger_row){ .type = LEDGER_GIVEN, .id = id, .at_ns = at_ns, .nrcpt = n, .rcpt = i, .addrs = out_span(&o) });
+	}
+}
+
 void notes_accepted(struct notes *t, uint64_t id, uint64_t at_ns, uint8_t state, const struct envelope *e, uint64_t size, struct span reason)
 {
 	struct ledger_row row = { .type = LEDGER_ACCEPTED, .state = state, .id = id, .at_ns = at_ns, .arrived_ns = e->arrived_ns, .size = size,
 		.nrcpt = e->nrcpt, .flags = e->flags, .sender = e->sender, .helo = e->helo, .text = state == MSG_HELD ? reason : SPAN_NONE };
+	char message_id[512];
+	struct out o = out_of(message_id, sizeof(message_id));
 
 	memcpy(row.client_ip, e->client_ip, 16);
+	if (e->message_id.n)
+		ledger_addr_write(&o, e->message_id);
+	row.addrs = o.over ? SPAN_NONE : out_span(&o);
 	notes_add(t, &row);
+	add_given(t, id, at_ns, e);
 	if (e->nrcpt)
 		add_rcpts(t, id, at_ns, e);
 }

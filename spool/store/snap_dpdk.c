@@ -79,6 +79,22 @@ static enum status sharing(struct span ip4, struct span ip6, struct snap_dpdk *r
 	return ST_OK;
 }
 
+/* The kernel's interface: one for each device. */
+static enum status interface(struct span text, struct snap_dpdk *ret)
+{
+	char other[SNAP_INTERFACE_LEN];
+	bool good = expand(text, ret->worker, ret->kernel, sizeof(ret->kernel)) && expand(text, ret->worker + 1, other, sizeof(other));
+
+	for (const char *p = ret->kernel; good && *p; p++)
+		good = strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.", *p) != NULL;
+	if (!good)
+		return trail(ST_INVALID, "dpdk.kernel: \"%.*s\" is not the name of an interface: at most %d letters, digits, - _ .", SPAN_FMT(text), SNAP_INTERFACE_LEN - 1);
+	if (text.n && ret->workers > 1 && (strcmp(ret->kernel, other) == 0) != ret->shared)
+		return trail(ST_INVALID, ret->shared ? "dpdk.kernel: all workers have one device, so there is one interface; write for example weir, without %%w"
+						     : "dpdk.kernel: each worker has a device of its own, so each needs an interface of its own; write for example weir%%w");
+	return ST_OK;
+}
+
 static enum status gateway(const char *key, struct span text, uint32_t worker, bool v4, bool has_address, uint8_t ret_ip[16], bool *ret_has)
 {
 	char buf[80];
@@ -107,7 +123,7 @@ enum status snap_dpdk(const struct snapshot *s, uint32_t worker, struct snap_dpd
 		return st;
 	if (!ret->has_ip4 && !ret->has_ip6)
 		return trail(ST_INVALID, "dpdk.ipv4 and dpdk.ipv6 are empty: DPDK needs an address of its own");
-	if ((st = sharing(snap_span(s, set->dpdk_ip4), snap_span(s, set->dpdk_ip6), ret)) != ST_OK)
+	if ((st = sharing(snap_span(s, set->dpdk_ip4), snap_span(s, set->dpdk_ip6), ret)) != ST_OK || (st = interface(snap_span(s, set->dpdk_kernel), ret)) != ST_OK)
 		return st;
 	st = gateway("dpdk.gateway4", snap_span(s, set->dpdk_gateway4), worker, true, ret->has_ip4, ret->gateway4, &ret->has_gateway4);
 	if (st != ST_OK)

@@ -7,12 +7,13 @@
 #include <stdbool.h>
 #include "spool/store/snapshot.h"
 
-enum { SNAP_DEVICES_MAX = 8, SNAP_DEVICE_LEN = 256 };
+enum { SNAP_DEVICES_MAX = 8, SNAP_DEVICE_LEN = 256, SNAP_INTERFACE_LEN = 16 };
 
 struct snap_dpdk {
 	char device[SNAP_DEVICES_MAX][SNAP_DEVICE_LEN]; /* as DPDK names them; the last one carries the traffic */
 	uint32_t ndevices;
 	uint32_t mtu;
+	char kernel[SNAP_INTERFACE_LEN]; /* the interface by which the kernel shares the device; empty: it does not */
 	bool hugepages;
 	bool shared; /* all workers have the same addresses, and queues of one device */
 	uint32_t worker, workers;

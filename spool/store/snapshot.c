@@ -44,7 +44,7 @@ static bool settings_strings_ok(const struct snapshot *s)
 	const struct snap_settings *set = &s->h->settings;
 	const struct snap_str all[] = { set->hostname, set->node, set->postmaster, set->run_dir, set->spool_dir, set->tls_cert, set->tls_key,
 		set->redis, set->user, set->signatures, set->engine, set->metrics, set->auth_file, set->auth_dovecot, set->auth_secret, set->ca_file,
-		set->dpdk_devices, set->dpdk_ip4, set->dpdk_ip6, set->dpdk_gateway4, set->dpdk_gateway6, set->tls_ciphers, set->tls_ticket_file,
+		set->dpdk_devices, set->dpdk_ip4, set->dpdk_ip6, set->dpdk_gateway4, set->dpdk_gateway6, set->dpdk_kernel, set->tls_ciphers, set->tls_ticket_file,
 		set->managed_dir, set->clients_dir, set->clients_file, set->managed_exchangers, set->policy_help_url, set->config_file };
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
@@ -408,4 +408,15 @@ bool snap_sender_in(const struct snapshot *s, const struct snap_senders *l, stru
 			return true;
 	}
 	return false;
+}
+
+bool snap_wants_verified(const struct snapshot *s, struct span domain)
+{
+	const struct snap_mail_domain *d = snap_find_mail_domain(s, domain);
+	const struct snap_route *r;
+
+	if (d && d->recipients != RECIPIENTS_UNSAID)
+		return d->recipients == RECIPIENTS_VERIFY;
+	r = snap_find_route(s, domain);
+	return r && r->recipients == RECIPIENTS_VERIFY;
 }

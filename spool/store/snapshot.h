@@ -12,7 +12,7 @@
 #include "spool/base/status.h"
 #include "spool/mail/rules.h"
 
-enum { SNAPSHOT_VERSION = 11 };
+enum { SNAPSHOT_VERSION = 12 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -23,6 +23,7 @@ struct snap_list {
 };
 
 enum snap_mode { MODE_OFF, MODE_MONITOR, MODE_DEFER };
+enum snap_targets { TARGETS_ALL, TARGETS_VERIFIED, TARGETS_NONE };
 enum snap_scan_down { SCAN_DOWN_TEMPFAIL, SCAN_DOWN_HOLD };
 enum snap_route_kind { ROUTE_MX, ROUTE_SMTP, ROUTE_LMTP };
 enum snap_tls { SNAP_TLS_NEVER, SNAP_TLS_MAY, SNAP_TLS_MUST, SNAP_TLS_VERIFY };
@@ -79,6 +80,8 @@ struct snap_net {
 	uint64_t expires_s;  /* since the epoch: from then on it may not; 0: never */
 	uint32_t line;       /* of the configuration file, or of the registry's */
 	uint32_t registered; /* 1: of the registry; 0: of relay_clients */
+	uint32_t conns_max;  /* connections of one address of it to a worker; 0: the default, UINT32_MAX: no limit */
+	uint32_t pad;
 };
 /* A local domain: everyone may send to it. Sorted by name (memcmp of look-up form, shorter first on a tie). */
 struct snap_domain {
@@ -146,9 +149,9 @@ struct snap_policy {
 struct snap_settings {
 	struct snap_str hostname, node, postmaster, run_dir, spool_dir, tls_cert, tls_key, redis, user, signatures, engine, metrics,
 		auth_file, auth_dovecot, auth_secret, ca_file;
-	struct snap_str dpdk_devices, dpdk_ip4, dpdk_ip6, dpdk_gateway4, dpdk_gateway6; /* %w: the worker's number; read by snap_dpdk */
+	struct snap_str dpdk_devices, dpdk_ip4, dpdk_ip6, dpdk_gateway4, dpdk_gateway6, dpdk_kernel; /* %w: the worker's number; read by snap_dpdk */
 	uint32_t dpdk_mtu, dpdk_hugepages;
-	uint32_t workers, partitions, scanners, conns_max, conns_per_client, conns_per_network, rcpt_max, errors_max, commands_max;
+	uint32_t workers, partitions, scanners, conns_max, conns_per_client, conns_per_own, conns_per_network, conns_reserved /* per cent */, rcpt_max, errors_max, commands_max;
 	uint32_t data_rate; /* bytes a second */
 	uint32_t transport; /* 0 io_uring, 1 DPDK: enum net_transport */
 	uint32_t log_level; /* enum log_level */
@@ -172,7 +175,7 @@ struct snap_settings {
 	uint64_t dns_timeout_ns;
 	uint64_t ledger_keep_ns;
 	double auth_client_limit, auth_user_limit; /* failed logins in auth_period; 0: no limit */
-	uint64_t auth_period_ns, auth_timeout_ns;
+	uint64_t auth_period_ns, auth_timeout_ns, auth_delay_ns;
 	uint32_t spool_direct;
 	uint32_t dns_validates;   /* the AD bit of the resolvers is believed */
 	uint32_t dane, mta_sts, tls_reports; /* 0 or 1 */
@@ -191,6 +194,7 @@ struct snap_settings {
 	struct snap_str managed_dir, managed_exchangers; /* history of managed domains; exchangers that their MX may name */
 	uint64_t managed_fetch_every_ns, managed_fetch_timeout_ns, managed_fetch_max, managed_check_every_ns, managed_self_check_ns;
 	uint32_t managed_shrink; /* per cent of its entries that a domain may lose at once (C4) */
+	uint32_t managed_targets; /* enum snap_targets */
 	uint32_t managed_keep;   /* copies of each domain's aliases */
 	uint32_t chunking, requiretls; /* 0 or 1 */
 	uint32_t mail_max;        /* messages of an inbound session; 0: no limit */
@@ -261,6 +265,8 @@ const struct snap_mail_domain *snap_find_mail_domain(const struct snapshot *s, s
 bool snap_route_is(const struct snapshot *s, struct span name);
 /* Exact name, then ".parent" names from the longest, then "*"; NULL: by MX. */
 const struct snap_route *snap_find_route(const struct snapshot *s, struct span domain);
+/* Whether the configuration wants recipients of this domain verified with their destination (B2): by its own word, else by its route's. */
+bool snap_wants_verified(const struct snapshot *s, struct span domain);
 /* The route of those addresses of a domain that have moved; NULL: none have. */
 const struct snap_route *snap_find_moved(const struct snapshot *s, struct span domain);
 const struct snap_route *snap_routes(const struct snapshot *s, uint32_t *ret_n);

@@ -94,8 +94,13 @@ static void over_free(struct disk *d)
 	free(d);
 }
 
+static uint64_t over_room(struct disk *d)
+{
+	return below(d)->ops->room(below(d));
+}
+
 static const struct disk_ops over_ops = { .lock = over_lock, .open = over_open, .remove = over_remove, .begin = over_begin,
-	.read = over_read, .write = over_write, .sync = over_sync, .wait = over_wait, .lend = over_lend, .free = over_free };
+	.read = over_read, .write = over_write, .sync = over_sync, .wait = over_wait, .lend = over_lend, .room = over_room, .free = over_free };
 
 enum status disk_over_new(struct disk *below_, void (*begin)(struct disk_over *, const struct disk_io *),
 	void (*waits)(struct disk_over *, enum disk_kind, bool), struct disk **ret)

@@ -228,12 +228,25 @@ static void check_lines(struct span s)
 	CHECK(s.n >= 2 && s.p[s.n - 1] == '\n');
 }
 
+/* RFC 5322 2.1.1 */
+static size_t longest_line(struct span s)
+{
+	size_t most = 0;
+
+	while (s.p) {
+		size_t n = span_cut(&s, '\n').n;
+
+		most = n > most ? n : most;
+	}
+	return most - (most > 0); /* the CR */
+}
+
 static void check_report(const struct dsn *d, struct span text)
 {
 	static const char *const first[] = { "Date", "From", "To", "Subject", "Message-ID", "Auto-Submitted", "MIME-Version" };
 	struct span type, boundary, part, head = d->original_head;
 	char between[100], last[100];
-	bool eight;
+	bool eight, whole;
 
 	check_lines(text);
 	for (size_t i = 0; i < sizeof(first) / sizeof(first[0]); i++)
@@ -241,15 +254,20 @@ static void check_report(const struct dsn *d, struct span text)
 	type = field(&text, "Content-Type");
 	until(&type, "boundary=\"");
 	boundary = until(&type, "\"");
+	whole = span_starts_nocase(text, SPAN("Content-Transfer-Encoding: 8bit\r\n"));
+	if (whole)
+		field(&text, "Content-Transfer-Encoding");
 	no_more(&text);
+	CHECK(whole == !is_ascii(text)); /* RFC 2045 6.4 */
 	CHECK(boundary.n && boundary.n <= 70);
 	snprintf(between, sizeof(between), "\r\n--%.*s\r\n", SPAN_FMT(boundary));
 	snprintf(last, sizeof(last), "\r\n--%.*s--\r\n", SPAN_FMT(boundary));
 	CHECK(text.n && memmem(text.p, text.n, between + 2, strlen(between) - 2) == text.p);
 	text = span_skip(text, strlen(between) - 2);
-	CHECK(utf8_ok(part_body(until(&text, between), &eight)));
 	part = part_body(until(&text, between), &eight);
-	CHECK(utf8_ok(part));
+	CHECK(utf8_ok(part) && longest_line(part) <= 998);
+	part = part_body(until(&text, between), &eight);
+	CHECK(utf8_ok(part) && longest_line(part) <= 998);
 	check_status(d, part);
 	part = part_body(until(&text, last), &eight);
 	CHECK(!text.n);

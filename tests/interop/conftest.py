@@ -5,7 +5,7 @@ import time
 
 import pytest
 from mta import Exim, OpenSmtpd, Postfix
-from node import Node, Sink, Smtp, wait_for
+from node import Node, Sink, Smtp, free_port, wait_for
 from tap import Tap
 from tls_world import Authority
 
@@ -28,18 +28,19 @@ class World:
 
     def __init__(self, mta_class, directory, cert, key):
         self.sink = Sink(decide=self.decide, extensions=("PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "SIZE 100000000", "ENHANCEDSTATUSCODES"))
-        self.to_mta, self.to_bare, self.to_weir = Tap(), Tap(), Tap()
+        self.to_mta, self.to_bare, self.to_weir, self.to_lmtp = Tap(), Tap(), Tap(), Tap()
         self.mta = self.node = None
         try:
-            self.mta = mta_class(cert, key, self.sink.port, self.to_weir.port)
+            self.mta = mta_class(cert, key, self.sink.port, self.to_weir.port, self.to_lmtp.port)
             self.to_mta.to, self.to_bare.to = self.mta.port, self.mta.bare
             routes = [f'{{domain: {name}.to-mta.example, to: "smtp:[127.0.0.1]:{port}", tls: {tls}}}'
                       for name, port, tls in (("plain", self.to_mta.port, "never"), ("tls", self.to_mta.port, "must"), ("may", self.to_mta.port, "may"),
                                               ("bare", self.to_bare.port, "never"))]
             routes.append(f'{{domain: "*", to: "smtp:[127.0.0.1]:{self.sink.port}", tls: never}}')
-            self.node = Node(directory, routes=f"[{', '.join(routes)}]", name=mta_class.name, workers=1,
-                             extra='limits: {message_size: 11M, recipients: 100}\nmail_domains: [{domain: closed.to-weir.example, retired: "was closed last year"}]\n')
-            self.to_weir.to = self.node.port
+            lmtp = free_port()
+            self.node = Node(directory, listeners=[f'{{address: "127.0.0.1:{lmtp}", role: lmtp}}'], routes=f"[{', '.join(routes)}]", name=mta_class.name, workers=1,
+                             extra='limits: {message_size: 11M, recipients: 100}\nmail_domains: [{domain: closed.to-weir.example, retired: "was closed last year"}, {domain: closed.lmtp.to-weir.example, retired: "was closed last year"}]\n')
+            self.to_weir.to, self.to_lmtp.to = self.node.port, lmtp
         except BaseException:
             self.stop()
             raise
@@ -79,7 +80,7 @@ class World:
         return found[0]
 
     def stop(self):
-        for thing in (self.node, self.mta, self.to_mta, self.to_bare, self.to_weir, self.sink):
+        for thing in (self.node, self.mta, self.to_mta, self.to_bare, self.to_weir, self.to_lmtp, self.sink):
             if thing:
                 thing.stop()
 

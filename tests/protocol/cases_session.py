@@ -147,6 +147,12 @@ CASES = [
     Case("http-after-ehlo", [HELLO, ("GET / HTTP/1.1", "554 5.5.1"), CLOSED]),
     Case("http-lower-case", [("post / HTTP/1.1", "554 5.5.1"), CLOSED]),
     Case("http-in-a-transaction", [*OPEN, ("POST / HTTP/1.1", "554 5.5.1"), CLOSED]),
+    *[Case("foreign-" + name, [(line + b"\r\nHost: relay.cam.example\r\n\r\nEHLO @ME@\r\nMAIL FROM:<a@cam.example>\r\n", "554 5.5.1"), CLOSED]) for name, line in {
+        "propfind": b"PROPFIND / HTTP/1.1", "made-up": b"X-ANY * HTTP/1.0", "absolute": b"FETCH http://relay.cam.example:25", "rtsp": b"DESCRIBE rtsp://x RTSP/1.0", "sip": b"INVITE sip:b@cam.example SIP/2.0",
+        "icap": b"REQMOD icap://x ICAP/1.0", "long-post": b"POST /" + b"x" * 3000 + b" HTTP/1.1", "long-made-up": b"ANY /" + b"x" * 3000 + b" HTTP/1.1"}.items()],
+    Case("foreign-long-line-of-ours-is-none", [HELLO, ("MAIL FROM:</" + "x" * 3000 + "://HTTP/1.1", LONG), ("NOOP /" + "x" * 3000, LONG), MAIL]),
+    Case("binary-first", [(b"\x80\x2e\x01\x03\x01" + b"A" * 40 + b"\r\nQUIT\r\n",), CLOSED]),
+    Case("binary-first-rdp", [(b"\x03\x00\x00\x13\x0e\xe0\r\nQUIT\r\n",), CLOSED]),
     Case("tls-hello", [(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"A" * 40 + b"\r\nQUIT\r\n",), CLOSED]),
     Case("tls-hello-after-ehlo", [HELLO, (b"\x16\x03\x01\x02\x00\x01\x00\r\n", CTL)]),
     Case("proxy-v1", [("PROXY TCP4 127.0.0.1 127.0.0.1 1 25", "554 5.5.1"), CLOSED]),

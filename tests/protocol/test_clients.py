@@ -146,7 +146,7 @@ def test_a_file_in_the_place_of_commands(make_node, sink):
     file.write_text(good + "127.0.0.9\n10.0.0.0/33\n10.0.0.1 colour=red\n10.0.0.2 class=robust class=robust\n10.0.0.3 note=\"open\n192.0.2.0/24\n")
     p = node.ctl_text("config", "reload")
     assert p.returncode == 1
-    for line, says in ((6, "127.0.0.9 is there already (line 3)"), (7, '"10.0.0.0/33" is not a network'), (8, 'unknown key "colour"; there are class, owner, rate, expires and note'),
+    for line, says in ((6, "127.0.0.9 is there already (line 3)"), (7, '"10.0.0.0/33" is not a network'), (8, 'unknown key "colour"; there are class, owner, rate, connections, expires and note'),
                        (9, "class is there twice"), (10, "is not KEY=VALUE"), (11, "192.0.2.0/24 is in relay_clients already")):
         assert re.search(re.escape(f"{file}:{line}: ") + ".*" + re.escape(says), p.stdout + p.stderr), (line, p.stdout + p.stderr)
     assert relays(node, "127.0.0.9").startswith("250")

@@ -1,9 +1,11 @@
 """What is wrong with a mail domain: aliases and targets (rule C5), MX, SPF, DKIM, DMARC, host names (C10), postmaster of every domain (B4); what nodes know of each other (C1)."""
 import re
+import subprocess
 
 import pytest
 from alias_web import GOOD
-from node import wait_for
+from node import Smtp, wait_for
+from test_verify import PATIENT, asked, users
 from tls_world import Dns
 
 ZONES = {
@@ -91,6 +93,67 @@ def test_everything_that_can_be_wrong_is_found(org):
     assert len(texts) == 8, texts
     assert not any("host.cam.example" in t for t in texts)  # an address is as good as an exchanger
     assert ("advice", "C10") in [r[:2] for r in rows if "also a host with address 127.0.0.9" in r[2]]
+
+
+INNER = ("postmaster: bob@inner.example\nwebmaster: bob@inner.example\nabuse: webmaster@good.example\na: nobody@inner.example\nb: eve@inner.example, gone@inner.example\n"
+         "c: late@inner.example\nd: nobody@inner.example\ne: x@listed.example\n")
+
+
+@pytest.fixture
+def inner(make_node, make_sink, dns):
+    """good.example's aliases lead to inner.example, whose server knows bob and eve, and cannot say of late; and to listed.example, delivered to a server that refuses x."""
+    def make(targets="", rate=""):
+        sink = make_sink(decide=lambda kind, text: "451 4.2.1 it is late" if kind == "rcpt" and "<late@" in text else users(kind, text))
+        node = make_node(start=False, workers=1, routes='[{domain: "*", to: "smtp:[127.0.0.1]:%d", tls: never}]' % sink.port,
+                         extra=f"dns: {{servers: [\"127.0.0.1:{dns.port}\"], timeout: 3s}}\nverify: {{probe_time: 20s{rate}}}\n"
+                         f"managed: {{exchangers: relay.cam.example{targets}}}\nmail_domains:\n  - {{domain: good.example, aliases: good}}\n"
+                         '  - {domain: listed.example, aliases: listed, unlisted: deliver, recipients: verify}\n' + PATIENT)
+        (node.dir / "good").write_text(INNER)
+        (node.dir / "listed").write_text(GOOD)
+        return node.start(), sink
+
+    return make
+
+
+def test_the_targets_of_aliases_are_verified_with_their_destinations(inner):
+    """C5, B2: each address once, in the destination's own words; what cannot be said now is no finding; what is known is not asked for again."""
+    node, sink = inner()
+    rows = found(node, "check", "good.example")
+    assert sorted(wrong(rows)) == ["line 4: a: nobody@inner.example is refused by its destination: 550 5.1.1 nobody of that name? here",
+                                   "line 5: b: gone@inner.example is refused by its destination: 550 5.1.1 nobody of that name? here",
+                                   "line 8: e: x@listed.example is refused by its destination: 550 5.1.1 nobody of that name? here"]
+    assert [t for level, _, t in rows if level == "advice" and "verified" in t] == ["1 addresses could not be verified now; the first: late@inner.example: 451 4.2.1 it is late"]
+    once = asked(sink)
+    assert sorted(once) == sorted(a + "@inner.example" for a in ("bob", "nobody", "eve", "gone", "late")) + ["x@listed.example"] and not sink.count
+    assert wrong(found(node, "check", "good.example")) == wrong(rows) and asked(sink) == once
+    node.ctl_text("verify", "forget", "gone@inner.example")
+    node.ctl_text("verify", "forget", "nobody@inner.example")
+    node.ctl_text("verify", "forget", "x@listed.example")
+    sink.decide = None
+    assert not wrong(found(node, "check", "good.example"))
+
+
+@pytest.mark.parametrize("targets, who", [("verified", ["x@listed.example"]), ("none", [])])
+def test_whose_targets_are_verified_is_configured(inner, targets, who):
+    """C5: callouts to strangers are not everybody's wish."""
+    node, sink = inner(f", check_targets: {targets}")
+    rows = found(node, "check", "good.example")
+    assert asked(sink) == who and len(wrong(rows)) == len(who)
+
+
+def test_a_check_leaves_half_of_a_destination_s_probes_to_mail(inner):
+    """C5, B2: four a minute may be asked: two are, and two are left."""
+    node, sink = inner(rate=", probes_per_minute: 4")
+    p = subprocess.Popen([node.bin / "weirctl", "--run", node.run, "domain", "check", "good.example"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert wait_for(lambda: "event=verified" in node.log_text() and len(asked(sink)) == 3)  # two of inner.example, one of listed.example
+        assert p.poll() is None
+        s = Smtp(node.port)
+        s.cmd("EHLO client.test")
+        assert s.message("a@good.example", ["bob@listed.example"], b"From: postmaster@good.example\r\n\r\nx\r\n").startswith("250")
+    finally:
+        p.kill()
+        p.wait()
 
 
 def test_without_workers_there_is_no_report(org):

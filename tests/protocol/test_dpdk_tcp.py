@@ -349,7 +349,7 @@ def tshark(capture, what):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("bad,anomalies", [(None, ANOMALIES), ((0.03, 10, 0.05), FAULTS)], ids=["good", "bad"])
+@pytest.mark.parametrize("bad,anomalies", [(None, ANOMALIES), ((0.03, 10, 0.05, 0.05), FAULTS)], ids=["good", "bad"])
 def test_what_tshark_says(make_dpdk, tmp_path, bad, anomalies):  # noqa: F811
     """Of sessions in and out it finds nothing wrong; on a bad wire nothing but what was lost and came again."""
     if not have("tshark"):

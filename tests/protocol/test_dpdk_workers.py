@@ -4,16 +4,12 @@ import signal
 import socket
 
 import pytest
-from dpdk import make_dpdk  # noqa: F401
+from dpdk import make_dpdk, pid_of  # noqa: F401
 from node import wait_for, without_trace
 from raw_tcp import ACK, RST, RawPeer
 
 HEAD = b"From: a@cam.example\r\nTo: b@example.org\r\nSubject: test\r\n\r\n"
 XDP = "net_af_xdp0,iface=s0,start_queue=%w,queue_count=1"
-
-
-def pid_of(node, worker):
-    return next(p for p in node.pids("weir-dataplane") if f"--worker\0{worker}\0" in open(f"/proc/{p}/cmdline").read())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ import pytest
 
 from node import Smtp, wait_for
 from test_senders import dns, make  # noqa: F401
+from test_verify import PATIENT, asked, users
 
 ROBUST, MX, FRAGILE = "127.0.0.2", "127.0.0.129", "127.0.0.200"
 
@@ -90,3 +91,40 @@ def test_a_header_may_be_held(make, sink):  # noqa: F811
     assert send(node, "From: root\r\n", MX).startswith("250")
     assert [r["reason"] for r in node.queue()] == ["header-from (B5): From: there is a name without an address"]
     assert sink.count == 0
+
+
+def test_own_addresses_are_verified_where_recipients_are(make, make_sink):  # noqa: F811
+    """B5, B2: where the tables do not say, their destination is asked, once for each address; outside, where the rule only tags, what is known decides and nobody is asked for a stranger's header."""
+    inner = make_sink(decide=lambda kind, text: users(kind, text) if "list.cam.example" in text else None)
+    to = f'to: "smtp:[127.0.0.1]:{inner.port}", tls: never'
+    node = make(more=PATIENT + "verify: {probes_per_minute: none}\n", workers=1, routes=f'[{{domain: list.cam.example, {to}, recipients: verify}}, {{domain: "*", {to}}}]')
+    nobody = "From: nobody@list.cam.example\r\nReply-To: nobody@list.cam.example, bob@list.cam.example\r\n"
+    assert send(node, "From: nobody2@list.cam.example\r\n", MX).startswith("250") and not asked(inner)
+    assert wait_for(lambda: inner.count == 1) and b"X-Weir" not in inner.messages[0]["data"]
+    assert [send(node, nobody) for _ in range(2)] == ["550 5.1.7 From: <nobody@list.cam.example>: there is no such sender here"] * 2
+    assert send(node, "From: bob@list.cam.example\r\nReply-To: Eve <eve@list.cam.example>\r\n").startswith("250")
+    assert send(node, "From: bob@list.cam.example\r\nReply-To: Eve <evil@list.cam.example>\r\n").startswith("550 5.1.7 Reply-To: <evil@list.cam.example>")
+    before = asked(inner)
+    assert sorted(a for a in before if a.endswith("@list.cam.example")) == sorted(a + "@list.cam.example" for a in ("nobody", "bob", "eve", "evil"))
+    assert send(node, nobody, MX).startswith("250") and send(node, nobody, FRAGILE).startswith("250")
+    assert wait_for(lambda: inner.count == 4)
+    assert [m["data"].startswith(b"X-Weir-Policy: rule=header-from; code=5.1.7;") for m in inner.messages] == [False, False, True, False]
+    many = "From: bob@list.cam.example\r\nReply-To: " + ", ".join(f"x{i}@list.cam.example" for i in range(20)) + "\r\n"
+    assert send(node, many).startswith("550 5.1.7 Reply-To: <x0@list.cam.example>")
+    assert wait_for(lambda: node.counters()["verify_waiting"] == 0)
+    assert 7 <= sum(a.startswith("x") for a in asked(inner)) <= 8
+
+
+def test_an_outage_of_the_destination_refuses_no_header(make, make_sink):  # noqa: F811
+    """B5, B2: what cannot be asked is not held against the sender, and a client that goes away while it is asked takes its message with it (P2)."""
+    inner = make_sink(decide=lambda kind, text: "451 4.3.0 later" if kind == "rcpt" and "list.cam.example" in text else None)
+    to = f'to: "smtp:[127.0.0.1]:{inner.port}", tls: never'
+    node = make(more=PATIENT, workers=1, routes=f'[{{domain: list.cam.example, {to}, recipients: verify}}, {{domain: "*", {to}}}]')
+    assert send(node, "From: nobody@list.cam.example\r\n").startswith("250")
+    for i in range(5):
+        c = Smtp(node.port, source=ROBUST)
+        c.send(f"EHLO x\r\nMAIL FROM:<a@cam.example>\r\nRCPT TO:<b@cam.example>\r\nDATA\r\nFrom: y{i}@list.cam.example\r\n\r\n.\r\n")
+        for _ in range(4):
+            c.reply()
+        c.close()
+    assert wait_for(lambda: node.counters()["sessions_open"] == 0) and len(node.pids("weir-dataplane")) == 1

@@ -125,6 +125,39 @@ def test_trace_tells_the_story(moody):
     assert [e["event"] for e in node.ctl("trace", first)["messages"][0]["events"]] == [e["event"] for e in m["events"]]
 
 
+def test_trace_by_what_the_sender_wrote(make_node, sink, tmp_path):
+    """C6, C7: an alias, a list, a long-form domain; and by Message-ID and client."""
+    (tmp_path / "dept").write_text("head: ann@cam.example\nlist: bob@cam.example, ann@cam.example, out@far.example\npostmaster: ann@cam.example\n")
+    node = make_node(sink.port, engine="trivial", extra=f"mail_domains: [{{domain: dept.cam.example, aliases: {tmp_path}/dept}}, "
+                     f"{{domain: short.example, aliases: {tmp_path}/dept, unlisted: deliver}}, {{domain: long.example, long_form_of: short.example}}]\n")
+    assert wait_for(lambda: node.counters()["tables_generation"] > 0)
+    c = Smtp(node.port, source="127.0.0.44")
+    c.cmd("EHLO client.test")
+    sent = {}
+    for n, (rcpts, orcpt) in enumerate(((["Head@dept.cam.example"], ""), (["list@dept.cam.example", "own@cam.example"], " ORCPT=rfc822;before@else.example"), (["bob@long.example"], ""))):
+        assert c.cmd("MAIL FROM:<s@x.example>").startswith("250")
+        for rcpt in rcpts:
+            assert c.cmd(f"RCPT TO:<{rcpt}>{orcpt}").startswith("250")
+        c.cmd("DATA")
+        c.send(f"Message-ID:\r\n <m{n}.ABC@x.example>\r\nSubject: x\r\n\r\nx\r\n.\r\n")
+        sent[n] = c.reply().split()[-1]
+
+    def found(what):
+        return {m["id"]: m["events"] for m in node.ctl("trace", what, check=False).get("messages", [])}
+
+    assert wait_for(lambda: [e["event"] for e in found(sent[2]).get(sent[2], [])].count("delivered") == 1)
+    for what, which in (("head@dept.cam.example", {0}), ("LIST@dept.cam.example", {1}), ("own@cam.example", {1}), ("ann@cam.example", {0, 1}), ("bob@long.example", {2}), ("bob@short.example", {2}),
+                        ("bob@cam.example", {1}), ("out@far.example", {1}), ("<m1.ABC@x.example>", {1}), ("m2.ABC@x.example", {2}), ("127.0.0.44", {0, 1, 2}),
+                        ("s@x.example", {0, 1, 2}), ("<m1.abc@x.example>", set()), ("m1.ABC@x.exampl", set()), ("nobody@dept.cam.example", set())):
+        assert set(found(what)) == {sent[n] for n in which}, what
+    events = found("list@dept.cam.example")[sent[1]]
+    assert events[0]["event"] == "accepted" and events[0]["message_id"] == "<m1.ABC@x.example>"
+    assert [(e["to"], e["nrcpt"]) for e in events if e["event"] == "expanded"] == [("list@dept.cam.example", "3")]
+    assert sorted(e["to"] for e in events if e["event"] == "delivered") == ["ann@cam.example", "bob@cam.example", "out@far.example", "own@cam.example"]
+    assert events == found(sent[1])[sent[1]]  # whatever it is found by
+    assert node.ctl_text("ledger").returncode == 0
+
+
 def test_trace_of_a_refused_attempt(make_node, sink):
     node = make_node(sink.port, engine="trivial", extra="relay_clients: []\n")
     c = Smtp(node.port)

@@ -75,6 +75,9 @@ row("controls and 8-bit", {"rcpt": b"550 5.1.1 no \x1b[2J\x00\x07\xff\xc3\xa9 Co
 row("an enhanced code of another class", {"rcpt": "550 2.1.5 fine"}, bounced("5.1.1"))
 row("no enhanced code", {"rcpt": "550 no such user"}, bounced("5.1.1"))
 row("no enhanced code, mailbox full", {"rcpt": "552 full"}, bounced("5.2.2"))
+row("no enhanced code, too many recipients (RFC 5321 4.5.3.1.10)", {"rcpt2": "552 too many"}, DELIVERED, deferred("452 too many"))
+row("too many recipients for good", {"rcpt": "552 5.5.3 too many"}, deferred("452 4.5.3 too many"))
+row("an enhanced code, mailbox full", {"rcpt2": "552 5.2.2 full"}, DELIVERED, bounced("5.2.2"))
 row("no enhanced code, too big", {"end": "552 too big"}, bounced("5.3.4"))
 
 # ---- replies that are not due ----

@@ -1,5 +1,7 @@
 """Rules, modes and classes (D2, A5, A12): what a mode does to the reply, to the message and to the log."""
+import os
 import re
+import urllib.request
 
 import pytest
 
@@ -89,3 +91,50 @@ def test_tagged_mail_of_a_forger_stays_as_it_came(make_node, sink):
     assert client(node).message("a@cam.example", ["b@cam.example"], forged).startswith("250")
     assert wait_for(lambda: sink.count == 1)
     assert sink.messages[0]["data"].startswith(b"Received: from ") and sink.messages[0]["data"].endswith(forged)
+
+
+def rule(node, name):
+    return node.ctl("rules", name)[0]["classes"]
+
+
+def test_findings_are_counted_by_rule_class_and_mode(make_node, sink):
+    """D2: what mode monitor is for: weirctl rules and /metrics say how often each rule would have refused, over restarts of the workers."""
+    node = make_node(sink.port, extra=INSIDE + f"policy: {{rules: [{NO_DNS_RULES}, {{rule: rate, class: robust, mode: monitor}}, {{rule: mail-loop, class: mx, mode: hold}}]}}\n", workers=1)
+    over_its_rate(node)
+    over_its_rate(node, "127.0.0.2")
+    outside = client(node, "127.0.0.9")
+    assert outside.message("a@x.example", ["b@x.example"], HEAD).startswith("550 5.7.1")
+    outside.cmd("RSET")
+    assert outside.message("a@x.example", ["b@cam.example"], LOOP).startswith("250")
+    assert client(node).message("a@cam.example", ["b@cam.example"], LOOP).startswith("554 5.4.6")
+    zero = dict.fromkeys(("monitor", "tag", "hold", "defer", "reject"), 0)
+    want = {"rate": ("robust", "monitor", {"monitor": 2}), "relay-denied": ("mx", "reject", {"reject": 1}), "mail-loop": ("mx", "hold", {"hold": 1})}
+    for name, (of, mode, found) in want.items():
+        assert rule(node, name)[of] == {"mode": mode, "found": {**zero, **found}}, name
+    assert rule(node, "A8")["fragile"]["found"]["monitor"] == 1 and rule(node, "rate")["mx"] == {"mode": "off", "found": zero}
+    assert rule(node, "mail-loop")["robust"]["found"]["reject"] == 1
+    text = node.ctl_text("rules", "mail-loop").stdout.splitlines()
+    assert [re.sub(" +", " ", t) for t in text] == ["B6 mail-loop robust reject refused 1", "B6 mail-loop fragile reject -", "B6 mail-loop submission reject -", "B6 mail-loop mx hold held 1"]
+    metrics = urllib.request.urlopen(f"http://127.0.0.1:{node.metrics}/metrics", timeout=10).read().decode()
+    assert 'weir_findings_total{rule="mail-loop",id="B6",class="mx",done="hold"} 1\n' in metrics
+    assert 'weir_findings_total{rule="client-dns",id="A2",class="mx",done="reject"} 0\n' in metrics
+    for pid in node.pids("weir-dataplane"):
+        os.kill(pid, 9)
+    assert wait_for(node.up)
+    assert rule(node, "mail-loop")["mx"]["found"]["hold"] == 1
+    unknown = node.ctl_text("rules", "5.9.9")
+    assert unknown.returncode == 1 and 'no rule has the code "5.9.9"' in unknown.stderr
+
+
+EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+
+
+def test_malware_for_postmaster_is_held_not_refused(make_node, sink):
+    """B4: mail for postmaster alone is exempt from content refusal, and E1: malware is not delivered."""
+    node = make_node(sink.port)
+    for rcpts, reply in ((["b@cam.example"], "550 5.7.1"), (["postmaster", "b@cam.example"], "550 5.7.1"), (["POSTMASTER"], "250 2.0.0")):
+        assert client(node).message("a@cam.example", rcpts, HEAD + EICAR + b"\r\n").startswith(reply)
+    assert [(r["state"], r["reason"].split(":")[0]) for r in node.queue()] == [("held", "infected")] and not sink.count
+    assert rule(node, "malware")["robust"]["found"] == {"monitor": 0, "tag": 0, "hold": 1, "defer": 0, "reject": 2}
+    text = node.ctl_text("explain-code", "malware").stdout
+    assert "for postmaster alone: hold at most" in text

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import threading
 
+import node as node_module
 import pytest
 from node import BIN, Smtp, free_port, wait_for
 
@@ -41,7 +42,7 @@ def tls():
 
 def open_by(node, header, name="smtp", source=BALANCER, greet=True):
     """A connection that begins with this header."""
-    raw = socket.create_connection(("127.0.0.1", node.ports[name]), 20, source_address=(source, 0))
+    raw = node_module.connect_to("127.0.0.1", node.ports[name], 20, source)
     raw.sendall(header)
     return Smtp(0, sock=tls().wrap_socket(raw) if name == "tls" else raw, greet=greet)
 

@@ -394,7 +394,7 @@ def test_a_slow_but_steady_message_is_taken(make_node, sink):
 
 def test_limits_of_time_connections_recipients_and_errors(make_node, sink):
     node = make_node(sink.port, workers=1, extra="timeouts: {command: 1s, data: 1s}\n"
-                     "limits: {connections_per_client: 10, recipients: 100, errors: 5}\n")
+                     "limits: {connections_per_own_client: 10, recipients: 100, errors: 5}\n")
     c = Smtp(node.port)
     c.cmd("EHLO client.test")
     assert c.reply().startswith("421 4.4.2") and c.reply() is None

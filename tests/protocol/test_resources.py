@@ -17,6 +17,7 @@ from resources import Crowd, DigestSink, Peak, cpu_share, memory, shim
 
 LONG = bool(os.environ.get("WEIR_LONG"))
 HEAD = b"From: a@cam.example\r\nSubject: test\r\n\r\n"
+STRANGERS = "relay_clients: [{network: 192.0.2.0/24}]\n"  # the tests' own clients are from outside
 OPEN_RELAY = "relay_clients: [{network: 0.0.0.0/0, rate: none}, {network: \"::/0\", rate: none}]\n"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -271,7 +272,7 @@ def test_without_descriptors_accepting_pauses_and_goes_on(make_node, sink):
 
 def test_descriptors_are_kept_for_deliveries(make_node, sink):
     node = make_node(sink.port, workers=1, engine="trivial", prefix=("prlimit", "--nofile=300:300"),
-                     extra="limits: {connections_per_client: 1000, connections_per_network: 1000}\n")
+                     extra="limits: {connections_reserved: 0}\n")
     assert "event=few-descriptors" in node.log_text()
     c, crowd, pid = client(node), Crowd(), worker(node)
     crowd.add(node.port, 280)
@@ -358,7 +359,7 @@ def test_a_rate_survives_a_clock_that_was_ahead(make_node, sink, clock):
 def quiet(make_node, sink):
     """A node with one worker that has done some work, its pid and its memory."""
     node = make_node(sink.port, workers=1, engine="trivial", extra=OPEN_RELAY + "spool: {segment: 8M, max: 512M, arena: 16M}\n"
-                     "limits: {commands: 0, connections: 20000, connections_per_client: 20000, connections_per_network: 20000}\n")
+                     "limits: {commands: 0, connections: 20000, connections_per_own_client: 20000, connections_reserved: 0}\n")
     c = client(node)
     for i in range(20):
         assert c.message("a@cam.example", ["b@example.org"], numbered(i, 100000)).startswith("250")
@@ -507,7 +508,7 @@ def test_slow_clients_end_at_their_deadline_and_mail_flows(make_node, sink):
     """A byte now and then keeps nobody alive: neither in a command nor in a message."""
     n, limit, gap = (2000, 180, 10) if LONG else (600, 4, 1)
     node = make_node(sink.port, engine="trivial", extra=f"timeouts: {{command: {limit}s, data: {limit}s}}\n" + OPEN_RELAY +
-                     "limits: {connections_per_client: 20000, connections_per_network: 20000}\n")
+                     "limits: {connections_per_own_client: 20000, connections_reserved: 0}\n")
     crowd = Crowd()
     slow = crowd.add(node.port, n)
     assert crowd.wait(lambda: crowd.heard(b"220 ") == n, 60)
@@ -565,7 +566,7 @@ def greeted_from(node, sources, n, host="127.0.0.1"):
 
 
 def test_connections_of_a_client_and_of_a_network_are_capped(make_node, sink):
-    node = make_node(sink.port, workers=1, extra=OPEN_RELAY + "limits: {connections_per_client: 10, connections_per_network: 25}\n")
+    node = make_node(sink.port, workers=1, extra=STRANGERS + "limits: {connections_per_client: 10, connections_per_network: 25}\n")
     one, n = greeted_from(node, ["127.1.0.1"], 15)
     assert n == 10 and one.heard(b"from your host") == 5
     whole, n = greeted_from(node, ["127.1.0.%d" % i for i in range(2, 8)], 30)
@@ -581,6 +582,52 @@ def test_connections_of_a_client_and_of_a_network_are_capped(make_node, sink):
     assert wait_for(lambda: node.counters()["sessions_open"] == 0)
 
 
+OWN = ("relay_clients: [{network: 127.2.0.0/16, rate: none}, {network: 127.2.3.0/24, rate: none, connections: 5}, {network: 127.2.4.0/24, connections: none}, "
+       "{network: 127.3.0.0/16, class: fragile, rate: none}]\n")
+
+
+def test_our_own_clients_have_caps_of_their_own(make_node, sink):
+    """P16, A3: an address of ours has a higher one, or that of its entry; a network of ours has none."""
+    node = make_node(sink.port, workers=1, extra=OWN + "limits: {connections_per_client: 4, connections_per_own_client: 10, connections_per_network: 6}\n")
+    for source, good in (("127.1.0.1", 4), ("127.2.0.1", 10), ("127.3.0.1", 10), ("127.2.3.1", 5), ("127.2.4.1", 15)):
+        crowd, n = greeted_from(node, [source], 15)
+        assert n == good and crowd.heard(b"from your host") == 15 - good, source
+        crowd.end()
+    assert wait_for(lambda: node.counters()["sessions_open"] == 0)
+    whole, n = greeted_from(node, ["127.3.0.%d" % i for i in range(1, 5)], 32)
+    assert n == 32
+    whole.end()
+    assert node.counters()["sessions_refused_own_total"] == 5 + 5 + 10
+    assert 'event=connection-refused client=127.1.0.1 why="too many from your host, class mx"' in node.log_text()
+    assert node.ctl("clients", "set", "127.2.9.9", "--connections", "3") is not None
+    crowd = None
+
+    def capped():
+        nonlocal crowd
+        if crowd:
+            crowd.end()
+        crowd, n = greeted_from(node, ["127.2.9.9"], 8)
+        return n == 3
+
+    assert wait_for(capped)
+    crowd.end()
+    assert "connections  3" in node.ctl_text("clients", "show", "127.2.9.9").stdout
+
+
+def test_the_last_connections_are_for_those_without_a_queue(make_node, sink):
+    """A5, P16: outside has 80 of a hundred, robust 90, fragile all."""
+    node = make_node(sink.port, workers=1, extra=OWN + "limits: {connections: 100}\n")
+    crowds = []
+    for source, good in (("127.1.0.1", 80), ("127.2.0.1", 10), ("127.3.0.1", 10)):
+        crowd = Crowd()
+        crowds.append(crowd)
+        crowd.add(node.port, good + 5, sources=[source])
+        assert crowd.wait(lambda: crowd.heard(b"220 ") + crowd.heard(b"421 4.3.2 ") == good + 5, 10)
+        assert crowd.heard(b"220 ") == good, source
+    for crowd in crowds:
+        crowd.end()
+
+
 @pytest.fixture
 def ipv6_net():
     mine = [f"fd57:6569:7200:{net}::{host}" for net in (1, 2) for host in (1, 2, 3)]
@@ -593,7 +640,7 @@ def ipv6_net():
 
 
 def test_an_ipv6_network_is_64_bits(make_node, sink, ipv6_net):
-    node = make_node(sink.port, workers=1, start=False, extra=OPEN_RELAY + "limits: {connections_per_client: 10, connections_per_network: 15}\n")
+    node = make_node(sink.port, workers=1, start=False, extra=STRANGERS + "limits: {connections_per_client: 10, connections_per_network: 15}\n")
     text = node.config.read_text()
     node.config.write_text(text.replace("listen: [", f'listen: ["[::]:{node.port}", '))
     node.start()
@@ -725,7 +772,7 @@ def test_many_large_messages_stay_within_the_arena(make_node):
     n, size = (60, 20 << 20) if LONG else (40, 5 << 20)
     sink = DigestSink()
     node = make_node(sink.port, workers=1, engine="trivial", extra="spool: {segment: 32M, max: 4G, arena: 16M}\n"
-                     "limits: {connections_per_client: 1000}\ndelivery: {connections_per_destination: 4, retry_first: 1s, retry_max: 2s}\n")
+                     "delivery: {connections_per_destination: 4, retry_first: 1s, retry_max: 2s}\n")
     pid = worker(node)
     before, _ = memory(pid)
     with Peak(pid) as peak:

@@ -45,14 +45,16 @@ def make(make_node, sink, dns):
 
 
 def mail(node, sender, source="127.0.0.1"):
+    """What is found about client and sender is said to the recipient."""
     c = Smtp(node.port, source=source)
     c.cmd("EHLO client.test")
-    r = c.cmd(f"MAIL FROM:<{sender}>")
+    assert c.cmd(f"MAIL FROM:<{sender}>") == "250 2.1.0 Ok"
+    r = c.cmd("RCPT TO:<b@cam.example>")
     c.close()
     return r
 
 
-OK = "250 2.1.0 Ok"
+OK = "250 2.1.5 Ok"
 SENDERS = {
     "": OK,
     "a@cam.example": OK,
@@ -146,7 +148,8 @@ def test_modes_of_what_is_found_at_mail(make, sink):
     node = make("{rule: sender-host-name, class: robust, mode: hold}, {rule: client-dns, class: robust, mode: tag}, {rule: sender-domain, class: robust, mode: defer}")
     c = Smtp(node.port, source="127.0.0.4")
     c.cmd("EHLO client.test")
-    assert c.cmd("MAIL FROM:<a@nothing.cam.example>").startswith("450 4.1.8")
+    assert c.message("a@nothing.cam.example", ["b@cam.example"], HEAD).startswith("450 4.1.8")
+    c.cmd("RSET")
     assert c.message("a@pc.cam.example", ["b@cam.example"], HEAD).startswith("250")
     assert c.message("a@cam.example", ["b@cam.example"], HEAD).startswith("250")
     assert wait_for(lambda: sink.count == 1)
@@ -156,3 +159,78 @@ def test_modes_of_what_is_found_at_mail(make, sink):
     node.ctl("queue", "release", held[0]["id"])
     assert wait_for(lambda: sink.count == 2)
     assert sink.messages[1]["data"].startswith(b"X-Weir-Policy: rule=client-dns;")
+
+
+# B4, RFC 5321 4.5.1: postmaster is who is written to when nothing else works.
+
+POSTMASTERS = ["postmaster", "Postmaster@cam.example", "POSTMASTER@dept.example", "postmaster@old.example"]
+
+
+def session(node, source):
+    c = Smtp(node.port, source=source)
+    c.cmd("EHLO client.test")
+    return c
+
+
+@pytest.mark.parametrize("to", POSTMASTERS)
+def test_postmaster_is_reached_by_those_whose_dns_is_wrong(make, sink, to):
+    """B4: exempt from A2, A6 and B5, with what was found on top; others are not."""
+    node = make()
+    for source, sender in (("127.0.0.4", "a@cam.example"), ("127.0.0.2", "a@pc.cam.example"), ("127.0.0.2", "a@nothing.elsewhere.example"), ("127.0.0.2", "alice@dept.example"),
+                           ("127.0.0.200", "a@pc.cam.example"), ("127.0.0.130", "a@localhost")):
+        before = sink.count
+        assert session(node, source).message(sender, [to], b"Subject: no From\r\n\r\nhelp\r\n").startswith("250 2.0.0"), (source, sender)
+        assert wait_for(lambda: sink.count == before + 1)
+    assert not node.queue()
+    tagged = [m["data"] for m in sink.messages if m["data"].startswith(b"X-Weir-Policy: rule=")]
+    assert len(tagged) == 5  # not what class fragile sent: its modes are monitor here
+    assert tagged[0].startswith(b"X-Weir-Policy: rule=client-dns; code=5.7.25;\r\n\tYour host [127.0.0.4] has no name in DNS (PTR)\r\n")
+
+
+def test_postmaster_elsewhere_is_a_recipient_like_others(make):
+    """B4: only ours is exempt."""
+    node = make()
+    c = session(node, "127.0.0.4")
+    assert c.cmd("MAIL FROM:<a@cam.example>").startswith("250")
+    assert c.cmd("RCPT TO:<postmaster@elsewhere.example>").startswith("550 5.7.25")
+    assert c.cmd("RCPT TO:<postmaster@cam.example>").startswith("250")
+    out = session(node, "127.0.0.130")
+    assert out.cmd("MAIL FROM:<a@elsewhere.example>").startswith("250")
+    assert out.cmd("RCPT TO:<postmaster@elsewhere.example>").startswith("550 5.7.1")
+
+
+def test_others_beside_postmaster_are_refused(make, sink):
+    """B4: each recipient hears what is for it, in any order; the log has a line for each, and one refusal is counted."""
+    node = make()
+    c = session(node, "127.0.0.4")
+    assert c.cmd("MAIL FROM:<a@cam.example>") == "250 2.1.0 Ok"
+    said = [c.cmd(f"RCPT TO:<{a}>") for a in ("b@cam.example", "postmaster", "c@cam.example", "postmaster@dept.example")]
+    assert [r[:10] for r in said] == ["550 5.7.25", "250 2.1.5 ", "550 5.7.25", "250 2.1.5 "] and said[0] == said[2]
+    assert c.cmd("DATA").startswith("354")
+    assert c.cmd("From: a@cam.example\r\n\r\nx\r\n.").startswith("250")
+    assert wait_for(lambda: sink.count == 1)
+    assert sorted(sink.messages[0]["to"]) == ["p@cam.example", "postmaster"]
+    log = node.log_text()
+    assert [f"rule=A2 code=client-dns mode=reject client=127.0.0.4 helo=client.test from=a@cam.example to={a}@cam.example" in log for a in "bc"] == [True, True]
+    rule = node.ctl("rules", "client-dns")[0]["classes"]["robust"]["found"]
+    assert rule == {"monitor": 0, "tag": 1, "hold": 0, "defer": 0, "reject": 1}
+    assert c.cmd("MAIL FROM:<a@cam.example>").startswith("250") and c.cmd("RCPT TO:<b@cam.example>").startswith("550 5.7.25")
+
+
+def test_what_is_held_for_others_is_not_for_postmaster(make, sink):
+    """B4, A5: a fragile client's mail from no sender is held for a person to see, unless postmaster is that person."""
+    node = make("{rule: sender-host-name, class: fragile, mode: reject}")
+    for to, held in (("b@cam.example", 1), ("postmaster", 1)):
+        assert session(node, "127.0.0.200").message("a@pc.cam.example", [to], HEAD).startswith("250 2.0.0")
+        assert len([r for r in node.queue() if r["state"] == "held"]) == held
+    assert wait_for(lambda: sink.count == 1) and sink.messages[0]["to"] == ["postmaster"]
+
+
+def test_guessing_senders_is_guessing_addresses(make):
+    """B3: an own sender that does not exist counts like a recipient that does not; it would tell the same."""
+    node = make(more="dictionary: {slow_after: none, refuse_after: 5, period: 1h, refuse_for: 1h}\nredis: {budget: 1s}\n", workers=1)
+    said = []
+    for i in range(7):
+        said.append(mail(node, f"guess{i}@dept.example", "127.0.0.130") if i < 6 else Smtp(node.port, source="127.0.0.130").greeting)
+    assert [r[:4] for r in said] == ["550 "] * 5 + ["421 "] * 2, said
+    assert "event=dictionary-attack rule=B3 mode=defer client=127.0.0.130" in node.log_text()

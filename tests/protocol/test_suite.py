@@ -18,7 +18,7 @@ from suite import OPEN, TEXT, Connection, act, as_bytes, connect, expect, expect
 
 CASES = cases_session.CASES + cases_params.CASES + cases_content.CASES + cases_bare_lf.CASES + cases_traps.CASES
 RUNS = [(case, way) for case in CASES for way in case.runs()]
-LIMITS = "limits: {message_size: 64K, recipients: 100, errors: 20, commands: 1000, connections_per_client: 5000, tls_handshakes: 0}\n"
+LIMITS = "limits: {message_size: 64K, recipients: 100, errors: 20, commands: 1000, connections_per_own_client: 5000, tls_handshakes: 0}\n"
 
 
 INSIDE = "relay_clients: [{network: %s, rate: none}]\nscan: {processes: 2, engine: trivial}\n"

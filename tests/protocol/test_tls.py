@@ -121,7 +121,11 @@ def test_certificates_are_checked_with_the_configuration(many, ca, tmp_path):
             (f"hostname: a.example\ntls:\n  certificate: {good[0]}\n", 3, "certificate is there without tls.key"),
             (f"hostname: a.example\ntls:\n  key: {good[1]}\n", 3, "key is there without tls.certificate"),
             (tls(*good, f"  ticket_key_file: {short}\n"), 7, "a key has 80"),
-            (tls(*good, "  min_version: 1.1\n"), 7, "write 1.2 or 1.3")):
+            (tls(*good, "  min_version: 1.1\n"), 7, "write 1.2 or 1.3"),
+            (tls(*good, "  ciphers: ECDHE+AESGCM:ECDHE+CHACHA21\n"), 7, 'ciphers: "ECDHE+CHACHA21" is no cipher of TLS 1.2'),
+            (tls(*good, "  ciphers: aNULL\n"), 7, "ciphers: no cipher is left"),
+            (tls(*good, f"  ca_file: {tmp_path}/none.pem\n"), 7, "none.pem cannot be read"),
+            (tls(*good, f"  ca_file: {good[1]}\n"), 7, "has no certificate in PEM form")):
         p = config_check(many, text)
         assert p.returncode == 1 and re.search(rf"try.yaml:{line}: tls.*{re.escape(what)}", p.stderr), p.stderr
     old = certificate(ca, tmp_path, "old", days=0)
@@ -397,7 +401,7 @@ def test_handshakes_of_a_client_are_limited(make_node):
 
 
 def test_a_thousand_stalled_handshakes_beside_load(make_node, sink):
-    node = make_node(sink.port, engine="trivial", extra="limits: {connections_per_client: 2000, connections_per_network: 2000, tls_handshakes: 0}\n")
+    node = make_node(sink.port, engine="trivial", extra="limits: {connections_per_own_client: 2000, tls_handshakes: 0}\n")
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"A" * 40
     stalled = []
     for i in range(1000):
@@ -430,10 +434,10 @@ def test_a_thousand_stalled_handshakes_beside_load(make_node, sink):
 class Remote:
     """A server whose sessions are `script(sock, reader, context)`, one thread each."""
 
-    def __init__(self, script, context=None):
-        self.port, self.errors, self.sessions = free_port(), [], 0
+    def __init__(self, script, context=None, host="127.0.0.1"):
+        self.host, self.port, self.errors, self.sessions = host, free_port(), [], 0
         self.script, self.context = script, context
-        self.listener = socket.create_server(("127.0.0.1", self.port), backlog=64)
+        self.listener = socket.create_server((host, self.port), backlog=64)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -496,6 +500,13 @@ def remote():
         r.stop()
 
 
+@pytest.fixture
+def tls_sink(ca, tmp_path):
+    s = TlsSink("127.0.0.1", free_port(), *certificate(ca, tmp_path, "remote.test"))
+    yield s
+    s.stop()
+
+
 def server_context(ca, tmp):
     cert, key = certificate(ca, tmp, "remote.test")
     c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -503,8 +514,8 @@ def server_context(ca, tmp):
     return c
 
 
-def to(make_node, port, tls, extra=""):
-    return make_node(engine="trivial", workers=1, routes=f'[{{domain: "*", to: "smtp:[127.0.0.1]:{port}", tls: {tls}}}]',
+def to(make_node, far, tls, extra=""):
+    return make_node(engine="trivial", workers=1, routes=f'[{{domain: "*", to: "smtp:[{far.host}]:{far.port}", tls: {tls}}}]',
                      extra=f"delivery: {{retry_first: 1h, connect_timeout: 1s, idle: 0s, reply_timeout: 10s, final_timeout: 10s{extra}}}\n")
 
 
@@ -542,7 +553,7 @@ def refuses(s, f, context):
 
 @pytest.mark.parametrize("script", [junk, silent, refuses])
 def test_opportunistic_tls_that_fails_is_done_without(make_node, remote, script):
-    node = to(make_node, remote(script).port, "may")
+    node = to(make_node, remote(script), "may")
     line = fate(node, "b@example.org")
     assert "event=delivered" in line and "tls_policy=may " in line and "tls=none" in line, line
     if script is not refuses:
@@ -551,7 +562,7 @@ def test_opportunistic_tls_that_fails_is_done_without(make_node, remote, script)
 
 @pytest.mark.parametrize("script", [junk, silent, refuses])
 def test_mandatory_tls_that_fails_defers(make_node, remote, script):
-    node = to(make_node, remote(script).port, "must")
+    node = to(make_node, remote(script), "must")
     line = fate(node, "b@example.org")
     assert "event=deferred" in line and re.search(r" 4\.7\.\d ", line), line
     assert "event=tls-fallback " not in node.log_text()
@@ -615,7 +626,7 @@ def sessions_then(at, answer):
 @pytest.mark.parametrize("at", [b"EHLO", b"MAIL", b"RCPT", b"DATA", b"END"])
 def test_replies_behind_the_end_of_tls_are_not_read(make_node, remote, ca, tmp_path, at, how):
     """P4: a server, or who sits before it, ends TLS and goes on in the clear."""
-    node = to(make_node, remote(sessions_then(at, how), server_context(ca, tmp_path)).port, "must")
+    node = to(make_node, remote(sessions_then(at, how), server_context(ca, tmp_path)), "must")
     line = fate(node, "b@example.org")
     assert "event=deferred" in line, line
 
@@ -630,22 +641,20 @@ def test_replies_behind_the_220_are_not_read(make_node, remote, ca, tmp_path):
         plain_session(s, s.makefile("rb"), s.recv(4096))
 
     server = remote(script, server_context(ca, tmp_path))
-    line = fate(to(make_node, server.port, "must"), "b@example.org")
+    line = fate(to(make_node, server, "must"), "b@example.org")
     assert "event=deferred" in line and server.sessions >= 1, line
 
 
-def test_sessions_of_remote_hosts_are_resumed(make_node, ca, tmp_path):
+def test_sessions_of_remote_hosts_are_resumed(make_node, tls_sink):
     """Each message on a connection of its own. With what was not verified a session that must be is not begun: tls_server_test has all combinations."""
-    port = free_port()
-    sink = TlsSink("127.0.0.1", port, *certificate(ca, tmp_path, "remote.test"))
-    node = to(make_node, port, "must")
+    node = to(make_node, tls_sink, "must")
     for i in range(4):
         assert "event=delivered" in fate(node, f"b{i}@example.org")
-    assert len(sink.messages) == 4 and all(m["tls"] for m in sink.messages)
+    assert len(tls_sink.messages) == 4 and all(m["tls"] for m in tls_sink.messages)
     c = node.counters()
     assert c["outbound_tls_total"] == 4 and c["outbound_tls_resumed_total"] == 3
-    off = to(make_node, port, "must", extra=", tls_sessions: 0")
+    node.stop()
+    off = to(make_node, tls_sink, "must", extra=", tls_sessions: 0")
     for i in range(2):
         assert "event=delivered" in fate(off, f"c{i}@example.org")
     assert off.counters()["outbound_tls_resumed_total"] == 0
-    sink.stop()

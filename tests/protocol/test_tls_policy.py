@@ -1,19 +1,20 @@
 """F4, outbound TLS policy against real servers: a validating unbound before nsd with a signed zone, nginx for MTA-STS policies, mail exchangers with certificates of all kinds.
 
 One world and one node for the file; every test has a domain of its own in it."""
+import contextlib
 import json
 import os
 import signal
 
 import pytest
-from node import Node, Smtp, free_port, have, wait_for
+from node import Node, free_port, have, wait_for
 from tls_world import Authority, Dns, PolicyServer, TlsSink
 
 pytestmark = pytest.mark.skipif(not all(map(have, ("nsd", "unbound", "ldns-signzone", "nginx", "openssl"))),
                                 reason="nsd, unbound, ldns-signzone, nginx or openssl is not installed")
 
 HEAD = b"From: a@cam.example\r\nSubject: test\r\n\r\n"
-SELF, PKI, CLEAR, ANCHOR = "127.0.0.11", "127.0.0.12", "127.0.0.13", "127.0.0.14"
+SELF, PKI, CLEAR, ANCHOR = "self-signed", "of the authority", "without TLS", "with its chain"  # the exchangers' certificates
 
 
 def policy(mode, mx, age=86400):
@@ -41,7 +42,10 @@ def sts(name):
 
 
 class World:
-    def __init__(self, tmp):
+    """Exchangers at 127.0.0.11 to 14. Elsewhere: network is the beginning of their addresses, outside() a context in which they are made, inside() that of DNS and the policies."""
+
+    def __init__(self, tmp, network="127.0.0.", outside=contextlib.nullcontext, inside=contextlib.nullcontext):
+        self.at = {name: network + str(11 + i) for i, name in enumerate((SELF, PKI, CLEAR, ANCHOR))}
         tmp = {n: tmp / n for n in ("certs", "dns", "www")}
         for d in tmp.values():
             d.mkdir()
@@ -50,52 +54,56 @@ class World:
         pki = self.ca.issue("mx-pki.plain.example")
         anchored = self.ca.issue("mx-anchor.signed.example", chain=True)
         self.port = free_port()
-        self.sinks = {SELF: TlsSink(SELF, self.port, *own), PKI: TlsSink(PKI, self.port, *pki), CLEAR: TlsSink(CLEAR, self.port),
-                      ANCHOR: TlsSink(ANCHOR, self.port, *anchored)}
+        with outside():
+            self.sinks = {name: TlsSink(self.at[name], self.port, *cert) for name, cert in ((SELF, own), (PKI, pki), (CLEAR, ()), (ANCHOR, anchored))}
+        with inside():
+            self.serve(tmp, network, own)
+
+    def serve(self, tmp, network, own):
         at = f"_{self.port}._tcp"
         spki, zeros = self.ca.spki_sha256(own[0]), "0" * 64
         self.dns = Dns(tmp["dns"], {"signed.example": f"""\
             right MX 10 mx-right
-            mx-right A {SELF}
+            mx-right A {self.at[SELF]}
             {at}.mx-right TLSA 3 1 1 {spki}
             wrong MX 10 mx-wrong
-            mx-wrong A {SELF}
+            mx-wrong A {self.at[SELF]}
             {at}.mx-wrong TLSA 3 1 1 {zeros}
             second MX 10 mx-wrong
             second MX 20 mx-right
             bogus MX 10 mx-bogus
-            mx-bogus A {SELF}
+            mx-bogus A {self.at[SELF]}
             {at}.mx-bogus TLSA 3 1 1 {spki}
             forged MX 10 mx-forged
-            mx-forged A 127.0.0.99
+            mx-forged A {network}99
             anchor MX 10 mx-anchor
-            mx-anchor A {ANCHOR}
+            mx-anchor A {self.at[ANCHOR]}
             {at}.mx-anchor TLSA 2 0 1 {self.ca.cert_sha256(self.ca.cert)}
             name MX 10 mx-name
-            mx-name A {ANCHOR}
+            mx-name A {self.at[ANCHOR]}
             {at}.mx-name TLSA 2 0 1 {self.ca.cert_sha256(self.ca.cert)}
             unusable MX 10 mx-unusable
-            mx-unusable A {SELF}
+            mx-unusable A {self.at[SELF]}
             {at}.mx-unusable TLSA 1 1 1 {zeros}
             strip MX 10 mx-strip
-            mx-strip A {CLEAR}
+            mx-strip A {self.at[CLEAR]}
             {at}.mx-strip TLSA 1 1 1 {zeros}
             none MX 10 mx-none
-            mx-none A {CLEAR}
+            mx-none A {self.at[CLEAR]}
             both MX 10 mx-right
             many MX 10 mx-many
-            mx-many A {SELF}
+            mx-many A {self.at[SELF]}
             {"".join(f"{at}.mx-many TLSA 3 1 1 {i:064x}{chr(10)}" for i in range(28))}{at}.mx-many TLSA 3 1 1 {spki}
             alias MX 10 mx-alias
             mx-alias CNAME mx-right
             {sts("both")}""".replace("            ", ""), "plain.example": f"""\
-            mx-pki A {PKI}
-            mx-self A {SELF}
-            mx-clear A {CLEAR}
+            mx-pki A {self.at[PKI]}
+            mx-self A {self.at[SELF]}
+            mx-clear A {self.at[CLEAR]}
             {at}.mx-self TLSA 3 1 1 {zeros}
             insecure MX 10 mx-self
             crossed MX 10 mx-wrong.signed.example.
-            mx-alias A {PKI}
+            mx-alias A {self.at[PKI]}
             othername MX 10 mx-alias
             good MX 10 mx-pki
             wild MX 10 mx-pki
@@ -114,14 +122,13 @@ class World:
         web = self.ca.issue("policies.example", "mta-sts.missing.plain.example", *("mta-sts." + d for d in POLICIES))
         self.web = PolicyServer(tmp["www"], *web, POLICIES)
 
-    @staticmethod
-    def tamper(text):
+    def tamper(self, text):
         """What an attacker would put in: another TLSA record, another address, under signatures of the old ones."""
         lines = []
         for line in text.splitlines():
             if "\tTLSA\t" in line and "mx-bogus" in line:
                 line = line[:-8] + "deadbeef"
-            lines.append(line.replace("127.0.0.99", SELF))
+            lines.append(line.replace("0.99", "0.11"))
         return "\n".join(lines) + "\n"
 
     def stop(self):
@@ -145,18 +152,21 @@ def config(world, validates=True, dns_port=None):
 
 @pytest.fixture(scope="module")
 def node(world, tmp_path_factory):
-    routes = (f'[{{domain: verified.test, to: "smtp:mx-pki.plain.example:{world.port}", tls: verify}},'
-              f' {{domain: unverified.test, to: "smtp:mx-self.plain.example:{world.port}", tls: verify}},'
-              f' {{domain: address.test, to: "smtp:[{PKI}]:{world.port}", tls: verify}},'
-              f' {{domain: danger.test, to: "smtp:mx-wrong.signed.example:{world.port}"}},'
-              f' {{domain: never.signed.example, to: "smtp:mx-wrong.signed.example:{world.port}", tls: never}}]')
-    n = Node(tmp_path_factory.mktemp("node"), routes=routes, extra=config(world), engine="trivial")
+    n = Node(tmp_path_factory.mktemp("node"), routes=routes(world), extra=config(world), engine="trivial")
     yield n
     n.stop()
 
 
+def routes(world):
+    return (f'[{{domain: verified.test, to: "smtp:mx-pki.plain.example:{world.port}", tls: verify}},'
+            f' {{domain: unverified.test, to: "smtp:mx-self.plain.example:{world.port}", tls: verify}},'
+            f' {{domain: address.test, to: "smtp:[{world.at[PKI]}]:{world.port}", tls: verify}},'
+            f' {{domain: danger.test, to: "smtp:mx-wrong.signed.example:{world.port}"}},'
+            f' {{domain: never.signed.example, to: "smtp:mx-wrong.signed.example:{world.port}", tls: never}}]')
+
+
 def send(node, domain, user="u"):
-    c = Smtp(node.port)
+    c = node.smtp()
     c.cmd("EHLO client.test")
     assert c.message("", [f"{user}@{domain}"], HEAD).startswith("250")
     c.close()
@@ -375,7 +385,7 @@ def test_reports_count_sessions_by_policy(node, world):
     assert good["summary"] == {"total-successful-session-count": good["summary"]["total-successful-session-count"], "total-failure-session-count": 0}
     assert good["policy"]["mx-host"] == ["mx-pki.plain.example"]
     bad = failures(r["sts", "badcert.plain.example"])["certificate-not-trusted"]
-    assert bad["receiving-ip"] == SELF and bad["receiving-mx-hostname"] == "mx-self.plain.example" and bad["failed-session-count"] >= 1
+    assert bad["receiving-ip"] == world.at[SELF] and bad["receiving-mx-hostname"] == "mx-self.plain.example" and bad["failed-session-count"] >= 1
     assert "certificate-not-trusted" in failures(r["sts", "testing.plain.example"])
     assert "starttls-not-supported" in failures(r["sts", "clear.plain.example"])
     assert "sts-policy-invalid" in failures(r["sts", "broken.plain.example"])

@@ -3,6 +3,7 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import threading
@@ -39,7 +40,7 @@ class Wire:
     """Namespaces <name>n (node) and <name>c (clients); pair w has the clients' end 10.25.w.1 and fd25:w::1, the worker's is 10.25.w.10 and fd25:w::10."""
 
     def __init__(self, name, workers, offloads=False, bad=None, queues=1):
-        """bad: (loss, delay in ms, reorder) of lossy_wire.py, for the first worker's pair. queues: of each end; more than one is for all workers."""
+        """bad: (loss, delay in ms, reorder, twice or without it) of lossy_wire.py, for the first worker's pair. queues: of each end; more than one is for all workers."""
         self.node_ns, self.client_ns, self.far_ns, self.workers, self.bad = name + "n", name + "c", None, workers, None
         self.close()
         for ns in (self.node_ns, self.client_ns):
@@ -59,6 +60,11 @@ class Wire:
         if bad:
             self.put_between(bad)
 
+    def add_clients(self, *last):
+        """More addresses of the clients' end."""
+        for n in last:
+            run("ip", "-n", self.client_ns, "addr", "add", f"10.25.0.{n}/24", "dev", "c0")
+
     def put_between(self, bad):
         """The clients' end goes on as c0, but behind a second pair and the bad wire."""
         ns = self.client_ns
@@ -76,7 +82,7 @@ class Wire:
         run("ip", "-n", ns, "addr", "add", "fd25:0::1/64", "dev", "c0", "nodad")
         for dev in ("x0", "y0", "c0"):
             run("ip", "-n", ns, "link", "set", dev, "up")
-        self.bad = subprocess.Popen(["ip", "netns", "exec", ns, "/usr/bin/python3", HERE / "lossy_wire.py", "x0", "y0", *map(str, bad), "1"],
+        self.bad = subprocess.Popen(["ip", "netns", "exec", ns, "/usr/bin/python3", HERE / "lossy_wire.py", "x0", "y0", *map(str, (*bad, 0)[:4]), "1"],
                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.bad.stdout.readline() == b"ready\n"
 
@@ -106,10 +112,17 @@ class Wire:
         finally:
             os.close(fd)
 
-    @contextlib.contextmanager
     def client(self):
+        return self.inside(self.client_ns)
+
+    def node(self):
+        return self.inside(self.node_ns)
+
+    @contextlib.contextmanager
+    def inside(self, ns):
+        """What is made meanwhile by this thread, processes too, is in that namespace."""
         here = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
-        self.enter(self.client_ns)
+        self.enter(ns)
         try:
             yield
         finally:
@@ -155,6 +168,10 @@ class DpdkNode(Node):
         return Smtp(self.port, sock=s, **kw)
 
 
+def pid_of(node, worker):
+    return next(p for p in node.pids("weir-dataplane") if f"--worker\0{worker}\0" in open(f"/proc/{p}/cmdline").read())
+
+
 class Maker:
     """Makes wires, sinks and nodes, and ends them in reverse order."""
 
@@ -194,17 +211,27 @@ def make_dpdk(tmp_path_factory):
     maker.end()
 
 
+def elsewhere(text):
+    """What is said of clients, balancers and destinations on the loopback, for those in the clients' namespace: 127.x.y.N is 10.25.0.N. DNS stays where it is."""
+    text = re.sub(r"\b127\.0\.0\.0/(8|16)\b", "10.25.0.0/16", text)
+    return "".join(line if line.startswith("dns:") else re.sub(r"\b127\.\d+\.\d+\.(\d+)\b", r"10.25.0.\1", line) for line in text.splitlines(True))
+
+
 # A file of tests that imports these in place of conftest's runs over DPDK.
 
 
 @pytest.fixture(autouse=True)
 def over_the_wire(make_dpdk, monkeypatch):
     """Clients that know only a port connect to the first worker."""
-    wire = make_dpdk.wire(1)
+    wire, has = make_dpdk.wire(1), {"10.25.0.1"}
 
     def connect(host, port, timeout, source=None):
+        source = elsewhere(source or "127.0.0.1")
+        if source not in has:
+            wire.add_clients(source.rsplit(".", 1)[1])
+            has.add(source)
         with wire.client():
-            return socket.create_connection(("10.25.0.10", port), timeout)
+            return socket.create_connection(("10.25.0.10", port), timeout, source_address=(source, 0))
 
     monkeypatch.setattr(node_module, "connect_to", connect)
     return wire
@@ -222,7 +249,14 @@ def sink(make_sink):
 
 @pytest.fixture
 def make_node(make_dpdk, over_the_wire):
-    return lambda sink_port=None, **kw: make_dpdk.node(over_the_wire, sink_port, **{"engine": "clamav", **kw})
+    def make(sink_port=None, **kw):
+        for key in ("extra", "routes"):
+            if kw.get(key):
+                kw[key] = elsewhere(kw[key])
+        kw["listeners"] = [entry.replace("127.0.0.1:", "0.0.0.0:") for entry in kw.get("listeners", ())]
+        return make_dpdk.node(over_the_wire, sink_port, **{"engine": "clamav", **kw})
+
+    return make
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""A bad wire: carries frames between two interfaces, lossy_wire.py A B LOSS DELAY_MS REORDER SEED. Ends with its standard input.
+"""A bad wire: carries frames between two interfaces, lossy_wire.py A B LOSS DELAY_MS REORDER TWICE SEED. Ends with its standard input.
 
-The kernel's own (tc netem) is not on every machine. Each frame waits DELAY_MS; the share LOSS of them is lost, the share REORDER waits three times as long."""
+The kernel's own (tc netem) is not on every machine. Each frame waits DELAY_MS; the share LOSS of them is lost, the share REORDER waits three times as long, the share TWICE comes once
+more, DELAY_MS later."""
 import heapq
 import random
 import select
@@ -12,8 +13,8 @@ ETH_P_ALL, PACKET_OUTGOING = 3, 4
 
 
 def main():
-    loss, delay, reorder = float(sys.argv[3]), float(sys.argv[4]) / 1000, float(sys.argv[5])
-    rnd = random.Random(int(sys.argv[6]))
+    loss, delay, reorder, twice = float(sys.argv[3]), float(sys.argv[4]) / 1000, float(sys.argv[5]), float(sys.argv[6])
+    rnd = random.Random(int(sys.argv[7]))
     ends = []
     for name in sys.argv[1:3]:
         s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
@@ -45,8 +46,10 @@ def main():
                     break
                 if where[2] == PACKET_OUTGOING or rnd.random() < loss:
                     continue
-                count += 1
-                heapq.heappush(waiting, (time.monotonic() + delay * (3 if rnd.random() < reorder else 1), count, ends[1 - i], frame))
+                due = time.monotonic() + delay * (3 if rnd.random() < reorder else 1)
+                for again in range(2 if rnd.random() < twice else 1):
+                    count += 1
+                    heapq.heappush(waiting, (due + again * delay, count, ends[1 - i], frame))
 
 
 main()

@@ -1,7 +1,8 @@
 """Other people's MTAs between Weir and a sink: Postfix, Exim, OpenSMTPD. Each has configuration, queue and run directory of its own below a temporary one, and ports
 on the loopback. What is compiled into a program (users, /var/spool/smtpd) is bound over in a mount namespace of its own, so that the system's own files stay out of it.
 
-Where they send: *.to-mta.example to the sink, plain.to-weir.example to Weir in the clear, tls.to-weir.example to Weir with TLS or not at all, everything else to Weir.
+Where they send: *.to-mta.example to the sink, plain.to-weir.example to Weir in the clear, tls.to-weir.example to Weir with TLS or not at all,
+*.lmtp.to-weir.example to Weir by LMTP where they can, everything else to Weir.
 What they refuse: bad@ for good, later@ until allow_later() is called."""
 import fcntl
 import os
@@ -34,14 +35,15 @@ class Mta:
     name, features, client_features = None, (), ()  # what it offers, and what it uses when it is offered
     tls_server, report_type = True, "multipart/report"
     hides_8bitmime = False  # can be told not to offer it
+    lmtp_client = True
 
-    def __init__(self, cert, key, sink_port, weir_port):
+    def __init__(self, cert, key, sink_port, weir_port, lmtp_port):
         if os.geteuid() != 0:
             pytest.skip("other MTAs need root")
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"weir-{self.name}-"))
         self.dir.chmod(0o755)
         self.port, self.bare, self.proc = free_port(), free_port(), None
-        self.cert, self.key, self.sink_port, self.weir_port = self.dir / "cert.pem", self.dir / "key.pem", sink_port, weir_port
+        self.cert, self.key, self.sink_port, self.weir_port, self.lmtp_port = self.dir / "cert.pem", self.dir / "key.pem", sink_port, weir_port, lmtp_port
         shutil.copy(cert, self.cert)
         shutil.copy(key, self.key)
         for f in ("run", "var/spool", "var/lib", "etc"):
@@ -120,7 +122,8 @@ class Postfix(Mta):
         os.chown(self.dir / "data", postfix.pw_uid, postfix.pw_gid)
         self.access = self.dir / "conf" / "access"
         self.access.write_text("bad@ 550 5.1.1 no such user\nlater@ 450 4.2.1 not now\n")
-        (self.dir / "conf" / "transport").write_text(f".to-mta.example sink:[127.0.0.1]:{self.sink_port}\ntls.to-weir.example tls:[127.0.0.1]:{self.weir_port}\n")
+        (self.dir / "conf" / "transport").write_text(f".to-mta.example sink:[127.0.0.1]:{self.sink_port}\ntls.to-weir.example tls:[127.0.0.1]:{self.weir_port}\n"
+                                                       f".lmtp.to-weir.example lmtp:inet:[127.0.0.1]:{self.lmtp_port}\n")
         (self.dir / "conf" / "main.cf").write_text(f"""\
 compatibility_level = 3.6
 queue_directory = {self.dir}/queue
@@ -237,6 +240,10 @@ tls:
   driver = accept
   domains = tls.to-weir.example
   transport = weir_tls
+lmtp:
+  driver = accept
+  domains = *.lmtp.to-weir.example
+  transport = lmtp
 weir:
   driver = accept
   transport = weir
@@ -266,6 +273,15 @@ weir_tls:
   max_rcpt = 1000
   hosts_require_tls = *
   tls_verify_certificates =
+lmtp:
+  driver = smtp
+  protocol = lmtp
+  hosts = 127.0.0.1
+  hosts_override
+  allow_localhost
+  port = {self.lmtp_port}
+  max_rcpt = 1000
+  hosts_avoid_tls = *
 begin retry
 * * F,1h,1s
 """)
@@ -283,6 +299,7 @@ class OpenSmtpd(Mta):
     client_features = ("DSN", "STARTTLS")  # it heeds SIZE, but does not say it
     # Debian 12's 6.8 offers STARTTLS and then fails every handshake: it is older than its OpenSSL (OpenSMTPD issue 1239)
     tls_server = False
+    lmtp_client = False  # only for users of its own host
     report_type = "multipart/mixed"  # with a message/delivery-status in it
 
     def configure(self):

@@ -42,6 +42,8 @@ struct peer_ops {
 };
 
 extern const struct peer_ops peer_kernel, peer_sim;
+/* The address of peer_kernel's ends, from now on; loopback before. Elsewhere dial only begins: a peer that is not connected yet takes and has nothing (-EAGAIN). */
+void peer_kernel_at(uint32_t ip);
 /* The network in which peer_sim is, from now on. */
 void peer_sim_network(struct sim *s);
 

@@ -7,14 +7,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "tests/support/net_bad_wire.h"
+#include "tests/support/net_rig_apart.h"
 
 static const struct sim_options sim_near = { .seed = 1, .delay_ns = 100 * NS_PER_US, .jitter_ns = 50 * NS_PER_US };
 static const struct sim_options sim_far = { .seed = 2, .delay_ns = 5 * NS_PER_MS, .jitter_ns = 20 * NS_PER_MS, .segment_max = 9000, .window = 256 * 1024 };
 
 static const struct rig_transport rig_transports[] = {
-	{ .name = "io_uring", .id = NET_URING, .peer = &peer_kernel, .has_files = true },
-	{ .name = "a simulated network", .id = NET_SIM, .peer = &peer_sim, .sim = &sim_near },
-	{ .name = "a simulated network far away", .id = NET_SIM, .peer = &peer_sim, .sim = &sim_far },
+	{ .name = "io_uring", .id = NET_URING, .peer = &peer_kernel, .has_files = true, .own_ip4 = { 127, 0, 0, 1 } },
+	{ .name = "a simulated network", .id = NET_SIM, .peer = &peer_sim, .sim = &sim_near, .own_ip4 = { 127, 0, 0, 1 } },
+	{ .name = "a simulated network far away", .id = NET_SIM, .peer = &peer_sim, .sim = &sim_far, .own_ip4 = { 127, 0, 0, 1 } },
+	{ .name = "DPDK", .id = NET_DPDK, .peer = &peer_kernel, .has_files = true, .dpdk = &apart_dpdk, .own_ip4 = APART_NET_IP4 },
+	{ .name = "DPDK on a bad wire", .id = NET_DPDK, .peer = &peer_kernel, .has_files = true, .dpdk = &apart_dpdk, .own_ip4 = APART_NET_IP4, .bad_wire = true },
 };
 
 static const struct rig_transport *running;
@@ -144,7 +148,7 @@ static void make_contexts(struct rig *r)
 int rig_setup(void **state)
 {
 	struct rig *r = calloc(1, sizeof(*r));
-	struct net_config cfg = { .transport = running->id, .conns_max = RIG_CONNS, .close_ns = RIG_CLOSE_NS, .linger_ns = RIG_LINGER_NS,
+	struct net_config cfg = { .transport = running->id, .dpdk = running->dpdk, .conns_max = RIG_CONNS, .close_ns = RIG_CLOSE_NS, .linger_ns = RIG_LINGER_NS,
 		.handler = on_event, .ctx = r };
 
 	assert_non_null(r);
@@ -157,10 +161,18 @@ int rig_setup(void **state)
 		assert_non_null(r->sim);
 		peer_sim_network(r->sim);
 	}
+	if (running->bad_wire)
+		bad_wire_begin();
 	assert_ok(net_new(&r->uring, &cfg, &r->net));
 	make_contexts(r);
 	*state = r;
 	return 0;
+}
+
+void rig_end(struct rig *r)
+{
+	net_free(r->net);
+	r->net = NULL;
 }
 
 int rig_teardown(void **state)
@@ -168,7 +180,7 @@ int rig_teardown(void **state)
 	struct rig *r = *state;
 
 	r->hook = NULL;
-	net_free(r->net);
+	rig_end(r);
 	for (unsigned i = 0; i < r->nconns; i++) {
 		assert_true(r->conn[i].closed);
 		free(r->conn[i].data);
@@ -193,7 +205,7 @@ int rig_run(const char *group, const struct CMUnitTest *tests, size_t n)
 
 		running = &rig_transports[i];
 		snprintf(name, sizeof(name), "%s over %s", group, running->name);
-		failed += _cmocka_run_group_tests(name, tests, n, NULL, NULL);
+		failed += running->dpdk ? apart_run(name, tests, n) : _cmocka_run_group_tests(name, tests, n, NULL, NULL);
 	}
 	return failed;
 }
@@ -202,6 +214,8 @@ int rig_run(const char *group, const struct CMUnitTest *tests, size_t n)
 
 void rig_wait(struct rig *r, uint64_t timeout_ns)
 {
+	if (r->net)
+		timeout_ns = net_turn(r->net, timeout_ns);
 	if (r->sim)
 		(void)sim_wait(r->sim, timeout_ns);
 	else
@@ -210,7 +224,8 @@ void rig_wait(struct rig *r, uint64_t timeout_ns)
 
 void rig_turn(struct rig *r)
 {
-	net_poll(r->net);
+	if (r->net)
+		net_poll(r->net);
 	rig_wait(r, 2 * NS_PER_MS);
 }
 
@@ -224,9 +239,14 @@ void rig_rest(struct rig *r)
 
 void rig_listen(struct rig *r, struct tls_context *t)
 {
+	struct net_listen l = { .fd = -1 };
+
 	r->tls_accepted = t;
-	r->listener = r->t->peer->listen(&r->at);
-	assert_ok(net_listen(r->net, &(struct net_listen){ .fd = r->listener }, 0));
+	if (r->t->dpdk)
+		apart_listen(&l, &r->at);
+	else
+		l.fd = r->listener = r->t->peer->listen(&r->at);
+	assert_ok(net_listen(r->net, &l, 0));
 	rig_turn(r);
 }
 

@@ -21,6 +21,9 @@ struct rig_transport {
 	const struct peer_ops *peer;
 	const struct sim_options *sim; /* NET_SIM */
 	bool has_files;                /* a far end and a listener are a descriptor each */
+	const struct snap_dpdk *dpdk;  /* NET_DPDK, which is one in a process: each test has a process of its own (net_rig_apart.h) */
+	bool bad_wire;                 /* frames are lost, doubled, late and out of order (net_bad_wire.h) */
+	uint8_t own_ip4[4];            /* of connections that the net makes */
 };
 
 /* What the handler was told of one connection. */
@@ -38,7 +41,7 @@ struct rig {
 	const struct rig_transport *t;
 	struct uring uring;
 	struct sim *sim; /* NET_SIM: its clock is the test's */
-	struct net *net;
+	struct net *net; /* NULL after rig_end */
 	struct rig_conn conn[RIG_CONNS];
 	unsigned nconns;
 	struct sockaddr_storage at; /* of rig_listen */
@@ -59,6 +62,8 @@ int rig_run(const char *group, const struct CMUnitTest *tests, size_t n);
 #define RIG_TEST(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
 #define RIG_RUN(group, tests) rig_run(group, tests, sizeof(tests) / sizeof((tests)[0]))
 
+/* Frees the net before the test is over. */
+void rig_end(struct rig *r);
 /* Waits until the transport completed something, at most so long. */
 void rig_wait(struct rig *r, uint64_t timeout_ns);
 /* One turn of the loop. */

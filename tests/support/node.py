@@ -223,10 +223,13 @@ class Node:
             return False
         workers = [r for r in self.ctl("status", check=False)["processes"] if r["role"] == "dataplane" and r["up"]]
         c = self.counters()
-        return c["scanners_connected"] >= 2 * len(workers) and c["redis_up"] >= 1
+        return workers and c["scanners_connected"] >= 2 * len(workers) and c["redis_up"] >= len(workers)
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), 1)
+
+    def smtp(self, **kw):
+        return Smtp(self.port, **kw)
 
     def log_text(self):
         return self.log_path.read_text(errors="replace")

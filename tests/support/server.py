@@ -7,6 +7,7 @@ class Server:
     """Has port; whoever derives from it gives _session(s)."""
 
     def __init__(self, address="127.0.0.1", port=0, backlog=128):
+        self.host = address
         self.listener = socket.create_server((address, port), backlog=backlog)
         self.port = self.listener.getsockname()[1]
         self.accepting = threading.Thread(target=self._accept, daemon=True)

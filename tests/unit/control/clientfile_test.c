@@ -35,13 +35,14 @@ static void a_line_says_it_all(void **state)
 	struct client_entries c;
 	const struct client_entry *e;
 
-	parse("# one\n\n \t192.0.2.7 class=Fragile owner=it@x.example rate=100 expires=2027-01-31 note=\"an \\\"old\\\" scanner\" \r\n2001:db8::1:2/32\n", &c);
+	parse("# one\n\n \t192.0.2.7 class=Fragile owner=it@x.example rate=100 connections=50 expires=2027-01-31 note=\"an \\\"old\\\" scanner\" \r\n2001:db8::1:2/32\n", &c);
 	assert_string_equal(errors, "");
 	assert_int_equal(c.n, 2);
 	e = &c.row[0];
 	assert_int_equal(e->prefix, 128);
 	assert_int_equal(e->class_, CLASS_FRAGILE);
 	assert_true(e->rate > 99.5 && e->rate < 100.5);
+	assert_int_equal(e->conns, 50);
 	assert_int_equal(e->expires_s, 1801353600);
 	assert_string_equal(e->owner, "it@x.example");
 	assert_string_equal(e->note, "an \"old\" scanner");
@@ -55,14 +56,14 @@ static void a_line_says_it_all(void **state)
 static void what_is_written_is_read_back(void **state)
 {
 	static const char text[] = "192.0.2.7 class=fragile owner=\"a \\\\ \\\"b\\\" #\" rate=none expires=2027-01-31T12:30:00Z note=\"gr\xc3\xbc\xc3\x9f\"\n"
-				   "::1\n10.0.0.0/8 rate=5\n0.0.0.0/0\n::/0\n";
+				   "::1\n10.0.0.0/8 rate=5 connections=7\n10.0.0.0/9 connections=none note=n\n0.0.0.0/0\n::/0\n";
 	struct client_entries c, again;
 	char *once, *twice;
 	size_t n;
 
 	parse(text, &c);
 	assert_string_equal(errors, "");
-	assert_int_equal(c.n, 5);
+	assert_int_equal(c.n, 6);
 	once = client_entries_text(&c, &n);
 	parse(once, &again);
 	assert_string_equal(errors, "");
@@ -86,7 +87,9 @@ static void errors_name_their_line(void **state)
 	says("192.0.2.1 rate=0\n", "f:1: rate \"0\" is not possible; write a number of messages, none or default");
 	says("192.0.2.1 expires=90d\n", "f:1: expires \"90d\" is not a day");
 	says("192.0.2.1 expires=2027-13-01\n", "f:1: expires \"2027-13-01\" is not a day");
-	says("192.0.2.1 Class=robust\n", "f:1: unknown key \"Class\"; there are class, owner, rate, expires and note");
+	says("192.0.2.1 Class=robust\n", "f:1: unknown key \"Class\"; there are class, owner, rate, connections, expires and note");
+	says("192.0.2.1 connections=0\n", "f:1: connections \"0\" is not possible; write a number of connections, none or default");
+	says("192.0.2.1 connections=1 connections=2\n", "f:1: connections is there twice");
 	says("192.0.2.1 rate=1 rate=2\n", "f:1: rate is there twice");
 	says("192.0.2.1 printer\n", "f:1: \"printer\" is not KEY=VALUE");
 	says("192.0.2.1 note=\"no end\n", "f:1: \"note=\"no end\" is not KEY=VALUE");

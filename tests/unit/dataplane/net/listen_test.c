@@ -114,33 +114,37 @@ static unsigned open_files(void)
 static void net_free_closes_every_connection(void **state)
 {
 	struct rig *r = *state;
-	struct net_config cfg = r->net->cfg;
-	unsigned before = open_files(), after;
+	unsigned before = open_files();
 	char byte;
 	ssize_t n = 0;
 
 	(void)rig_connected(r); /* no accept is armed, so that nothing else makes net_free wait */
-	net_free(r->net);
-	after = open_files();
-	assert_ok(net_new(&r->uring, &cfg, &r->net));
-	assert_int_equal(after, before + (r->t->has_files ? 2 : 0)); /* the peer's end and its listener */
+	rig_end(r);
+	if (r->t->dpdk)
+		assert_true(open_files() <= before + 2); /* the device's own are closed, too */
+	else
+		assert_int_equal(open_files(), before + (r->t->has_files ? 2 : 0)); /* the peer's end and its listener */
 	assert_int_equal(rig_peer_read_all(r, &byte, 1, &n), 0);
 }
 
 static void net_free_frees_the_listener(void **state)
 {
 	struct rig *r = *state;
-	struct net_config cfg = r->net->cfg;
 	struct peer p = { 0 };
 
 	rig_listen(r, NULL);
 	rig_accepted(r);
-	net_free(r->net);
-	assert_ok(net_new(&r->uring, &cfg, &r->net));
-	r->t->peer->unlisten(r->listener);
-	r->listener = -1;
-	rig_turn(r);
-	assert_int_equal(r->t->peer->dial(&p, &r->at), -ECONNREFUSED);
+	rig_end(r);
+	if (r->t->dpdk) { /* nobody is left to refuse it: the process was the host */
+		assert_int_equal(r->t->peer->dial(&p, &r->at), 0);
+		rig_rest(r);
+		assert_int_equal(p.ops->write(&p, SPAN("x")), -EAGAIN);
+	} else {
+		r->t->peer->unlisten(r->listener);
+		r->listener = -1;
+		rig_turn(r);
+		assert_int_equal(r->t->peer->dial(&p, &r->at), -ECONNREFUSED);
+	}
 	peer_done(&p);
 }
 

@@ -9,7 +9,7 @@
 #include <lwip/priv/tcp_priv.h>
 #include "spool/base/clock.h"
 
-enum { MANY = 5000 };
+enum { MANY = 5000, TICKS_FOR_TIME_WAIT = 32 };
 
 static struct tcp_pcb *pcb[MANY];
 
@@ -79,11 +79,43 @@ static void every_connection_is_in_its_own_bucket(void **state)
 		flow_load_all();
 		assert_int_equal(length(tcp_active_pcbs), MANY * 9 / 10);
 		assert_int_equal(length(tcp_tw_pcbs), MANY / 10);
-		flow_tick();
+		for (int i = 0; i < TICKS_FOR_TIME_WAIT; i++)
+			flow_tick();
 	}
 	flow_stats(&f);
 	assert_int_equal(f.active, MANY * 9 / 10);
 	assert_int_equal(f.time_wait, MANY / 10);
+}
+
+/* lwIP remembers in 8 bits which call of its timers saw a connection last. */
+static void timers_see_each_connection_once(void **state)
+{
+	enum { ROUNDS = 20 };
+	uint32_t before = tcp_ticks;
+
+	for (uint32_t i = 1; i < MANY; i += i % 10 == 9 ? 2 : 1) {
+		pcb[i]->pollinterval = 255;
+		pcb[i]->polltmr = 0;
+	}
+	for (int i = 0; i < 2 * ROUNDS; i++)
+		flow_tick();
+	assert_int_equal(tcp_ticks - before, ROUNDS);
+	for (uint32_t i = 1; i < MANY; i += i % 10 == 9 ? 2 : 1)
+		assert_int_equal(pcb[i]->polltmr, ROUNDS);
+}
+
+static void time_wait_ends(void **state)
+{
+	struct flow_stats f;
+
+	for (uint32_t i = 20; i < 200; i += 10)
+		pcb[i]->tmr = tcp_ticks - (uint32_t)(2 * TCP_MSL / TCP_SLOW_INTERVAL);
+	for (int i = 0; i < TICKS_FOR_TIME_WAIT; i++)
+		flow_tick();
+	flow_stats(&f);
+	assert_int_equal(f.time_wait, MANY / 10 - 20);
+	flow_load_all();
+	assert_int_equal(length(tcp_tw_pcbs), MANY / 10 - 20);
 }
 
 static void a_new_syn_recycles_time_wait_and_an_old_one_does_not(void **state)
@@ -166,7 +198,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_connection_is_in_its_own_bucket),
+		cmocka_unit_test(timers_see_each_connection_once),
 		cmocka_unit_test(a_new_syn_recycles_time_wait_and_an_old_one_does_not),
+		cmocka_unit_test(time_wait_ends),
 		cmocka_unit_test(a_new_port_is_nobody_elses),
 		cmocka_unit_test(all_can_be_ended),
 		cmocka_unit_test(sequence_numbers_follow_the_clock_and_nothing_else),

@@ -182,6 +182,71 @@ static void nothing_hides_behind_extension_headers(void **state)
 	}
 }
 
+/* ---- whose ---- */
+
+static const struct frame_own host = { .mac = { 2, 0, 0, 0, 0, 1 }, .mtu = 1500, .has4 = true, .has6 = true, .ip4 = { 192, 0, 2, 10 },
+	.ip6 = { 0xfd, 0x25, [15] = 0x10 }, .link6 = { 0xfe, 0x80, [11] = 0xff, 0xfe, [15] = 1 } };
+
+/* A frame to the device, or to all. */
+static enum frame_whose whose(uint16_t type, bool to_all, size_t at, const void *octets, size_t n, size_t len)
+{
+	uint8_t f[200];
+
+	ether(f, type);
+	if (to_all)
+		memset(f, 0xff, 6);
+	memcpy(f + at, octets, n);
+	return frame_whose(f, len, &host);
+}
+
+static void the_kernel_has_what_is_not_for_our_addresses(void **state)
+{
+	(void)state;
+	assert_int_equal(whose(0x0800, false, 30, "\xc0\x00\x02\x0a", 4, 60), FRAME_OURS);
+	assert_int_equal(whose(0x0800, false, 30, "\xc0\x00\x02\x0b", 4, 60), FRAME_KERNELS);
+	assert_int_equal(whose(0x0800, true, 30, "\xff\xff\xff\xff", 4, 60), FRAME_BOTH);
+	assert_int_equal(whose(0x86dd, false, 38, host.ip6, 16, 80), FRAME_OURS);
+	assert_int_equal(whose(0x86dd, false, 38, "\xfd\x25", 2, 80), FRAME_KERNELS);
+	assert_int_equal(whose(0x86dd, true, 38, "\xff\x02", 2, 80), FRAME_BOTH);
+	assert_int_equal(whose(0x88cc, true, 14, "", 0, 60), FRAME_KERNELS);
+}
+
+static void both_hear_what_neighbours_say_of_themselves(void **state)
+{
+	uint8_t request[28] = { 0, 1, 8, 0, 6, 4, 0, 1, [14] = 192, 0, 2, 1, [24] = 192, 0, 2, 10 }, f[200];
+
+	(void)state;
+	assert_int_equal(whose(0x0806, true, 14, request, 28, 60), FRAME_OURS);
+	request[27] = 20;
+	assert_int_equal(whose(0x0806, true, 14, request, 28, 60), FRAME_KERNELS);
+	request[27] = 1; /* for its own address: an announcement */
+	assert_int_equal(whose(0x0806, true, 14, request, 28, 60), FRAME_BOTH);
+	request[7] = 2;
+	assert_int_equal(whose(0x0806, false, 14, request, 28, 60), FRAME_BOTH);
+	for (int type = 0; type < 256; type++) {
+		size_t at = ip6(f, 58);
+
+		memcpy(f + 38, host.link6, 16);
+		f[at] = (uint8_t)type;
+		assert_int_equal(frame_whose(f, at + 24, &host), type == 135 || type == 136 ? FRAME_BOTH : FRAME_OURS);
+	}
+}
+
+static void what_is_for_nobody_here_is_not_the_kernels(void **state)
+{
+	uint8_t f[60];
+
+	(void)state;
+	memset(f, 0, sizeof(f)); /* another host's, heard because the device hears everything */
+	f[12] = 8;
+	assert_int_equal(frame_whose(f, sizeof(f), &host), FRAME_OURS);
+	memcpy(f, host.mac, 6);
+	for (size_t n = 0; n < 34; n++) /* cut off */
+		assert_int_equal(frame_whose(f, n, &host), FRAME_OURS);
+	assert_int_equal(frame_whose(f, 34, &host), FRAME_KERNELS);
+	assert_int_equal(frame_whose(f, 34, &(struct frame_own){ .mac = { 2, 0, 0, 0, 0, 1 } }), FRAME_KERNELS); /* no IPv4 at all, 0.0.0.0 neither */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -191,6 +256,9 @@ int main(void)
 		cmocka_unit_test(nobody_becomes_a_router_or_shrinks_a_path_to_nothing),
 		cmocka_unit_test(neighbours_speak_of_themselves),
 		cmocka_unit_test(nothing_hides_behind_extension_headers),
+		cmocka_unit_test(the_kernel_has_what_is_not_for_our_addresses),
+		cmocka_unit_test(both_hear_what_neighbours_say_of_themselves),
+		cmocka_unit_test(what_is_for_nobody_here_is_not_the_kernels),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

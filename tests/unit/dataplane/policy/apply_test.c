@@ -186,9 +186,32 @@ static void mistakes(void **state)
 	}
 }
 
+/* B4: mail for postmaster alone is not refused for its client, its sender or its header; the rest of the rules hold. */
+static void postmaster_is_reached(void **state)
+{
+	static const struct {
+		enum rule r;
+		enum policy_mode mode;
+	} want[] = { { RULE_CLIENT_DNS, POLICY_TAG }, { RULE_SENDER_DOMAIN, POLICY_TAG }, { RULE_SENDER_HOST_NAME, POLICY_TAG }, { RULE_SENDER_UNKNOWN, POLICY_TAG },
+		{ RULE_HEADER_FROM, POLICY_TAG }, { RULE_MALWARE, POLICY_HOLD }, { RULE_RELAY_DENIED, POLICY_REJECT }, { RULE_SENDER_OWNER, POLICY_REJECT },
+		{ RULE_MAIL_LOOP, POLICY_REJECT }, { RULE_ROUTE_SIZE, POLICY_REJECT }, { RULE_UNSCANNED, POLICY_DEFER } };
+	struct policy_facts f = client(CLASS_ROBUST), fragile = client(CLASS_FRAGILE);
+
+	f.to_postmaster = fragile.to_postmaster = true;
+	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++)
+		assert_int_equal(policy_mode(&f, want[i].r), want[i].mode);
+	assert_int_equal(policy_mode(&fragile, RULE_SENDER_DOMAIN), POLICY_TAG); /* configured as defer, which is hold for others */
+	assert_int_equal(policy_mode(&fragile, RULE_SENDER_UNKNOWN), POLICY_MONITOR);
+	f = client(CLASS_MX);
+	f.to_postmaster = true;
+	assert_int_equal(policy_mode(&f, RULE_DICTIONARY), POLICY_MONITOR);
+	assert_int_equal(policy_mode(&f, RULE_RATE), POLICY_OFF);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(postmaster_is_reached),
 		cmocka_unit_test(what_was_not_found_is_not_applied),
 		cmocka_unit_test(a_mode_changes_the_reply),
 		cmocka_unit_test(what_is_undecided_is_never_permanent_and_never_held_against_anybody),

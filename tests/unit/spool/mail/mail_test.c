@@ -106,9 +106,9 @@ static void address_literals(void **state)
 
 static void envelopes_round_trip_and_survive_damage(void **state)
 {
-	struct env_rcpt rcpt[2] = { { SPAN("a@b.example"), SPAN("rfc822;A@b.example"), NOTIFY_FAILURE }, { SPAN("c@d.example"), SPAN(""), 0 } };
+	struct env_rcpt rcpt[2] = { { SPAN("a@b.example"), SPAN("rfc822;A@b.example"), NOTIFY_FAILURE, SPAN("list@b.example") }, { SPAN("c@d.example"), SPAN(""), 0, SPAN_NONE } };
 	struct envelope e = { .arrived_ns = 5, .sender = SPAN("s@x.example"), .helo = SPAN("h"), .client_port = 7, .body = BODY_8BITMIME,
-		.flags = ENV_TLS, .nrcpt = 2, .rcpt = rcpt }, got;
+		.flags = ENV_TLS, .nrcpt = 2, .rcpt = rcpt, .message_id = SPAN("<1@x>") }, got;
 	char buf[1024], bent[1024];
 	struct out o = out_of(buf, sizeof(buf));
 	struct pool p;
@@ -119,6 +119,9 @@ static void envelopes_round_trip_and_survive_damage(void **state)
 	assert_ok(envelope_read(out_span(&o), &p, &got));
 	assert_span(got.rcpt[0].orcpt, "rfc822;A@b.example");
 	assert_span(got.sender, "s@x.example");
+	assert_span(got.message_id, "<1@x>");
+	assert_span(got.rcpt[0].given, "list@b.example");
+	assert_int_equal(got.rcpt[1].given.n, 0);
 	for (size_t n = 0; n < o.n; n++)
 		assert_int_not_equal(envelope_read(span_of(buf, n), &p, &got), ST_OK);
 	for (size_t i = 0; i < o.n; i++)
@@ -129,6 +132,40 @@ static void envelopes_round_trip_and_survive_damage(void **state)
 				assert_true(got.nrcpt <= 2);
 		}
 	pool_reset(&p);
+}
+
+/* Those that were in the spool when the software was replaced. */
+static void envelopes_of_earlier_versions_are_read(void **state)
+{
+	for (uint16_t version = 1; version <= 2; version++) {
+		char buf[256];
+		struct out o = out_of(buf, sizeof(buf));
+		struct envelope got;
+		struct pool p;
+
+		pool_init(&p, 1 << 20);
+		out_le16(&o, version);
+		out_le16(&o, 0);
+		out_le64(&o, 5);
+		out_add(&o, span_of("\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\7", 16));
+		out_le16(&o, 25);
+		out_le16(&o, 0);
+		out_le32(&o, ENV_TLS);
+		out_le32(&o, 1);
+		out_field(&o, SPAN("s@x.example"));
+		for (int i = 0; i < 4 + 2 * (version - 1); i++)
+			out_field(&o, SPAN(""));
+		out_field(&o, SPAN("a@b.example"));
+		out_field(&o, SPAN("rfc822;l@b.example"));
+		out_char(&o, NOTIFY_DELAY);
+		assert_ok(envelope_read(out_span(&o), &p, &got));
+		assert_span(got.sender, "s@x.example");
+		assert_span(got.rcpt[0].addr, "a@b.example");
+		assert_span(got.rcpt[0].orcpt, "rfc822;l@b.example");
+		assert_int_equal(got.rcpt[0].notify, NOTIFY_DELAY);
+		assert_int_equal(got.rcpt[0].given.n + got.message_id.n, 0);
+		pool_reset(&p);
+	}
 }
 
 static void replies_are_clean(void **state)
@@ -182,12 +219,38 @@ static void what_a_header_says_of_the_way(void **state)
 		assert_int_equal(header_flags(span_str(row[i].head), &(struct envelope){ .flags = row[i].flags, .body = row[i].body }), row[i].want);
 }
 
+static void message_ids(void **state)
+{
+	static const struct {
+		const char *head, *id;
+	} row[] = {
+		{ "Subject: x\r\nMessage-ID: <a@b>\r\n\r\n", "<a@b>" },
+		{ "message-id :\r\n\t<a@b>  \r\nX: y\r\nMessage-ID: <second@b>\r\n\r\n", "<a@b>" },
+		{ "Message-ID: bare@b\r\n", "bare@b" },
+		{ "Subject: x\r\n\r\nMessage-ID: <body@b>\r\n", "" },
+		{ "Message-ID: <a b@c>\r\n\r\n", "" },
+		{ "Message-ID: <a\x1b@c>\r\n\r\n", "" },
+		{ "Message-ID: \xc3\xa4@c\r\n\r\n", "" },
+		{ "Message-ID:\r\n\r\n", "" },
+		{ "Message-ID:", "" },
+	};
+	char longest[300];
+
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+		assert_span(header_message_id(span_str(row[i].head)), row[i].id);
+	memset(longest, 'x', sizeof(longest));
+	memcpy(longest, "Message-ID:", 11);
+	assert_int_equal(header_message_id(span_of(longest, 11 + MESSAGE_ID_MAX)).n, MESSAGE_ID_MAX);
+	assert_int_equal(header_message_id(span_of(longest, 12 + MESSAGE_ID_MAX)).n, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(good_and_bad_addresses), cmocka_unit_test(local_parts_in_look_up_form),
 		cmocka_unit_test(domains_in_look_up_form),
 		cmocka_unit_test(paths), cmocka_unit_test(networks), cmocka_unit_test(address_literals),
-		cmocka_unit_test(envelopes_round_trip_and_survive_damage), cmocka_unit_test(replies_are_clean), cmocka_unit_test(headers), cmocka_unit_test(what_a_header_says_of_the_way) };
+		cmocka_unit_test(envelopes_round_trip_and_survive_damage),
+		cmocka_unit_test(envelopes_of_earlier_versions_are_read), cmocka_unit_test(replies_are_clean), cmocka_unit_test(headers), cmocka_unit_test(what_a_header_says_of_the_way), cmocka_unit_test(message_ids) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

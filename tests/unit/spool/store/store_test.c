@@ -79,9 +79,11 @@ static char fill_byte(uint64_t seed, uint64_t i)
 	return (char)('a' + (seed * 7 + i / 100) % 26);
 }
 
+enum { RCPTS_MAX = 130 };
+
 static struct store_msg *put(uint64_t seed, size_t size, unsigned nrcpt)
 {
-	struct env_rcpt rcpt[8] = { 0 };
+	struct env_rcpt rcpt[RCPTS_MAX] = { 0 };
 	struct envelope env = { .sender = SPAN("s@x.example"), .arrived_ns = seed, .nrcpt = nrcpt, .rcpt = rcpt };
 	struct body *b;
 	struct store_msg *m;
@@ -253,6 +255,36 @@ static void outcomes_around_a_checkpoint_are_counted_once(void **state)
 	assert_int_equal(count(), MESSAGES);
 	while (store_next(store, &pos, &row))
 		assert_int_equal(row.open, row.id == last ? 2 : 1);
+}
+
+/* Outcomes of many recipients of many messages in turns: what recovery remembers of each message is thrown out and made again in between. */
+static void outcomes_in_turns_are_counted_once(void **state)
+{
+	enum { MESSAGES = 300, RCPTS = RCPTS_MAX, SETTLED = 70 };
+	struct store_msg *m[MESSAGES];
+	struct store_row row;
+	size_t pos = 0, n = 0;
+
+	for (uint64_t i = 0; i < MESSAGES; i++) {
+		m[i] = put(i, 100, RCPTS);
+		assert_non_null(m[i]);
+		turn();
+	}
+	until_idle();
+	drain(STORE_DURABLE, NULL);
+	for (uint32_t k = 0; k < RCPTS; k += 10) {
+		for (unsigned i = 0; i < MESSAGES; i++)
+			for (uint32_t r = k; r < k + 10; r++) {
+				store_rcpt(m[i], r, RCPT_QUEUED, NULL, 12345);
+				if (r < SETTLED)
+					store_rcpt(m[i], r, r % 2 ? RCPT_DELIVERED : RCPT_BOUNCED, NULL, 0);
+			}
+		until_idle();
+	}
+	reopen();
+	for (; store_next(store, &pos, &row); n++)
+		assert_int_equal(row.open, RCPTS - SETTLED);
+	assert_int_equal(n, MESSAGES);
 }
 
 /* The first segment was being made when the power went. */
@@ -553,6 +585,7 @@ int main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(bodies_of_all_sizes_survive_restart_and_eviction, begin, end),
 		cmocka_unit_test_setup_teardown(outcomes_holds_and_done_survive, begin, end),
 		cmocka_unit_test_setup_teardown(outcomes_around_a_checkpoint_are_counted_once, begin, end),
+		cmocka_unit_test_setup_teardown(outcomes_in_turns_are_counted_once, begin, end),
 		cmocka_unit_test_setup_teardown(half_a_segment_does_not_set_the_size, begin, end),
 		cmocka_unit_test_setup_teardown(a_second_opener_is_refused, begin, end),
 		cmocka_unit_test_setup_teardown(torn_tails_lose_only_what_was_not_durable, begin, end),

@@ -1,0 +1,22 @@
+/* What workers answer to weirctl, row by row: printed, or as JSON. */
+#ifndef WEIR_CONTROL_ROWS_H
+#define WEIR_CONTROL_ROWS_H
+
+#include <jansson.h>
+#include "spool/base/log.h"
+
+struct rows {
+	bool as_json;
+	void (*print)(struct span row, unsigned n); /* n: how many came before it */
+	unsigned n;
+	json_t *json;
+};
+
+/* Asks every worker; gives how many answered. first_found: one good answer is enough (a message lives in one of them). */
+int rows_ask(const char *run_dir, struct logline *request, struct rows *r, bool first_found);
+/* A row's fields as they are. */
+void rows_print(struct span row, unsigned n);
+/* To standard output; takes the reference. */
+void dump_json(json_t *j);
+
+#endif
