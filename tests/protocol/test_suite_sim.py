@@ -1,4 +1,4 @@
-"""The protocol suite over the simulated network (net_sim): the same table, the real worker, three networks, and simulated time.
+"""The protocol suite over the simulated network (net_sim): the same table, the real worker, and simulated time; here in a calm network, and in test_suite_sim_rough in two others.
 
 A case has a world of its own, and in it the ways in which it makes sense, one after the other. What arrives is looked at after each, and that nothing is left to do.
 Every case of the table is run. Only over real sockets are run: what measures memory or processes (test_suite), real clients, balancers and MTAs, and far ends with IPv6
@@ -10,11 +10,9 @@ import re
 import pytest
 import sim
 from node import free_port, without_trace
-from suite import OPEN, Connection, as_bytes, connect, expect, greeting, run_case
+from suite import OPEN, WAYS, Connection, as_bytes, connect, expect, greeting, run_case
 from test_suite import CASES, EXTENSIONS, FIELD, INSIDE, LIMITS, normalising
 
-# A network that cuts everything to pieces makes "bytes" and "burst" of "plain", and of both kinds of TLS one.
-WAYS = {sim.CALM: ("plain", "burst", "bytes", "starttls", "implicit"), sim.TINY: ("plain", "starttls"), sim.BAD: ("plain", "implicit")}
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +41,19 @@ def run(world, node, case, way):
     assert not re.search(rb"\0|\r(?!\n)|(?<!\r)\n", world.sink.raw)  # P3
 
 
-@pytest.mark.parametrize("case", CASES, ids=[f"net_sim-{case.name}" for case in CASES])
-def test_case(program, case):
+def run_in(program, case, networks):
     size = sum(len(s[0]) for s in case.steps if isinstance(s, tuple))
     with program.world(case.name) as world:
-        for network, ways in WAYS.items():
+        for network, ways in networks.items():
             for way in case.runs():
                 if way in ways:
                     world.network(network.for_size(size), way)
                     run(world, program.node, case, way)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"net_sim-calm-{case.name}" for case in CASES])
+def test_case(program, case):
+    run_in(program, case, {sim.CALM: WAYS})
 
 
 @pytest.mark.parametrize("way", ("plain", "starttls", "implicit"))

@@ -23,6 +23,9 @@ PAUSE = "pause"          # so that what was sent and what follows are two segmen
 TLS = "handshake"
 GREETING = "greeting"    # the first reply; without this step it is read before the first one
 
+ANYBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+ANYBODY.check_hostname, ANYBODY.verify_mode = False, ssl.CERT_NONE
+
 WAYS = ("plain", "burst", "bytes", "starttls", "implicit")
 PLAIN = ("plain",)
 ACTIONS = {HALF, TRUNCATE, NOTIFY, CUT, RESET, CLOSED, GONE, QUIET, PAUSE, TLS, GREETING}
@@ -91,10 +94,8 @@ class Connection:
         self.buf, self.tls, self.ended = b"", None, False
 
     def start_tls(self):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self.cin, self.cout = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.cin, self.cout)
+        self.tls = ANYBODY.wrap_bio(self.cin, self.cout)
         while True:
             try:
                 self.tls.do_handshake()
