@@ -81,6 +81,7 @@ struct span header_message_id(struct span head)
 {
 	struct span name, value;
 
+	head = header_fields(head);
 	while (header_next(&head, &name, &value)) {
 		size_t n = 0;
 
