@@ -38,6 +38,8 @@ struct span header_fields(struct span head)
 		line = span_skip(line, 1);
 	if (!span_starts_nocase(line, SPAN("From ")))
 		return head;
+	if (span_starts_nocase(span_trim(span_skip(line, 5)), SPAN(":"))) /* "From :" is a field (RFC 5322 4.5) */
+		return head;
 	span_cut(&line, '\n');
 	return line.p ? line : span_skip(head, head.n);
 }
