@@ -139,7 +139,7 @@ const struct schema_row schema[] = {
 	{ "auth.dovecot", T_STRING, AT(auth_dovecot), "", 0, 0, NULL, RELOAD_RESTART,
 		"In place of a password file: the path of Dovecot's authentication socket (a unix_listener of its service auth)." },
 	{ "auth.mechanisms", T_TABLE, AT(auth_mechs), "[plain, login, scram-sha-256]", 0, 8, NULL, RELOAD_LIVE,
-		"SASL mechanisms that may be used. scram-sha-256 is offered only while every user of the password file has a verifier, or when Dovecot has it." },
+		"SASL mechanisms that may be used. scram-sha-256 is offered only while every user of the password file has a verifier, and with Dovecot only when it is all that is listed, as Dovecot then tells who exists." },
 	{ "auth.senders", T_TABLE, AT(auth_senders), "[]", 0, 1000000, NULL, RELOAD_LIVE,
 		"Whose mail a user may send: {user: NAME, senders: [ADDRESS, \"@DOMAIN\" or \"*\", ...]}. A user who is not in the list may use any sender in local_domains and mail_domains. Rule P19." },
 	{ "auth.secret_file", T_STRING, AT(auth_secret), "", 0, 0, NULL, RELOAD_RESTART,

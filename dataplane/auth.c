@@ -54,12 +54,14 @@ void auth_tick(struct worker *w)
 	counter_set(C_AUTH_DOWN, (w->passwords && !st.readable) || (w->dovecot && !dovecot_is_up(w->dovecot)));
 }
 
-/* Until Dovecot has said what it has, what every set-up of it has. A password that we are told goes to it as PLAIN. */
-static unsigned dovecot_mechs(const struct dovecot *d)
+/* Until Dovecot has said what it has, what every set-up of it has. A password that we are told goes to it as PLAIN.
+ * SCRAM only where nothing else may be used: Dovecot challenges those who exist and refuses others, seconds later, at their first message (P19). No stand-in is like its challenges:
+ * they have the salt and iterations of the user's entry, or a new salt each time when that entry is a password; nothing tells us which. */
+static unsigned dovecot_mechs(const struct dovecot *d, unsigned may)
 {
-	unsigned mechs = dovecot_has(d, "PLAIN") || !dovecot_is_known(d) ? SASL_PLAIN | SASL_LOGIN : 0;
-
-	return mechs | (dovecot_has(d, "SCRAM-SHA-256") ? SASL_SCRAM_SHA_256 : 0);
+	if (may == SASL_SCRAM_SHA_256)
+		return dovecot_has(d, "SCRAM-SHA-256") ? SASL_SCRAM_SHA_256 : 0;
+	return dovecot_has(d, "PLAIN") || !dovecot_is_known(d) ? SASL_PLAIN | SASL_LOGIN : 0;
 }
 
 void auth_offer(struct session *s)
@@ -71,7 +73,7 @@ void auth_offer(struct session *s)
 	if (w->passwords)
 		can = passwords_state(w->passwords).all_scram || may == SASL_SCRAM_SHA_256 ? SASL_ALL : SASL_PLAIN | SASL_LOGIN;
 	else if (w->dovecot)
-		can = dovecot_mechs(w->dovecot);
+		can = dovecot_mechs(w->dovecot, may);
 	s->smtp.auth_mechs = can & may;
 }
 

@@ -28,9 +28,20 @@ void bounce_rcpt_set(struct bounce_rcpt *r, uint32_t index, const struct reply *
 	r->index = index;
 	r->reply = *reply;
 	r->policy = remote.policy;
+	r->expired_ns = 0;
 	out_add(&host, remote.host);
 	out_add(&tls, remote.tls);
 	r->remote[host.n] = r->tls[tls.n] = '\0';
+}
+
+/* What the log and the ledger say of it. */
+static void expired(const struct reply *last, struct reply *ret)
+{
+	char text[REPLY_TEXT_MAX];
+	struct out o = out_of(text, sizeof(text));
+
+	reply_line(last, &o);
+	reply_set(ret, 554, "5.4.7", "Delivery time expired; last: %.*s", SPAN_FMT(out_span(&o)));
 }
 
 static void settle_all(struct bounce *b, enum rcpt_state state)
@@ -41,8 +52,12 @@ static void settle_all(struct bounce *b, enum rcpt_state state)
 	for (uint32_t k = 0; k < b->nrcpt; k++) {
 		const struct bounce_rcpt *r = &b->rcpt[k];
 
+		struct reply final = r->reply;
+
+		if (r->expired_ns && state == RCPT_BOUNCED)
+			expired(&r->reply, &final);
 		mail->m->rcpt[r->index].busy = 0;
-		mail_settle(mail, r->index, state, &r->reply, state == RCPT_QUEUED ? next : 0,
+		mail_settle(mail, r->index, state, &final, state == RCPT_QUEUED ? next : 0,
 			(struct remote){ .host = span_str(r->remote), .policy = r->policy, .tls = span_str(r->tls) });
 	}
 }
@@ -92,7 +107,7 @@ static size_t report_rows(const struct bounce *b, struct dsn_rcpt *rcpt)
 		if (!wants(b, r))
 			continue;
 		rcpt[n++] = (struct dsn_rcpt){ .rcpt = r, .action = b->action, .reply = &b->rcpt[k].reply, .remote = span_str(b->rcpt[k].remote),
-			.last_attempt_wall_ns = clock_wall_ns(),
+			.expired_ns = b->rcpt[k].expired_ns, .last_attempt_wall_ns = clock_wall_ns(),
 			.will_retry_until_wall_ns = b->action == DSN_DELAYED ? m->env.arrived_ns + b->mail->w->cfg->set->queue_life_ns : 0 };
 	}
 	return n;

@@ -12,7 +12,8 @@ struct bounce;
 
 struct bounce_rcpt {
 	uint32_t index;   /* of the envelope */
-	struct reply reply;
+	struct reply reply;  /* the last that was said */
+	uint64_t expired_ns; /* it was temporary, but the message was tried for so long; 0: not so */
 	struct span policy; /* of a struct remote */
 	char remote[256], tls[64];
 };

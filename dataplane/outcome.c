@@ -72,15 +72,12 @@ static void add_temporary(struct outcome *oc, struct mail *mail, uint32_t i, con
 	const struct snap_route *route = outbound_route(mail, i);
 	uint64_t life = terms_life(set, route, !m->env.sender.n), now = clock_steady_ns(), born = terms_born(route, m->env.arrived_ns, now);
 	unsigned attempts = m->rcpt[i].attempts + 1u;
-	struct reply r;
 
 	if (now > born && now - born >= life) {
-		char text[REPLY_TEXT_MAX];
-		struct out o = out_of(text, sizeof(text));
+		struct outcome_list *failed = &oc->list[DSN_FAILED];
 
-		reply_line(why, &o);
-		reply_set(&r, 554, "5.4.7", "Delivery time expired; last: %.*s", SPAN_FMT(out_span(&o)));
-		list_final(&oc->list[DSN_FAILED], mail, i, &r, remote);
+		list_final(failed, mail, i, why, remote);
+		failed->rcpt[failed->n - 1].expired_ns = now - born;
 		return;
 	}
 	if (wants_delay_notice(mail, i, route, now)) {

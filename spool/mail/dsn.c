@@ -92,6 +92,38 @@ static void write_head(const struct dsn *d, struct span boundary, bool eight_bit
 	out_str(o, "\r\n\r\n");
 }
 
+/* Two of a unit at least, so that little is lost by leaving the rest out. */
+static void add_duration(struct out *o, uint64_t ns)
+{
+	static const struct {
+		uint64_t s;
+		const char *name;
+	} unit[] = { { 86400, "days" }, { 3600, "hours" }, { 60, "minutes" } };
+	uint64_t s = ns / 1000000000;
+
+	for (size_t i = 0; i < sizeof(unit) / sizeof(unit[0]); i++)
+		if (s >= 2 * unit[i].s) {
+			out_fmt(o, "%llu %s", (unsigned long long)(s / unit[i].s), unit[i].name);
+			return;
+		}
+	out_fmt(o, "%llu seconds", (unsigned long long)s);
+}
+
+static void write_who_said(const struct dsn_rcpt *r, struct out *o)
+{
+	if (r->expired_ns) {
+		out_str(o, "It could not be delivered for ");
+		add_duration(o, r->expired_ns);
+		out_str(o, "; the last ");
+		out_str(o, r->remote.n ? "answer of " : "reason was:");
+		add_text(o, r->remote);
+		out_str(o, r->remote.n ? " was:\r\n    " : "\r\n    ");
+	} else if (r->remote.n) {
+		add_text(o, r->remote);
+		out_str(o, " said: ");
+	}
+}
+
 static void write_explanation(const struct dsn *d, struct out *o)
 {
 	static const char *const said[] = {
@@ -114,10 +146,7 @@ static void write_explanation(const struct dsn *d, struct out *o)
 		out_str(o, "\r\n  <");
 		add_text(o, d->rcpt[i].rcpt->addr);
 		out_str(o, ">\r\n    ");
-		if (d->rcpt[i].remote.n) {
-			add_text(o, d->rcpt[i].remote);
-			out_str(o, " said: ");
-		}
+		write_who_said(&d->rcpt[i], o);
 		reply_line(d->rcpt[i].reply, &t);
 		add_some(o, out_span(&t), TEXT_MOST - d->rcpt[i].remote.n);
 		out_str(o, "\r\n");
@@ -145,7 +174,8 @@ static void write_status_rcpt(const struct dsn_rcpt *r, struct out *o)
 		field(o, "Original-Recipient", r->rcpt->orcpt);
 	address_field(o, "Final-Recipient", r->rcpt->addr);
 	field(o, "Action", span_str(action_name[r->action]));
-	field(o, "Status", span_str(reply_status(r->reply, buf)));
+	/* RFC 3463 X.4.7: the time is over for good; what the remote said of the last attempt is the diagnosis (RFC 3464 2.3.6) */
+	field(o, "Status", span_str(r->expired_ns ? "5.4.7" : reply_status(r->reply, buf)));
 	if (r->remote.n) {
 		out_str(o, "Remote-MTA: dns;");
 		add_text(o, r->remote);

@@ -12,7 +12,8 @@ enum dsn_action { DSN_FAILED, DSN_DELAYED, DSN_DELIVERED, DSN_RELAYED, DSN_EXPAN
 struct dsn_rcpt {
 	const struct env_rcpt *rcpt;
 	enum dsn_action action;
-	const struct reply *reply; /* what the remote, or Weir itself, said */
+	const struct reply *reply; /* what the remote, or Weir itself, said last */
+	uint64_t expired_ns;       /* that was temporary, but it was tried for so long, and is not tried again; 0: not so */
 	struct span remote;        /* name of the remote MTA; empty when Weir decided */
 	uint64_t last_attempt_wall_ns;
 	uint64_t will_retry_until_wall_ns; /* delayed only; 0 otherwise */

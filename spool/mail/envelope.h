@@ -20,8 +20,8 @@ enum envelope_flag {
 	ENV_REQUIRETLS = 32,     /* RFC 8689: never without verified TLS, and only to who promises the same */
 	ENV_TLS_OPTIONAL = 64,   /* the header says TLS-Required: No */
 	ENV_8BIT_HEADER = 128,   /* the header has octets above 127 */
-	ENV_NO_HEADER = 512,     /* the message does not begin with a field: all of it is text */
 	ENV_LMTP = 256,          /* LHLO: the client was answered for each recipient */
+	ENV_NO_HEADER = 512,     /* the message does not begin with a field: all of it is text */
 };
 
 struct env_rcpt {

@@ -38,6 +38,8 @@ struct span header_fields(struct span head)
 		line = span_skip(line, 1);
 	if (!span_starts_nocase(line, SPAN("From ")))
 		return head;
+	if (span_starts_nocase(span_trim(span_skip(line, 5)), SPAN(":"))) /* "From :" is a field (RFC 5322 4.5) */
+		return head;
 	span_cut(&line, '\n');
 	return line.p ? line : span_skip(head, head.n);
 }
@@ -81,6 +83,7 @@ struct span header_message_id(struct span head)
 {
 	struct span name, value;
 
+	head = header_fields(head);
 	while (header_next(&head, &name, &value)) {
 		size_t n = 0;
 

@@ -27,7 +27,7 @@ struct received_facts {
 	struct span rcpt;     /* the "for" clause, only when there is one recipient; or empty */
 };
 
-/* Writes "Received: from helo (name [ip]) by us with ESMTPS id ...; date\r\n", folded below 78 columns where it can be. */
+/* Writes "Received: from helo (name [192.0.2.1]) by us with ESMTPS id ...; date\r\n", or "[IPv6:2001:db8::1]"; folded below 78 columns where it can be. */
 void received_write(const struct envelope *e, const struct received_facts *f, struct out *o);
 /* RFC 5322 date in UTC ("Sat, 21 Nov 2026 05:00:00 +0000"). */
 void date_write(uint64_t wall_ns, struct out *o);

@@ -103,7 +103,7 @@ static void take(struct world *w, const uint8_t *data, struct span in)
 		remote_reply(&w->reply[i], piece(&in), data[0] & 8);
 		w->row[i] = (struct dsn_rcpt){ .rcpt = &w->rcpt[i], .action = data[1] / NRCPT % (DSN_EXPANDED + 1), .reply = &w->reply[i],
 			.remote = address_domain_ok(remote, false) ? remote : SPAN(""), .last_attempt_wall_ns = data[0] & 16 ? 1 : 0,
-			.will_retry_until_wall_ns = data[0] & 32 ? 2 : 0 };
+			.will_retry_until_wall_ns = data[0] & 32 ? 2 : 0, .expired_ns = data[0] & 64 ? (uint64_t)data[1] << 44 | 1 : 0 };
 	}
 	all = message(w, in, (data[0] & 6) == 4); /* only what is not whole is cut */
 	end = all.n ? memmem(all.p, all.n, "\r\n\r\n", 4) : NULL;
@@ -177,7 +177,7 @@ static void check_group(const struct dsn_rcpt *r, struct span *rest)
 		CHECK(span_eq(field(rest, "Original-Recipient"), r->rcpt->orcpt));
 	check_typed(field(rest, "Final-Recipient"), r->rcpt->addr);
 	CHECK(span_eq(field(rest, "Action"), span_str(action[r->action])));
-	CHECK(span_eq(field(rest, "Status"), span_str(reply_status(r->reply, status))));
+	CHECK(span_eq(field(rest, "Status"), span_str(r->expired_ns ? "5.4.7" : reply_status(r->reply, status))));
 	if (r->remote.n) {
 		field(rest, "Remote-MTA");
 		CHECK(span_starts_nocase(field(rest, "Diagnostic-Code"), SPAN("smtp;")));

@@ -3,6 +3,7 @@ import email
 import email.policy
 import os
 import random
+import re
 import socket
 import subprocess
 import time
@@ -212,6 +213,12 @@ def test_life_over_bounces(make_node, make_sink):
     assert c.message("a@cam.example", ["never@example.org"], HEAD).startswith("250")
     assert wait_for(lambda: sink.count == 1, 20)
     check_dsn(sink.messages[0], "never@example.org", "5.4.7", "a@cam.example")
+    # RFC 3464 2.3.6: the diagnosis is the last answer of the remote; a person reads both
+    text, report, _ = email.message_from_bytes(sink.messages[0]["data"], policy=email.policy.default).iter_parts()
+    row = report.get_payload()[1]
+    assert row["Remote-MTA"] == "dns;127.0.0.1" and row["Diagnostic-Code"] == "smtp;450 4.2.0 never"
+    assert re.search(r"could not be delivered for \d+ seconds; the last answer of 127\.0\.0\.1 was:\r?\n    450 4\.2\.0 never\r?\n", text.get_content())
+    assert wait_for(lambda: re.search(r"event=bounced .*reply=\"554 5\.4\.7 Delivery time expired; last: 450 4\.2\.0 never", node.log_text()))
 
 
 def test_a_hop_without_8bitmime_gets_no_8_bit_message(make_node, make_sink):

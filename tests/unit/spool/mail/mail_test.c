@@ -250,6 +250,7 @@ static void message_ids(void **state)
 		{ "Subject: x\r\nMessage-ID: <a@b>\r\n\r\n", "<a@b>" },
 		{ "message-id :\r\n\t<a@b>  \r\nX: y\r\nMessage-ID: <second@b>\r\n\r\n", "<a@b>" },
 		{ "Message-ID: bare@b\r\n", "bare@b" },
+		{ "From a@b.example Sat Nov 21\r\nMessage-ID: <a@b>\r\n\r\n", "<a@b>" }, /* of a mailbox file */
 		{ "Subject: x\r\n\r\nMessage-ID: <body@b>\r\n", "" },
 		{ "Message-ID: <a b@c>\r\n\r\n", "" },
 		{ "Message-ID: <a\x1b@c>\r\n\r\n", "" },
