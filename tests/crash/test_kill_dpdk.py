@@ -54,8 +54,8 @@ def test_a_workers_deaths_are_its_own(make_dpdk):  # noqa: F811
         assert steady.message("a@cam.example", [f"steady{i}@example.org"], HEAD).startswith("250")
         acked.add(f"steady{i}@example.org")
         assert wait_for(lambda: serves(node, 1), 30)
-        half.send(b"the end\r\n.\r\n")
         with pytest.raises(ConnectionResetError):
+            half.send(b"the end\r\n.\r\n")
             half.reply()
     long_one.send(b".\r\n")
     assert long_one.reply().startswith("250") and pid_of(node, 0) == survivor

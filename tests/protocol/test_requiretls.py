@@ -94,7 +94,7 @@ def test_delivered_and_demanded_of_the_next(world):
     world.send("a@good.signed.example")
     assert wait_for(lambda: got(world.good, "a@good.signed.example"))
     assert any(re.match(rb"MAIL FROM:<s@cam.example>.* REQUIRETLS\r\n", x) for x in world.good.heard)
-    assert "tls_policy=verify" in world.node.log_text()
+    assert wait_for(lambda: "tls_policy=verify" in world.node.log_text())
 
 
 def test_the_next_exchanger_may_have_it(world):
