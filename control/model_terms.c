@@ -106,6 +106,7 @@ void route_terms_read(struct reader *r, const yaml_node_t *item, struct snap_rou
 	read_hold(r, item, t);
 	read_sources(r, item, t);
 	route_certificate_read(r, item, t);
+	route_login_read(r, item, t);
 }
 
 /* ---- all of them ---- */

@@ -62,6 +62,8 @@ enum client_action auth_begin(struct smtp_client *c)
 {
 	if (!c->tls)
 		return auth_fail(c, AUTH_FAULT_NOT_OFFERED, "a login is only for TLS, which is off");
+	if (!c->cfg->login->password.n)
+		return auth_fail(c, AUTH_FAULT_NOT_OFFERED, "our password is not known here yet");
 	c->state.mechs_left = c->ehlo.mechs;
 	return say_auth(c);
 }
