@@ -37,7 +37,8 @@ const struct sasl_login *conn_login(struct out_conn *c)
 	c->login_cfg = config_hold(c->dest->cfg);
 	user = snap_span(&c->login_cfg->snap, route->user);
 	file = snap_span(&c->login_cfg->snap, route->password_file);
-	c->login = (struct sasl_login){ .user = user, .password = logins_password(c->login_cfg->logins, user, file), .nonce = fresh_nonce(c) };
+	c->login = logins_find(c->login_cfg->logins, user, file);
+	c->login.nonce = fresh_nonce(c);
 	return &c->login;
 }
 

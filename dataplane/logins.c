@@ -4,6 +4,7 @@
 
 struct logins {
 	struct tls_login login[TLS_LOGINS_MAX];
+	struct sasl_known known[TLS_LOGINS_MAX];
 	uint32_t n;
 	struct out bytes; /* what the spans point into */
 };
@@ -36,14 +37,15 @@ void logins_free(struct logins *l)
 {
 	if (!l)
 		return;
+	explicit_bzero(l->known, sizeof(l->known));
 	explicit_bzero(l->bytes.p, l->bytes.cap);
 	free(l);
 }
 
-struct span logins_password(const struct logins *l, struct span user, struct span file)
+struct sasl_login logins_find(struct logins *l, struct span user, struct span file)
 {
 	for (uint32_t i = 0; l && i < l->n; i++)
 		if (span_eq(l->login[i].user, user) && span_eq(l->login[i].file, file))
-			return l->login[i].password;
-	return SPAN_NONE;
+			return (struct sasl_login){ .user = user, .password = l->login[i].password, .known = &l->known[i] };
+	return (struct sasl_login){ .user = user };
 }

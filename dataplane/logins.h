@@ -4,6 +4,7 @@
 #ifndef WEIR_DATAPLANE_LOGINS_H
 #define WEIR_DATAPLANE_LOGINS_H
 
+#include "dataplane/smtp/sasl_client.h"
 #include "spool/store/tls_file.h"
 
 struct logins;
@@ -11,7 +12,7 @@ struct logins;
 /* NULL: there are none, or no memory for them. */
 struct logins *logins_new(const struct tls_file *f);
 void logins_free(struct logins *l);
-/* The password of that user from that file; p NULL: it is not there (yet). Good as long as l. */
-struct span logins_password(const struct logins *l, struct span user, struct span file);
+/* That user with the password from that file, which is empty when it is not there (yet); without a nonce. Good as long as l, which may be NULL, and the spans given. */
+struct sasl_login logins_find(struct logins *l, struct span user, struct span file);
 
 #endif

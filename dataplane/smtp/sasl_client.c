@@ -128,12 +128,26 @@ static const char *read_server_first(const struct sasl_client *a, struct span m,
 	return NULL;
 }
 
+static void keys_of(const struct sasl_login *l, const struct scram_verifier *v, struct sasl_known *ret)
+{
+	if (l->known && l->known->iterations == v->iterations && l->known->salt_len == v->salt_len && memcmp(l->known->salt, v->salt, v->salt_len) == 0) {
+		*ret = *l->known;
+		return;
+	}
+	*ret = (struct sasl_known){ .iterations = v->iterations, .salt_len = v->salt_len };
+	memcpy(ret->salt, v->salt, v->salt_len);
+	scram_keys(l->password, v, ret->client_key, ret->server_key);
+	if (l->known)
+		*l->known = *ret;
+}
+
 /* client-final-message, and what the server must say to it. */
 static const char *scram_final(struct sasl_client *a, struct span m, struct out *o)
 {
 	char text[2 * SASL_RESPONSE_MAX + SASL_MESSAGE_MAX];
 	struct out auth = out_of(text, sizeof(text));
-	uint8_t client_key[SCRAM_KEY], server_key[SCRAM_KEY], proof[SCRAM_KEY];
+	struct sasl_known keys;
+	uint8_t proof[SCRAM_KEY];
 	struct scram_verifier v = { 0 };
 	struct span nonce;
 	const char *why = read_server_first(a, m, &nonce, &v);
@@ -149,11 +163,10 @@ static const char *scram_final(struct sasl_client *a, struct span m, struct out 
 	out_add(&auth, out_span(o));
 	if (auth.over)
 		return failed(a, "its SCRAM message is too long");
-	scram_keys(a->login->password, &v, client_key, server_key);
-	scram_proof(client_key, out_span(&auth), proof);
-	scram_hmac(server_key, out_span(&auth), a->signature);
-	explicit_bzero(client_key, sizeof(client_key));
-	explicit_bzero(server_key, sizeof(server_key));
+	keys_of(a->login, &v, &keys);
+	scram_proof(keys.client_key, out_span(&auth), proof);
+	scram_hmac(keys.server_key, out_span(&auth), a->signature);
+	explicit_bzero(&keys, sizeof(keys));
 	out_str(o, ",p=");
 	base64_encode(span_of(proof, sizeof(proof)), o);
 	return next(a, PHASE_SIGNATURE);

@@ -136,7 +136,7 @@ static void run(uint8_t options, struct span words, size_t cut, const struct smt
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	static const size_t cuts[] = { 1, 3, 64, 1 << 20 };
-	static const struct sasl_login login = { SPAN("u"), SPAN("p"), SPAN("fuzzfuzzfuzzfuzzfuzzfuzz") };
+	static const struct sasl_login login = { .user = SPAN("u"), .password = SPAN("p"), .nonce = SPAN("fuzzfuzzfuzzfuzzfuzzfuzz") };
 
 	for (unsigned kind = 0; n && kind < 8; kind++) {
 		struct smtp_client_config cfg = { .hostname = SPAN("fuzz.example"), .chunking = kind & 1, .lmtp = kind & 2,

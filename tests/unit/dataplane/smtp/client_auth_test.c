@@ -92,7 +92,7 @@ static void assert_logged_in(void)
 
 static struct sasl_login login(const char *user, const char *password)
 {
-	return (struct sasl_login){ span_str(user), span_str(password), SPAN(NONCE) };
+	return (struct sasl_login){ .user = span_str(user), .password = span_str(password), .nonce = SPAN(NONCE) };
 }
 
 static void plain(void **state)
@@ -128,7 +128,7 @@ static void login_word_by_word(void **state)
 /* RFC 7677 section 3. */
 static void the_vector_of_the_standard(void **state)
 {
-	struct sasl_login l = { SPAN("user"), SPAN("pencil"), SPAN("rOprNGfwEbeRWgbNEkqO") };
+	struct sasl_login l = { .user = SPAN("user"), .password = SPAN("pencil"), .nonce = SPAN("rOprNGfwEbeRWgbNEkqO") };
 	struct sasl_client a;
 	char buf[SASL_RESPONSE_MAX];
 	struct out o = out_of(buf, sizeof(buf));
@@ -162,13 +162,19 @@ static struct span decoded(struct span line, const char *before)
 /* With our own server, and a name that must be written in another way. */
 static void scram_with_our_own_server(void **state)
 {
-	static const char *const names[] = { "u", "a=b,c", "gr\xc3\xbcn", NULL };
+	static const char *const names[] = { "u", "a=b,c", "gr\xc3\xbcn", "salted", NULL };
+	struct sasl_known known = { 0 };
 
 	for (size_t i = 0; names[i]; i++) {
 		struct sasl_login l = login(names[i], "p w");
 		struct scram_verifier v = { .iterations = 4096, .salt_len = 4, .salt = "salt" };
 		struct sasl server;
 
+		if (i == 3) { /* the same password, another salt than the one known: what is known must not be used */
+			memcpy(v.salt, "pepper", 6);
+			v.salt_len = 6;
+		}
+		l.known = &known;
 		scram_derive(SPAN("p w"), &v);
 		sasl_init(&server, SASL_SCRAM_SHA_256);
 		assert_int_equal(sasl_step(&server, decoded(meet(&l, "AUTH LOGIN PLAIN SCRAM-SHA-256"), "AUTH SCRAM-SHA-256 ")), SASL_VERIFIER);
@@ -179,6 +185,7 @@ static void scram_with_our_own_server(void **state)
 		assert_int_equal(sasl_step(&server, SPAN("")), SASL_DONE);
 		hear("235 2.7.0 ok\r\n");
 		assert_logged_in();
+		assert_memory_equal(known.server_key, v.server_key, SCRAM_KEY);
 		sasl_wipe(&server);
 	}
 }
