@@ -74,7 +74,7 @@ DATAPLANE_A := $(call archive,dataplane) $(call archive,dataplane/policy) $(call
 
 MAN := $(patsubst %.scd,$(B)/%,$(wildcard */*.scd))
 
-.PHONY: all programs run check check-crash crash-programs unit fuzz deps deps-run clean
+.PHONY: all programs run check check-crash crash-programs sim-program unit fuzz deps deps-run clean
 .SECONDARY:
 all: deps
 	@$(MAKE) --no-print-directory programs
@@ -192,6 +192,13 @@ $(CRASH)/%: $(B)/%
 	ln -f $< $@
 crash-programs: $(CRASH)/weir-dataplane $(patsubst %,$(CRASH)/%,weir weir-control weir-scanner weirctl signatures/weir-test.ndb)
 
+# The protocol suite over the simulated network: the worker with a world around it that takes its calls (tests/sim/world.c).
+SIM_O := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c)) $(B)/scanner/engine_trivial.o $(B)/scanner/input.o
+$(B)/sim/weir-sim: $(SIM_O) $(DATAPLANE_A) $(SPOOL_A)
+	@mkdir -p $(@D)
+	$(link) -Wl,--wrap=uring_wait,--wrap=net_new,--wrap=disk_files_new,--wrap=config_load $(LIBS_dataplane) $(LIBS_spool) $(JEMALLOC_$(V))
+sim-program: $(B)/sim/weir-sim
+
 # The power loss test: a disk that remembers, and two programs on a store.
 POWER := $(addprefix $(CRASH)/,recdisk spool_load spool_list)
 $(CRASH)/recdisk: tests/crash/recdisk.c
@@ -203,7 +210,7 @@ $(CRASH)/spool_%: $(B)/tests/crash/spool_%.o $(B)/tests/crash/ledger.o $(B)/test
 
 # Everything: builds each way, unit tests and corpora under sanitizers, whole-system tests on the release build.
 check: deps
-	@$(MAKE) --no-print-directory -s -j2 programs crash-programs
+	@$(MAKE) --no-print-directory -s -j2 programs crash-programs sim-program
 	@$(MAKE) --no-print-directory -s -j2 V=asan tests-built
 	@$(MAKE) --no-print-directory -s -j2 V=tsan threads-built
 	@tests/support/run-all build/asan build/release build/tsan

@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "control/ask.h"
+#include "control/entries.h"
 #include "spool/base/clock.h"
 #include "spool/base/log.h"
 #include "spool/base/map.h"
@@ -18,7 +19,7 @@ enum { BATCH_S = 150, MINUTE_S = 60, WORKERS_MAX = 64, ROW_MAX = 2048 };
 /* An address to be verified. */
 struct target {
 	struct span addr;
-	const struct tables_alias *alias; /* the first that leads to it */
+	const struct tables_alias *alias; /* the first that leads to it; NULL: it must be there, and is not in the tables (C4) */
 	enum { OPEN, ASKED, DONE } state;
 };
 
@@ -28,6 +29,7 @@ struct targets {
 	struct map *addresses;      /* address -> its struct target, by place + 1 */
 	struct target *row;
 	size_t n, cap;
+	char required[3][ADDRESS_MAX + 1];
 	unsigned fresh, taken, unclear;
 	char unclear_addr[ADDRESS_MAX + 1], unclear_why[600];
 };
@@ -115,6 +117,21 @@ static void take_target(struct targets *t, const struct tables_target *g, const 
 		add(t, tables_span(&c->t, g->addr), a);
 }
 
+/* What must be there, of a domain whose unlisted addresses are delivered (RFC 2142). */
+static void take_required(struct targets *t)
+{
+	const struct check *c = t->c;
+
+	for (unsigned i = 0; c->d->deliver_unlisted && entries_required[i]; i++) {
+		struct out o = out_of(t->required[i], ADDRESS_MAX);
+
+		CHECK(i < sizeof(t->required) / sizeof(t->required[0]));
+		out_fmt(&o, "%s@%s", entries_required[i], c->domain);
+		if (c->s->h->settings.managed_targets != TARGETS_NONE && !tables_find_alias(&c->t, c->d, span_str(entries_required[i])))
+			add(t, out_span(&o), NULL);
+	}
+}
+
 /* ---- asking ---- */
 
 static void on_row(void *ctx, unsigned worker, struct span row)
@@ -135,7 +152,9 @@ static void on_row(void *ctx, unsigned worker, struct span row)
 	row_value(row, "reply", reply, sizeof(reply));
 	row_value(row, "why", why, sizeof(why));
 	t->fresh += strcmp(row_value(row, "cached", cached, sizeof(cached)), "no") == 0;
-	if (strcmp(result, "no") == 0) {
+	if (strcmp(result, "no") == 0 && !g->alias) {
+		report_say(&t->c->r, REPORT_WRONG, "C4", "%s is neither in the tables nor known to its destination: %s", addr, *reply ? reply : why);
+	} else if (strcmp(result, "no") == 0) {
 		report_say(&t->c->r, REPORT_WRONG, "C5", "line %u: %.*s: %s is refused by its destination: %s", g->alias->line, SPAN_FMT(tables_span(&t->c->t, g->alias->name)),
 			addr, *reply ? reply : why);
 	} else if (strcmp(result, "yes") == 0) {
@@ -264,7 +283,7 @@ static void say_verified(struct targets *t, unsigned wrong_before)
 	if (open)
 		report_say(r, REPORT_ADVICE, "C5", "%zu addresses were not verified in time; what was heard is kept, so the next check goes on from there", open);
 	if (r->wrong == wrong_before && t->taken)
-		report_say(r, REPORT_OK, "C5", "%u addresses behind the aliases are taken by their destinations", t->taken);
+		report_say(r, REPORT_OK, "C5", "%u addresses are taken by their destinations", t->taken);
 }
 
 void check_targets(struct check *c)
@@ -282,6 +301,7 @@ void check_targets(struct check *c)
 	if (c->r.wrong == before && !c->silent)
 		report_say(&c->r, REPORT_OK, "C5", "mail can be sent to all %zu other domains that the aliases lead to", map_len(t.domains));
 	before = c->r.wrong;
+	take_required(&t);
 	if (!c->silent && t.n) {
 		verify(&t);
 		say_verified(&t, before);

@@ -22,12 +22,6 @@ struct wish {
 	bool sets;
 };
 
-static int failed(void)
-{
-	fprintf(stderr, "weirctl: %s\n", trail_text());
-	return 1;
-}
-
 /* ---- history ---- */
 
 static void log_row(void *ctx, const struct history_row *r)
@@ -43,7 +37,7 @@ static int show_log(const struct view *v)
 {
 	enum status st = history_each(snap_cstr(&v->snap, v->snap.h->settings.clients_dir), REGISTRY, log_row, v->list);
 
-	return st == ST_OK || st == ST_NOT_FOUND ? 0 : failed();
+	return st == ST_OK || st == ST_NOT_FOUND ? 0 : trail_failed();
 }
 
 /* ---- orders ---- */
@@ -60,7 +54,7 @@ static int order(const struct view *v, struct logline *row)
 	snprintf(request, sizeof(request), "clients %.*s\n", SPAN_FMT(row_text(row)));
 	st = ask_control(v->run_dir, request, text, sizeof(text));
 	if (st != ST_OK && st != ST_INVALID)
-		return failed();
+		return trail_failed();
 	if (v->as_json)
 		dump_json(json_pack("{s:b, s:s}", "ok", st == ST_OK, "text", text));
 	else
@@ -172,7 +166,7 @@ int clients_command(const char *run_dir, bool as_json, int argc, char **argv)
 	if (!read_wish(argc, argv, &w))
 		return -1;
 	if (!view_open(&v, run_dir))
-		return failed();
+		return trail_failed();
 	argc -= optind;
 	argv += optind;
 	lists = w.would_break || (argc == 1 && strcmp(argv[0], "revert") != 0);

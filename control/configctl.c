@@ -5,15 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "control/ask.h"
+#include "control/rows.h"
 #include "control/schema.h"
 #include "control/tables.h"
 #include "control/taken.h"
-
-static int failed(void)
-{
-	fprintf(stderr, "weirctl: %s\n", trail_text());
-	return 1;
-}
 
 static void explain_row(const struct schema_row *row)
 {
@@ -49,7 +44,7 @@ static int config_show(const char *run_dir, bool as_json)
 
 	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
 	if (snapshot_open(path, &s) != ST_OK)
-		return failed();
+		return trail_failed();
 	if (!as_json)
 		printf("# generation %llu\n", (unsigned long long)s.h->generation);
 	for (size_t i = 0; i < schema_rows; i++) {
@@ -100,7 +95,7 @@ static int config_reload(const char *run_dir)
 		return taken_wait(run_dir, stdout) ? 0 : 1;
 	}
 	if (st != ST_INVALID)
-		return failed();
+		return trail_failed();
 	fprintf(stderr, "%sThe configuration in use stays as it is.\n", text);
 	return 1;
 }

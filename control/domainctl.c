@@ -20,12 +20,6 @@ struct view {
 	struct tables tables; /* of the generation in use; h NULL: there is none */
 };
 
-static int failed(void)
-{
-	fprintf(stderr, "weirctl: %s\n", trail_text());
-	return 1;
-}
-
 static const char *directory(const struct view *v)
 {
 	return snap_cstr(&v->snap, v->snap.h->settings.managed_dir);
@@ -169,7 +163,7 @@ static int show_log(const struct view *v, const char *domain)
 
 	if (j)
 		dump_json(j);
-	return st == ST_OK || st == ST_NOT_FOUND ? 0 : failed();
+	return st == ST_OK || st == ST_NOT_FOUND ? 0 : trail_failed();
 }
 
 /* ---- orders ---- */
@@ -183,7 +177,7 @@ static int order(const struct view *v, struct logline *row)
 	snprintf(request, sizeof(request), "domain %.*s\n", SPAN_FMT(s));
 	st = ask_control(v->run_dir, request, text, sizeof(text));
 	if (st != ST_OK && st != ST_INVALID)
-		return failed();
+		return trail_failed();
 	if (v->as_json)
 		dump_json(json_pack("{s:b, s:s}", "ok", st == ST_OK, "text", text));
 	else
@@ -299,7 +293,7 @@ int domain_command(const char *run_dir, bool as_json, int argc, char **argv)
 
 	snprintf(path, sizeof(path), "%s/snapshot", run_dir);
 	if (snapshot_open(path, &v.snap) != ST_OK)
-		return failed();
+		return trail_failed();
 	if (tables_open_current(run_dir, &v.tables) != ST_OK)
 		v.tables.h = NULL;
 	if (argc == 2 && strcmp(argv[1], "list") == 0)

@@ -36,6 +36,12 @@ static void on_row(void *ctx, unsigned worker, struct span row)
 	r->n++;
 }
 
+int trail_failed(void)
+{
+	fprintf(stderr, "weirctl: %s\n", trail_text());
+	return 1;
+}
+
 void dump_json(json_t *j)
 {
 	json_dumpf(j, stdout, JSON_INDENT(2));

@@ -16,6 +16,8 @@ struct rows {
 int rows_ask(const char *run_dir, struct logline *request, struct rows *r, bool first_found);
 /* A row's fields as they are. */
 void rows_print(struct span row, unsigned n);
+/* Says on standard error what the trail has; gives the exit code. */
+int trail_failed(void);
 /* To standard output; takes the reference. */
 void dump_json(json_t *j);
 

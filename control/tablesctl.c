@@ -9,12 +9,6 @@
 #include "control/rows.h"
 #include "control/taken.h"
 
-static int failed(void)
-{
-	fprintf(stderr, "weirctl: %s\n", trail_text());
-	return 1;
-}
-
 static enum status open_generation(const char *run_dir, uint64_t generation, struct tables *ret)
 {
 	char path[4200];
@@ -229,7 +223,7 @@ static int diff(const char *run_dir, bool as_json, const char *from, const char 
 	}
 	if (open_generation(run_dir, x, &a) != ST_OK || open_generation(run_dir, y, &b) != ST_OK) {
 		tables_close(&a);
-		return failed();
+		return trail_failed();
 	}
 	d.list = as_json ? json_array() : NULL;
 	diff_domains(&d);
@@ -263,7 +257,7 @@ static int check(const char *run_dir, bool as_json)
 	unsigned n;
 
 	if (tables_open_current(run_dir, &t) != ST_OK)
-		return failed();
+		return trail_failed();
 	n = tables_findings(&t, print_finding, list);
 	tables_close(&t);
 	if (as_json)
@@ -285,7 +279,7 @@ static int ask_for(const char *run_dir, bool as_json, const char *request)
 		return 1;
 	}
 	if (st != ST_OK)
-		return failed();
+		return trail_failed();
 	end = text + strcspn(text, "\n");
 	*end = '\0';
 	if (as_json)

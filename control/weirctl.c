@@ -66,12 +66,6 @@ static int or_usage(int rc)
 	return rc < 0 ? usage(stderr) : rc;
 }
 
-static int failed(void)
-{
-	fprintf(stderr, "weirctl: %s\n", trail_text());
-	return 1;
-}
-
 /* ---- rates ---- */
 
 static int cmd_rate(int argc, char **argv)
@@ -84,7 +78,7 @@ static int cmd_rate(int argc, char **argv)
 	row_begin(&request);
 	log_str(&request, "cmd", "rate.explain");
 	log_str(&request, "key", argv[2]);
-	return rows_ask(run_dir, &request, &r, true) ? 0 : failed();
+	return rows_ask(run_dir, &request, &r, true) ? 0 : trail_failed();
 }
 
 /* ---- routes ---- */
@@ -124,7 +118,7 @@ static int cmd_route(int argc, char **argv)
 	log_str(&request, "addr", argv[1]);
 	if (argc == 4)
 		log_str(&request, "client", argv[3]);
-	return rows_ask(run_dir, &request, &r, true) ? 0 : failed();
+	return rows_ask(run_dir, &request, &r, true) ? 0 : trail_failed();
 }
 
 /* ---- the whole ---- */

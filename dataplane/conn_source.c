@@ -40,7 +40,7 @@ static enum status absent(struct out_conn *c, const uint8_t ip[16])
 enum status conn_connect(struct out_conn *c, const struct sockaddr *to)
 {
 	const struct snap_route *route = c->dest->route;
-	bool own = route && route->sources.n, dpdk = c->cfg->set->transport != 0;
+	bool own = route && route->sources.n, dpdk = c->cfg->set->transport == NET_DPDK;
 	const struct snapshot *snap = own ? &c->dest->cfg->snap : &c->cfg->snap;
 	uint32_t n, at;
 	const struct snap_range *s = snap_ranges(snap, own ? route->sources : c->cfg->set->sources, &n);

@@ -308,14 +308,13 @@ static void on_verified(void *ctx, const struct verify_answer *a)
 	facts_ready(q->ask);
 }
 
-/* Where the tables do not say, and the configuration wants it of recipients. Class fragile never waits for others. */
-static bool is_to_verify(const struct worker *w, const struct policy_facts *f, const struct address *a, enum fact_exists known)
+/* Where the configuration wants it of recipients. Class fragile never waits for others. ask: where mail for the address goes. */
+static bool is_to_verify(const struct worker *w, const struct policy_facts *f, const struct address *a, struct span ask)
 {
 	char key[ADDRESS_DOMAIN_MAX + 1];
 	struct out o = out_of(key, sizeof(key));
 
-	return known == EXISTS_UNKNOWN && policy_class(f) != CLASS_FRAGILE && !address_is_postmaster(a) && policy_sender_asks(a, &o) &&
-		policy_is_own(f, out_span(&o)) && verify_wanted(w, a->full);
+	return ask.n && policy_class(f) != CLASS_FRAGILE && !address_is_postmaster(a) && policy_sender_asks(a, &o) && policy_is_own(f, out_span(&o)) && verify_wanted(w, ask);
 }
 
 static void ask_verify(struct facts_ask *k, const struct policy_facts *f, struct span addr, uint64_t budget_ns, enum fact_exists *known)
@@ -352,32 +351,33 @@ void facts_sender(struct worker *w, struct policy_facts *f, const struct address
 	bool asks = policy_sender_asks(sender, &o), exists = is_wanted(f, RULE_SENDER_UNKNOWN) && sender->full.n;
 	bool domain = asks && (is_wanted(f, RULE_SENDER_DOMAIN) || is_wanted(f, RULE_SENDER_HOST_NAME));
 	struct facts_ask *k;
+	struct span ask = SPAN_NONE;
 	struct pool work;
 
 	*ret_ask = NULL;
 	f->sender_domain = NULL;
 	f->sender_known = EXISTS_UNASKED;
-	if (exists) {
-		pool_init(&work, f->snap->h->settings.transaction_max);
-		f->sender_known = policy_known(f, sender, &work);
-		pool_reset(&work);
-	}
-	exists = exists && is_to_verify(w, f, sender, f->sender_known);
+	pool_init(&work, f->snap->h->settings.transaction_max);
+	if (exists)
+		f->sender_known = policy_known(f, sender, &work, &ask);
+	exists = exists && is_to_verify(w, f, sender, ask);
 	if (!domain && !exists)
-		return;
+		goto out;
 	if (domain) {
 		*ret = (struct fact_domain){ .name = pool_span(pool, out_span(&o)), .is = DOMAIN_IS_UNDECIDED, .why = "out of memory" };
 		f->sender_domain = ret;
 	}
 	k = !domain || ret->name.p ? facts_new(w, budget_ns, fn, ctx) : NULL;
 	if (!k)
-		return;
+		goto out;
 	if (domain)
 		ask_domains(k, ret, 1);
 	if (exists)
-		ask_verify(k, f, sender->full, budget_ns, &f->sender_known);
+		ask_verify(k, f, ask, budget_ns, &f->sender_known);
 	if (facts_begun(k, ret_ask) == ST_OK)
 		*ret_ask = NULL;
+out:
+	pool_reset(&work);
 }
 
 void facts_cancel(struct facts_ask *ask)
@@ -403,6 +403,7 @@ static uint8_t place_of(struct fact_header *h, struct span name, struct pool *po
 
 void facts_header(const struct policy_facts *f, struct span head, uint64_t len, struct pool *pool, struct fact_header *ret)
 {
+	struct span ask;
 	struct pool work;
 
 	originators_read(head, head.n == len, &ret->originators);
@@ -414,7 +415,7 @@ void facts_header(const struct policy_facts *f, struct span head, uint64_t len, 
 		struct out o = out_of(key, sizeof(key));
 
 		ret->domain_of[i] = policy_sender_asks(a, &o) ? place_of(ret, out_span(&o), pool) : HEADER_DOMAINS_MAX;
-		ret->known[i] = policy_known(f, a, &work);
+		ret->known[i] = policy_known(f, a, &work, &ask);
 		pool_reset(&work);
 	}
 }
@@ -431,22 +432,29 @@ static bool is_asked(const struct fact_header *h, uint32_t i)
 enum status facts_header_ask(struct worker *w, const struct policy_facts *f, struct fact_header *h, uint64_t budget_ns, facts_fn *fn, void *ctx, struct facts_ask **ret_ask)
 {
 	struct facts_ask *k = h->originators.n ? facts_new(w, budget_ns, fn, ctx) : NULL;
+	struct policy_facts others = *f; /* postmaster reads what is found, others decide whether it is worth a question */
+	struct pool work;
 
 	*ret_ask = NULL;
+	others.to_postmaster = false;
 	for (uint32_t i = 0; i < h->ndomains; i++)
 		h->domain[i] = (struct fact_domain){ .name = h->domain[i].name, .is = k ? DOMAIN_IS_UNASKED : DOMAIN_IS_UNDECIDED, .why = "out of memory" };
 	if (!k)
 		return ST_OK;
 	ask_domains(k, h->domain, h->ndomains);
+	pool_init(&work, f->snap->h->settings.transaction_max);
 	for (uint32_t i = 0; i < h->originators.n; i++) {
 		const struct address *a = &h->originators.item[i].a;
+		struct span ask;
 
-		if (!is_to_verify(w, f, a, h->known[i]) || is_asked(h, i))
-			continue;
-		if (policy_mode(f, RULE_HEADER_FROM) > POLICY_TAG)
-			ask_verify(k, f, a->full, budget_ns, &h->known[i]);
-		else
-			h->known[i] = verify_known_no(w, a->full) ? EXISTS_NO : EXISTS_UNKNOWN;
+		(void)policy_known(f, a, &work, &ask);
+		if (!is_to_verify(w, f, a, ask) || is_asked(h, i))
+			;
+		else if (policy_mode(&others, RULE_HEADER_FROM) > POLICY_TAG)
+			ask_verify(k, f, ask, budget_ns, &h->known[i]);
+		else if (verify_known_no(w, ask))
+			h->known[i] = EXISTS_NO;
+		pool_reset(&work);
 	}
 	return facts_begun(k, ret_ask);
 }

@@ -20,8 +20,8 @@ enum { FACTS_DOMAINS_MAX = HEADER_DOMAINS_MAX };
 /* The name of a client host. ST_OK: it is there. ST_AGAIN: fn will be called. */
 enum status facts_client(struct worker *w, const uint8_t ip[16], uint64_t budget_ns, struct fact_client *ret, facts_fn *fn, void *ctx,
 	struct facts_ask **ret_ask);
-/* What those rules about a sender that are not off want to know: fills f->sender_known, and *ret for f->sender_domain (its name is in the pool). An address of ours of which the tables do not say whether it
- * exists is asked for at its destination where the configuration wants that of recipients (B2), not for class fragile, which never waits for others. f stays, too.
+/* What those rules about a sender that are not off want to know: fills f->sender_known, and *ret for f->sender_domain (its name is in the pool). An address of ours that the tables do not have, or of which they say one address
+ * that its mail goes to, is asked for at its destination where the configuration wants that of recipients (B2), not for class fragile, which never waits for others. f stays, too.
  * *ret_ask is NULL when all is there already. */
 void facts_sender(struct worker *w, struct policy_facts *f, const struct address *sender, uint64_t budget_ns, struct pool *pool, struct fact_domain *ret, facts_fn *fn, void *ctx,
 	struct facts_ask **ret_ask);

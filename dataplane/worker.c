@@ -353,7 +353,7 @@ static enum status open_lookups(struct worker *w)
 		.local_max = 100000 }, &w->shared);
 }
 
-/* With DPDK there are no sockets to inherit: the addresses are lwIP's. */
+/* Only of io_uring there are sockets to inherit: with DPDK the addresses are lwIP's. */
 static enum status listen_one(struct worker *w, const struct snap_listener *l, uint32_t i)
 {
 	struct net_listen to = { .fd = i < w->opt->nlisten ? w->opt->listen_fds[i] : -1, .port = l->port };
@@ -368,7 +368,7 @@ static enum status listen_all(struct worker *w)
 	const struct snap_listener *l = snap_listeners(&w->cfg->snap, &n);
 	enum status st;
 
-	if (w->opt->nlisten != n && w->cfg->set->transport != NET_DPDK)
+	if (w->opt->nlisten != n && w->cfg->set->transport == NET_URING)
 		return trail(ST_INVALID, "%u listening sockets were given, the configuration has %u", w->opt->nlisten, n);
 	st = gate_open(w);
 	for (uint32_t i = 0; i < n && st == ST_OK; i++) {

@@ -54,7 +54,7 @@ struct net_config {
 	uint64_t linger_ns;      /* and the peer's FIN after ours that long; 0: 2 s */
 	net_handler *handler;
 	void *ctx;
-	struct sim *sim;         /* NET_SIM: the network, see net_sim.h; a listener's fd is a port of it, and no uring is needed */
+	struct sim *sim;         /* NET_SIM: the network, see net_sim.h; a listener's fd (-1: its port) is a port of it, and no uring is needed */
 };
 
 enum { NET_WRITE_MAX = 16 * 1024 }; /* bytes of copied output a connection may have waiting */

@@ -113,14 +113,17 @@ static bool is_cut_by(const struct sim_end *e)
 	return e->link->cut.how != SIM_CUT_NOT && e->link->cut.by_client == (e == &e->link->end[0]);
 }
 
-uint32_t sim_window(const struct sim *s)
-{
-	return s->o.window ? s->o.window : WINDOW;
-}
-
 static size_t least(size_t a, uint64_t b)
 {
 	return a < b ? a : (size_t)b;
+}
+
+size_t sim_room(const struct sim_end *e, size_t n)
+{
+	uint32_t window = e->link->sim->o.window ? e->link->sim->o.window : WINDOW;
+	uint64_t room = window > e->under_way ? window - e->under_way : 0;
+
+	return n > room && room < window / 2 ? 0 : least(n, room);
 }
 
 /* One segment of what is pending. False: nothing goes now. */
@@ -128,12 +131,11 @@ static bool send_segment(struct sim_end *e)
 {
 	struct sim *s = e->link->sim;
 	struct span *v = &e->pending[e->next];
-	size_t n = 1 + below(s, s->o.segment_max ? s->o.segment_max : SEGMENT);
+	size_t room = sim_room(e, v->n), n;
 
-	if (v->n && e->under_way >= sim_window(s))
+	if (v->n && !room)
 		return false;
-	n = least(n, v->n);
-	n = least(n, sim_window(s) - e->under_way);
+	n = least(1 + below(s, s->o.segment_max ? s->o.segment_max : SEGMENT), room);
 	if (is_cut_by(e))
 		n = least(n, e->link->cut.at - e->sent);
 	if (n) {
@@ -441,6 +443,12 @@ void sim_free(struct sim *s)
 	}
 	free(s);
 	clock_fake_off();
+}
+
+void sim_set_options(struct sim *s, const struct sim_options *o)
+{
+	s->o = *o;
+	s->random = o->seed;
 }
 
 void sim_set_cut(struct sim *s, const struct sim_cut *c)

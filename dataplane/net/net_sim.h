@@ -40,6 +40,8 @@ struct sim_cut {
 
 struct sim *sim_new(const struct sim_options *o);
 void sim_free(struct sim *s);
+/* Another network, for what is sent from now on; its chances begin with its seed. Not while a connection has something under way. */
+void sim_set_options(struct sim *s, const struct sim_options *o);
 /* For all connections that begin from now on. */
 void sim_set_cut(struct sim *s, const struct sim_cut *cut);
 /* Lets the next thing happen, at its time. False: nothing is under way and no net waits for a time. The caller then polls every net. */
@@ -55,7 +57,8 @@ uint16_t sim_open(struct sim *s, struct sockaddr_storage *ret);
 void sim_open_end(struct sim *s, uint16_t port);
 /* A port where nobody listens. */
 void sim_closed_port(struct sim *s, struct sockaddr_storage *ret);
-int sim_dial(struct sim *s, const struct sockaddr_storage *to, struct sim_end **ret);
+/* from: NULL: 127.0.0.1 and a port of its own; port 0: a port of its own. */
+int sim_dial(struct sim *s, const struct sockaddr_storage *to, const struct sockaddr_storage *from, struct sim_end **ret);
 int sim_accept(struct sim *s, uint16_t port, struct sim_end **ret);
 ssize_t sim_read(struct sim_end *e, char *buf, size_t cap); /* 0: the end of the stream */
 ssize_t sim_write(struct sim_end *e, struct span data);

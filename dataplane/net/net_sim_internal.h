@@ -102,7 +102,8 @@ struct sim_end *sim_peer(struct sim_end *e);
 void sim_to_peer(struct sim_end *from, enum sim_event_type type);
 /* Sends what the window lets through of pending. Makes no upcall. */
 void sim_pump(struct sim_end *e);
-uint32_t sim_window(const struct sim *s);
+/* How much of n bytes goes now. Nothing into a window that is nearly full, lest segments become smaller and smaller (RFC 1122, 4.2.3.4). */
+size_t sim_room(const struct sim_end *e, size_t n);
 /* n bytes of what arrived were taken: the other side may send more. */
 void sim_taken(struct sim_end *e, size_t n);
 /* Its owner uses it no more. */

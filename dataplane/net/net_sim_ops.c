@@ -86,15 +86,16 @@ static void stop(struct net *n)
 	free(sn);
 }
 
-/* fd is a port of the simulated network, opened already or not. */
+/* fd, or with -1 port, is a port of the simulated network, opened already or not. */
 static enum status do_listen(struct net *n, const struct net_listen *l, uint32_t listener)
 {
 	struct sim_net *sn = n->transport;
-	struct sim_port *p = sim_port_find(sn->sim, (uint16_t)l->fd);
+	uint16_t port = l->fd < 0 ? l->port : (uint16_t)l->fd;
+	struct sim_port *p = sim_port_find(sn->sim, port);
 	enum status st;
 
 	if (!p) {
-		st = sim_port_add(sn->sim, (uint16_t)l->fd, &p);
+		st = sim_port_add(sn->sim, port, &p);
 		if (st != ST_OK)
 			return st;
 		p->is_net_own = true;

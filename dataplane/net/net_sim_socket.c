@@ -72,7 +72,7 @@ void sim_open_end(struct sim *s, uint16_t port)
 
 /* ---- ends ---- */
 
-int sim_dial(struct sim *s, const struct sockaddr_storage *to, struct sim_end **ret)
+int sim_dial(struct sim *s, const struct sockaddr_storage *to, const struct sockaddr_storage *from, struct sim_end **ret)
 {
 	uint8_t ip[16];
 	uint16_t port;
@@ -81,7 +81,7 @@ int sim_dial(struct sim *s, const struct sockaddr_storage *to, struct sim_end **
 	net_unpack(to, ip, &port);
 	if (!sim_port_find(s, port))
 		return -ECONNREFUSED;
-	l = sim_link_new(s, (const struct sockaddr *)to, NULL);
+	l = sim_link_new(s, (const struct sockaddr *)to, (const struct sockaddr *)from);
 	CHECK(l);
 	l->end[0].state = END_SOCKET;
 	*ret = &l->end[0];
@@ -123,14 +123,13 @@ ssize_t sim_read(struct sim_end *e, char *buf, size_t cap)
 
 ssize_t sim_write(struct sim_end *e, struct span data)
 {
-	uint64_t room = sim_window(e->link->sim) - e->under_way;
+	size_t room = sim_room(e, data.n);
 
 	if (e->broken)
 		return -ECONNRESET;
 	if (!room)
 		return -EAGAIN;
-	if (data.n > room)
-		data.n = (size_t)room;
+	data.n = room;
 	e->pending[0] = data;
 	e->npending = 1;
 	e->next = 0;

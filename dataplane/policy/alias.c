@@ -371,6 +371,29 @@ static void unavailable(struct alias_expansion *e, struct span domain)
 	reply_set(&e->d.reply, 451, "4.3.0", "The address tables of %.*s are not available, try again later", SPAN_FMT(domain));
 }
 
+/* B4: postmaster is accepted although the tables of its domain are missing: it is the relay's then, where that is somebody else. */
+static bool relays_postmaster(struct walk *w, const struct address *rcpt, struct span domain)
+{
+	struct span text = snap_span(w->f->snap, w->f->snap->h->settings.postmaster);
+	char key[ADDRESS_DOMAIN_MAX + 1];
+	struct out o = out_of(key, sizeof(key));
+	const struct tables_domain *to;
+	struct address a;
+
+	if (!is_postmaster(rcpt->local) || address_parse(text, 0, &a) != ST_OK || a.is_literal || address_domain_key(a.domain, &o) != ST_OK || span_eq(out_span(&o), domain))
+		return false;
+	w->e->in_tables = true;
+	w->at_postmaster = true;
+	if ((to = tables_find_domain(w->t, out_span(&o)))) {
+		expand(w, to, a.local, 1);
+	} else if (!snap_find_mail_domain(w->f->snap, out_span(&o)) && (w->e->rcpt = pool_alloc(w->pool, sizeof(*w->e->rcpt)))) {
+		w->e->rcpt[0] = text;
+		w->e->nrcpt = 1;
+	}
+	w->e->in_tables = w->e->nrcpt > 0;
+	return w->e->in_tables;
+}
+
 static struct address whose_postmaster(const struct policy_facts *f, const struct address *rcpt)
 {
 	struct address a;
@@ -394,7 +417,7 @@ void policy_alias(const struct policy_facts *f, const struct address *rcpt, bool
 		return;
 	d = tables_find_domain(f->tables, out_span(&o));
 	if (!d) {
-		if (snap_find_mail_domain(f->snap, out_span(&o)))
+		if (snap_find_mail_domain(f->snap, out_span(&o)) && !relays_postmaster(&w, rcpt, out_span(&o)))
 			unavailable(ret, out_span(&o));
 		return;
 	}

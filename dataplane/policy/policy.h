@@ -111,8 +111,9 @@ struct decision policy_sender_exists(const struct policy_facts *f, const struct 
 bool policy_is_own(const struct policy_facts *f, struct span domain);
 /* A domain as one of an address that can have mail; who is the address, for the reply. */
 struct decision policy_domain(const struct policy_facts *f, struct span who, const struct fact_domain *domain);
-/* Whether the tables have an address of ours. EXISTS_UNKNOWN: they do not say. */
-enum fact_exists policy_known(const struct policy_facts *f, const struct address *a, struct pool *work);
+/* Whether the tables have an address of ours. EXISTS_UNKNOWN: they do not say. ret_ask: the one address that mail for it goes to, whose destination knows more (as at RCPT, B2); empty: there is none, or several. In the
+ * pool, the tables or the address. */
+enum fact_exists policy_known(const struct policy_facts *f, const struct address *a, struct pool *work, struct span *ret_ask);
 
 /* What MAIL is answered by once the facts are there: the rules in their order (A2, A6), each finding given to take; it ends where that says false. */
 typedef bool policy_take_fn(void *ctx, struct decision *d);

@@ -63,11 +63,12 @@ struct decision policy_domain(const struct policy_facts *f, struct span who, con
 	return d;
 }
 
-enum fact_exists policy_known(const struct policy_facts *f, const struct address *a, struct pool *work)
+enum fact_exists policy_known(const struct policy_facts *f, const struct address *a, struct pool *work, struct span *ret_ask)
 {
 	struct alias_expansion e;
 
 	policy_alias(f, a, false, work, &e);
+	*ret_ask = !e.d.accept ? SPAN_NONE : !e.in_tables ? a->full : e.nrcpt == 1 ? e.rcpt[0] : SPAN_NONE;
 	if (e.in_tables && e.d.accept)
 		return EXISTS_YES;
 	return e.in_tables && (e.d.rule == RULE_RCPT_UNKNOWN || e.d.rule == RULE_RCPT_RETIRED) ? EXISTS_NO : EXISTS_UNKNOWN;

@@ -333,7 +333,7 @@ enum status ip_parse(struct span s, uint8_t ret[16])
 	return inet_pton(AF_INET, z, ret + 12) == 1 ? ST_OK : trail(ST_INVALID, "not an address");
 }
 
-bool ip_is_v4(const uint8_t ip[16])
+static bool is_v4(const uint8_t ip[16])
 {
 	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
 
@@ -344,11 +344,18 @@ void ip_write(const uint8_t ip[16], struct out *o)
 {
 	char z[INET6_ADDRSTRLEN] = "";
 
-	if (ip_is_v4(ip))
+	if (is_v4(ip))
 		inet_ntop(AF_INET, ip + 12, z, sizeof(z));
 	else
 		inet_ntop(AF_INET6, ip, z, sizeof(z));
 	out_str(o, z);
+}
+
+void ip_literal_write(const uint8_t ip[16], struct out *o)
+{
+	out_str(o, is_v4(ip) ? "[" : "[IPv6:");
+	ip_write(ip, o);
+	out_char(o, ']');
 }
 
 enum status net_parse(struct span s, uint8_t ret_ip[16], unsigned *ret_prefix)
@@ -358,7 +365,7 @@ enum status net_parse(struct span s, uint8_t ret_ip[16], unsigned *ret_prefix)
 
 	if (ip_parse(ip, ret_ip) != ST_OK)
 		return ST_INVALID;
-	most = ip_is_v4(ret_ip) ? 32 : 128;
+	most = is_v4(ret_ip) ? 32 : 128;
 	bits = most;
 	if (rest.p && !span_u64(rest, most, &bits))
 		return trail(ST_INVALID, "the prefix length is not a number up to %llu", (unsigned long long)most);

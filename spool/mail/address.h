@@ -46,8 +46,8 @@ void xtext_encode(struct span s, struct out *o);
 /* IPv4 or IPv6 text (also "[1.2.3.4]" and "IPv6:..." literals) to 16 bytes, and back ("192.0.2.1", "2001:db8::1"). */
 enum status ip_parse(struct span s, uint8_t ret[16]);
 void ip_write(const uint8_t ip[16], struct out *o);
-/* Mapped into IPv6. */
-bool ip_is_v4(const uint8_t ip[16]);
+/* RFC 5321 4.1.3: "[192.0.2.1]", "[IPv6:2001:db8::1]". */
+void ip_literal_write(const uint8_t ip[16], struct out *o);
 /* "192.0.2.0/24", "2001:db8::/32" or a bare address; prefix counted in 128 bits (IPv4 /24 gives 120). */
 enum status net_parse(struct span s, uint8_t ret_ip[16], unsigned *ret_prefix);
 /* The address with all bits behind the prefix 0; ret may be ip. */

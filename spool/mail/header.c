@@ -120,9 +120,8 @@ void received_write(const struct envelope *e, const struct received_facts *f, st
 		add_word(o, e->client_name);
 		out_char(o, ' ');
 	}
-	out_str(o, ip_is_v4(e->client_ip) ? "[" : "[IPv6:"); /* RFC 5321 4.1.3 */
-	ip_write(e->client_ip, o);
-	out_str(o, "])\r\n\tby ");
+	ip_literal_write(e->client_ip, o);
+	out_str(o, ")\r\n\tby ");
 	out_add(o, f->hostname);
 	out_str(o, " (Weir) with ");
 	/* RFC 3848, RFC 6531 4.3 */

@@ -8,7 +8,8 @@
 struct cursor {
 	struct segment **seg; /* in the order of their generations */
 	uint32_t nsegs, at;
-	char *buf;            /* the segment in memory */
+	char *buf;            /* the segment in memory, */
+	uint64_t buf_from;    /* from here on */
 	bool loaded;
 	uint64_t off;
 	bool hole;            /* blocks that are no batch stand before off */

@@ -18,7 +18,7 @@ static const struct message_record *record_of(struct recovery *rc, const struct 
 	*ret_buf = NULL;
 	if (e->off + (uint64_t)e->head > s->cfg.segment_bytes || e->head < sizeof(struct message_record))
 		return NULL;
-	if (c->loaded && c->seg[c->at]->index == e->segment) {
+	if (c->loaded && c->seg[c->at]->index == e->segment && e->off >= c->buf_from) {
 		record = c->buf + e->off;
 	} else {
 		*ret_buf = aligned_alloc(BLOCK, n);

@@ -55,6 +55,7 @@ static enum status advance(struct recovery *rc, struct cursor *c)
 			if (st != ST_OK)
 				return st;
 			c->loaded = true;
+			c->buf_from = c->off;
 			c->hole = false;
 			if (c->off > BLOCK) {
 				c->last = seg;

@@ -223,7 +223,7 @@ def test_without_any_tables_the_answer_is_temporary(tables):
         f.unlink()
     (node.dir / "dept").write_text("broken\n")
     node.start()
-    assert rcpt(node, "head@dept.example")[0].startswith("451 4.3.0")
+    assert [r[:9] for r in rcpt(node, "head@dept.example", "postmaster@dept.example", "postmaster")] == ["451 4.3.0", "250 2.1.5", "250 2.1.5"]  # B4: it is the relay's own then
     configure(node, 1)
     assert node.ctl_text("config", "reload").returncode == 0
     assert wait_for(lambda: rcpt(node, "head@dept.example")[0].startswith("250"), 5)

@@ -133,6 +133,16 @@ def test_the_targets_of_aliases_are_verified_with_their_destinations(inner):
     assert not wrong(found(node, "check", "good.example"))
 
 
+def test_where_the_rest_is_delivered_the_destination_has_postmaster(inner):
+    """C4, C5: a domain whose unlisted addresses are delivered needs no entry for what its destination knows; what neither has is missing."""
+    node, sink = inner()
+    (node.dir / "listed").write_text("webmaster: bob@inner.example\n")
+    node.ctl_text("tables", "compile")
+    rows = found(node, "check", "listed.example")
+    assert [t for t in wrong(rows) if "MX" not in t] == ["abuse@listed.example is neither in the tables nor known to its destination: 550 5.1.1 nobody of that name? here"], rows
+    assert sorted(asked(sink)) == ["abuse@listed.example", "bob@inner.example", "postmaster@listed.example"]
+
+
 @pytest.mark.parametrize("targets, who", [("verified", ["x@listed.example"]), ("none", [])])
 def test_whose_targets_are_verified_is_configured(inner, targets, who):
     """C5: callouts to strangers are not everybody's wish."""

@@ -234,3 +234,20 @@ def test_guessing_senders_is_guessing_addresses(make):
         said.append(mail(node, f"guess{i}@dept.example", "127.0.0.130") if i < 6 else Smtp(node.port, source="127.0.0.130").greeting)
     assert [r[:4] for r in said] == ["550 "] * 5 + ["421 "] * 2, said
     assert "event=dictionary-attack rule=B3 mode=defer client=127.0.0.130" in node.log_text()
+
+
+def test_own_senders_are_verified_as_recipients_are(make_node, make_sink, dns):  # noqa: F811
+    """A6, B2: a domain whose tables deliver what is not listed: its destination is asked for the one address that mail for the sender goes to; a long form and an alias of one likewise; aliases of several are not asked for."""
+    inner = make_sink(decide=lambda kind, text: "550 5.1.1 nobody" if kind == "rcpt" and not any(f"<{a}@" in text for a in ("bob", "eve", "b", "postmaster")) else None)
+    node = make_node(start=False, workers=1, routes=f'[{{domain: "*", to: "smtp:[127.0.0.1]:{inner.port}", tls: never}}]',
+                     extra="relay_clients: [{network: 127.0.0.0/25, rate: none}, {network: 127.0.0.200/31, class: fragile, rate: none}]\nredis: {budget: 1s}\n"
+                     f'dns: {{servers: ["127.0.0.1:{dns.port}"], timeout: 3s}}\npolicy: {{rules: []}}\nmail_domains:\n'
+                     "  - {domain: dept.example, aliases: dept, unlisted: deliver, recipients: verify}\n  - {domain: old.example, long_form_of: dept.example}\n")
+    (node.dir / "dept").write_text("postmaster: p@cam.example\nwebmaster: p@cam.example\nabuse: p@cam.example\nstaff: bob@dept.example, gone@dept.example\nhead: gone@dept.example\nchief: eve@dept.example\n")
+    node.start()
+    got = {a: mail(node, a, "127.0.0.2") for a in ("bob@dept.example", "gone@dept.example", "eve@old.example", "nobody@old.example", "staff@dept.example", "head@dept.example", "chief@dept.example", "a@cam.example")}
+    assert got == {a: OK for a in ("bob@dept.example", "eve@old.example", "staff@dept.example", "chief@dept.example", "a@cam.example")} | {
+        a: f"550 5.1.7 <{a}>: there is no such sender here" for a in ("gone@dept.example", "nobody@old.example", "head@dept.example")}
+    assert mail(node, "gone@dept.example", "127.0.0.200") == OK
+    c = session(node, "127.0.0.2")
+    assert c.message("bob@dept.example", ["b@cam.example"], b"From: gone@dept.example\r\n\r\nx\r\n").startswith("550 5.1.7 From: <gone@dept.example>")

@@ -208,13 +208,15 @@ def test_a_stuck_handshake_ends(suite, way):
     assert not suite.failed["stuck", way], suite.failed["stuck", way]
 
 
+FIELD = (rb"Received: from [!-~]+ \(\[(?:127|10)\.[0-9.]+\]\)\r\n\tby relay\.cam\.example \(Weir\) with (UTF8SMTPS?|ESMTPS?|SMTPS?)( \([^()]*\))?\r\n"
+         rb"\tid [0-9A-Z]+(\r\n\tfor <[^<>\0-\x1f]+>|\r\n\tfor <.*\".*>)?;\r\n\t[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} 20[0-9]{2} [0-9:]{8} \+0000\r\n")
+
+
 def test_received_fields(suite):
     """Whatever a client calls itself: one field, of printable ASCII but for an SMTPUTF8 address, with the protocol of RFC 3848 and RFC 6531."""
-    field = (rb"Received: from [!-~]+ \(\[(?:127|10)\.[0-9.]+\]\)\r\n\tby relay\.cam\.example \(Weir\) with (UTF8SMTPS?|ESMTPS?|SMTPS?)( \([^()]*\))?\r\n"
-             rb"\tid [0-9A-Z]+(\r\n\tfor <[^<>\0-\x1f]+>|\r\n\tfor <.*\".*>)?;\r\n\t[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} 20[0-9]{2} [0-9:]{8} \+0000\r\n")
     for case, way in suite.runs:
         for m in suite.of((case.name, way)):
-            found = re.match(field, m["data"])
+            found = re.match(FIELD, m["data"])
             assert found, m["data"][:300]
             assert case.name.startswith("starttls") or found.group(1).endswith(b"S") == (way in ("starttls", "implicit"))
             assert found.group().isascii() or found.group(1).startswith(b"UTF8")

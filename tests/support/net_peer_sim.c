@@ -25,7 +25,7 @@ static int sim_peer_dial(struct peer *p, const struct sockaddr_storage *to)
 {
 	p->ops = &peer_sim;
 	p->end = NULL;
-	return sim_dial(network, to, &p->end);
+	return sim_dial(network, to, NULL, &p->end);
 }
 
 static int sim_peer_accept(struct peer *p, int listener)

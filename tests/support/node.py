@@ -58,16 +58,18 @@ class Sink:
     def __init__(self, decide=None, lmtp=False, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), keep=True, reduce=bytes,
                  host="127.0.0.1", enter=None):
         """reduce: what is kept of the content of a message; `enter` is called first in the sink's thread, before it listens on `host`."""
-        self.reduce = reduce
-        self.messages, self.count, self.decide, self.lmtp, self.extensions, self.keep = [], 0, decide, lmtp, extensions, keep
-        self.connections, self.peers, self.host, self.enter = 0, set(), host, enter
-        self.raw = bytearray()
+        self.setting(decide, lmtp, extensions, keep, reduce)
+        self.host, self.enter = host, enter
         self.port = free_port()
         self.loop = asyncio.new_event_loop()
         self.ready = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
         assert self.ready.wait(10)
+
+    def setting(self, decide=None, lmtp=False, extensions=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), keep=True, reduce=bytes):
+        self.messages, self.count, self.decide, self.lmtp, self.extensions, self.keep, self.reduce = [], 0, decide, lmtp, extensions, keep, reduce
+        self.connections, self.peers, self.raw = 0, set(), bytearray()
 
     def _run(self):
         if self.enter:
@@ -92,7 +94,7 @@ class Sink:
             sender, rcpts, begun = "", [], False
             while True:
                 line = await r.readline()
-                if not line:
+                if not line.endswith(b"\n"):  # the end, or what was cut off is no command
                     break
                 self.raw += line if self.keep else b""
                 text = line.decode("utf-8", "replace").rstrip("\r\n")

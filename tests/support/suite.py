@@ -23,6 +23,9 @@ PAUSE = "pause"          # so that what was sent and what follows are two segmen
 TLS = "handshake"
 GREETING = "greeting"    # the first reply; without this step it is read before the first one
 
+ANYBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+ANYBODY.check_hostname, ANYBODY.verify_mode = False, ssl.CERT_NONE
+
 WAYS = ("plain", "burst", "bytes", "starttls", "implicit")
 PLAIN = ("plain",)
 ACTIONS = {HALF, TRUNCATE, NOTIFY, CUT, RESET, CLOSED, GONE, QUIET, PAUSE, TLS, GREETING}
@@ -83,16 +86,16 @@ class Connection:
         """Tests of another transport put their own in its place."""
         return socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))
 
+    rest = staticmethod(time.sleep)
+
     def __init__(self, port, source="127.0.0.1", timeout=20):
         self.s = self.open(port, source, timeout)
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buf, self.tls, self.ended = b"", None, False
 
     def start_tls(self):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self.cin, self.cout = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.cin, self.cout)
+        self.tls = ANYBODY.wrap_bio(self.cin, self.cout)
         while True:
             try:
                 self.tls.do_handshake()
@@ -258,7 +261,7 @@ def act(c, step):
     elif step == QUIET:
         expect_quiet(c)
     elif step == PAUSE:
-        time.sleep(0.004)
+        c.rest(0.004)
     elif step == TLS:
         c.start_tls()
     elif step == GREETING:

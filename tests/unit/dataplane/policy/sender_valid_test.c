@@ -83,15 +83,19 @@ static void every_fact_has_its_answer(void **state)
 	assert_string_equal(answer("alice@dept.example", DOMAIN_IS_MX, EXISTS_YES), "");
 }
 
+static char asked[400]; /* whom to ask for the last one */
+
 static enum fact_exists known(const char *text)
 {
+	struct span ask;
 	enum fact_exists k;
 	struct address a;
 	struct pool work;
 
 	assert_ok(address_parse(span_str(text), ADDRESS_ALLOW_BARE, &a));
 	pool_init(&work, 1 << 20);
-	k = policy_known(&f, &a, &work);
+	k = policy_known(&f, &a, &work, &ask);
+	snprintf(asked, sizeof(asked), "%.*s", SPAN_FMT(ask));
 	pool_reset(&work);
 	return k;
 }
@@ -99,10 +103,13 @@ static enum fact_exists known(const char *text)
 static void what_the_tables_know(void **state)
 {
 	assert_int_equal(known("Bob@Dept.Example"), EXISTS_YES);
+	assert_string_equal(asked, "bob@cam.example"); /* as at RCPT */
 	assert_int_equal(known("postmaster@dept.example"), EXISTS_YES); /* B4 */
 	assert_int_equal(known("alice@dept.example"), EXISTS_NO);
+	assert_string_equal(asked, "");
 	assert_int_equal(known("bob@old.example"), EXISTS_NO);
 	assert_int_equal(known("a@cam.example"), EXISTS_UNKNOWN); /* for whoever asks the destination */
+	assert_string_equal(asked, "a@cam.example");
 	assert_int_equal(known("a@x.org"), EXISTS_UNKNOWN);
 }
 

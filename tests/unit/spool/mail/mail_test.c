@@ -89,6 +89,21 @@ static void networks(void **state)
 	assert_true(net_contains(net, prefix, ip));
 }
 
+static void address_literals(void **state)
+{
+	static const char *const z[] = { "[192.0.2.1]", "[IPv6:2001:db8::1]", "[IPv6:::1]" };
+	uint8_t ip[16];
+	char buf[64];
+
+	for (size_t i = 0; i < sizeof(z) / sizeof(z[0]); i++) {
+		struct out o = out_of(buf, sizeof(buf));
+
+		assert_ok(ip_parse(span_str(z[i]), ip));
+		ip_literal_write(ip, &o);
+		assert_true(span_eq(out_span(&o), span_str(z[i])));
+	}
+}
+
 static void envelopes_round_trip_and_survive_damage(void **state)
 {
 	struct env_rcpt rcpt[2] = { { SPAN("a@b.example"), SPAN("rfc822;A@b.example"), NOTIFY_FAILURE, SPAN("list@b.example") }, { SPAN("c@d.example"), SPAN(""), 0, SPAN_NONE } };
@@ -256,7 +271,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(good_and_bad_addresses), cmocka_unit_test(local_parts_in_look_up_form),
 		cmocka_unit_test(domains_in_look_up_form),
-		cmocka_unit_test(paths), cmocka_unit_test(networks),
+		cmocka_unit_test(paths), cmocka_unit_test(networks), cmocka_unit_test(address_literals),
 		cmocka_unit_test(envelopes_round_trip_and_survive_damage),
 		cmocka_unit_test(envelopes_of_earlier_versions_are_read), cmocka_unit_test(replies_are_clean), cmocka_unit_test(headers), cmocka_unit_test(what_a_header_says_of_the_way), cmocka_unit_test(message_ids),
 		cmocka_unit_test(received_from_either_family) };

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "spool/base/clock.h"
+#include "spool/base/counters.h"
 #include "spool/store/ledger.h"
 #include "spool/store/look.h"
 
@@ -102,9 +103,9 @@ static void on_row(void *ctx, const struct ledger_row *row, bool repaired)
 	s->released += row->type == LEDGER_STATE && row->state == MSG_QUEUED;
 	while (row->type == LEDGER_RCPTS && ledger_addr_read(&addrs, &a))
 		s->rcpts++;
+	assert_true(row->arrived_ns > 0 || (row->type != LEDGER_ACCEPTED && row->type != LEDGER_FATE));
 	if (row->type != LEDGER_FATE)
 		return;
-	assert_true(row->arrived_ns > 0);
 	s->deferred += row->state == RCPT_QUEUED;
 	if (row->state == RCPT_QUEUED) {
 		s->attempts[0] += row->attempts;
@@ -392,6 +393,34 @@ static void over_checkpoints(void **state)
 	assert_int_equal(look(dir).queued, accepted - delivered);
 }
 
+/* Messages that a checkpoint has as not yet accepted, in the segment in which the replay begins: their acceptance alone is replayed, and their envelopes stand before it. */
+static void accepted_behind_a_checkpoint(void **state)
+{
+	enum { ENOUGH = 6 * SEGMENT / BLOCK };
+	struct store_msg **m = calloc(ENOUGH, sizeof(struct store_msg *));
+	uint64_t before = counter_get(C_SPOOL_CHECKPOINTS);
+	unsigned n = 0;
+	struct seen s;
+
+	assert_non_null(m);
+	while (n < ENOUGH && counter_get(C_SPOOL_CHECKPOINTS) == before) {
+		m[n++] = put(1, false);
+		turn();
+	}
+	assert_true(n < ENOUGH);
+	until_idle();
+	for (unsigned i = 0; i < n; i++)
+		store_set_state(m[i], MSG_QUEUED, SPAN_NONE);
+	until_idle();
+	crash();
+	s = read_ledger();
+	assert_int_equal(s.damage, 0);
+	assert_int_equal(s.accepted, n);
+	assert_int_equal(s.rcpts, n);
+	assert_true(s.repaired > n);
+	free(m);
+}
+
 /* A message with more recipients than a page has room for. */
 static void many_recipients(void **state)
 {
@@ -555,6 +584,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(recovery_writes_what_is_missing, begin, end),
 		cmocka_unit_test_setup_teardown(a_mended_row_is_as_it_would_have_been, begin, end),
 		cmocka_unit_test_setup_teardown(over_checkpoints, begin, end),
+		cmocka_unit_test_setup_teardown(accepted_behind_a_checkpoint, begin, end),
 		cmocka_unit_test_setup_teardown(many_recipients, begin, end),
 		cmocka_unit_test_setup_teardown(damage_is_noticed, begin, end),
 		cmocka_unit_test_setup_teardown(a_cut_is_mended, begin, end),
