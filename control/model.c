@@ -91,6 +91,7 @@ bool model_read(struct model *m, const char *file, const char *run_dir, uint64_t
 	terms_together(m);
 	tls_together(m);
 	client_certs_together(m);
+	client_logins_together(m);
 	model_together(m);
 	nets_together(m);
 	registry_together(m);

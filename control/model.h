@@ -71,7 +71,7 @@ void auth_together(struct model *m);
 void row_route(struct reader *r, const yaml_node_t *item, void *row);
 void route_next_hops(struct reader *r, const yaml_node_t *item, struct snap_route *t);
 /* model_terms.c: what a row says about its mail beside where it goes: life, delay_notice, size, hold, source. */
-#define TERMS_MEMBERS "life", "delay_notice", "size", "hold", "hold_until", "hold_reason", "source", CLIENT_CERT_MEMBERS
+#define TERMS_MEMBERS "life", "delay_notice", "size", "hold", "hold_until", "hold_reason", "source", CLIENT_CERT_MEMBERS, LOGIN_MEMBERS
 void route_terms_read(struct reader *r, const yaml_node_t *item, struct snap_route *t);
 /* Whether a row says anything of that kind. */
 bool route_terms_any(struct reader *r, const yaml_node_t *item);
@@ -114,6 +114,11 @@ void cert_check(struct model *m, const struct snap_cert *c);
 #define CLIENT_CERT_MEMBERS "client_certificate", "client_key"
 void route_certificate_read(struct reader *r, const yaml_node_t *item, struct snap_route *t);
 void client_certs_together(struct model *m);
+
+/* model_login.c: what a row says about who logs in to its next hops; and, after the whole file, all of them. */
+#define LOGIN_MEMBERS "user", "password_file"
+void route_login_read(struct reader *r, const yaml_node_t *item, struct snap_route *t);
+void client_logins_together(struct model *m);
 
 /* model_clients.c: one row of relay_clients; what they say about each other; and the registry, once all else is there. */
 void row_net(struct reader *r, const yaml_node_t *item, void *row);

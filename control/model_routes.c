@@ -63,7 +63,7 @@ void row_route(struct reader *r, const yaml_node_t *item, void *row)
 	t->line = (uint32_t)item->start_mark.line + 1;
 	if (item->type != YAML_MAPPING_NODE) {
 		complain(r->m, item, "routes: an entry is {domain: NAME, to: NEXT-HOP}");
-		t->name = t->hold_reason = t->client_certificate = t->client_key = model_add_str(r->m, SPAN(""));
+		t->name = t->hold_reason = t->client_certificate = t->client_key = t->user = t->password_file = model_add_str(r->m, SPAN(""));
 		return;
 	}
 	only_members(r, item, (const char *const[]){ "domain", "to", "tls", "final", "recipients", TERMS_MEMBERS, NULL }, "routes");

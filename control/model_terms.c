@@ -1,4 +1,4 @@
-/* What a route says about its mail beside where it goes: how long it is tried (F2), how large it may be (A7), that it waits (F2), where connections come from (F1). */
+/* What a route says about its mail beside where it goes: how long it is tried (F2), how large it may be (A7), that it waits (F2), where connections come from (F1), whom they say they are (A9, F4). */
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -106,6 +106,7 @@ void route_terms_read(struct reader *r, const yaml_node_t *item, struct snap_rou
 	read_hold(r, item, t);
 	read_sources(r, item, t);
 	route_certificate_read(r, item, t);
+	route_login_read(r, item, t);
 }
 
 /* ---- all of them ---- */

@@ -4,6 +4,7 @@
 #include <openssl/rand.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include "control/login_file.h"
 #include "control/tls_cert.h"
 #include "spool/base/clock.h"
 #include "spool/base/counters.h"
@@ -18,7 +19,7 @@ static struct {
 	uint64_t next_ns;     /* when to look again */
 	bool refused;         /* they have changed since, and are of no use */
 	char why[1024];       /* what was logged about that */
-	uint32_t ncert;
+	uint32_t ncert, nlogin;
 	int64_t ends_s;       /* the first end of a certificate in use */
 } now_used;
 
@@ -128,8 +129,13 @@ static uint64_t mix_certs(uint64_t sum, const struct snapshot *s, struct snap_li
 static uint64_t look(const struct snapshot *s)
 {
 	uint64_t sum = mix(1, snap_cstr(s, s->h->settings.tls_ticket_file));
+	uint32_t n;
+	const struct snap_login *l = snap_logins(s, &n);
 
-	return mix_certs(mix_certs(sum, s, s->h->settings.tls_certs), s, s->h->settings.tls_client_certs);
+	sum = mix_certs(mix_certs(sum, s, s->h->settings.tls_certs), s, s->h->settings.tls_client_certs);
+	for (uint32_t i = 0; i < n; i++)
+		sum = mix(sum, snap_cstr(s, l[i].password_file));
+	return sum;
 }
 
 static bool take_certs(const struct snapshot *s, struct snap_list l, struct tls_cert *cert, struct tls_pem *pem, uint32_t *n, int64_t *ret_ends_s, FILE *errors)
@@ -148,6 +154,25 @@ static bool take_certs(const struct snapshot *s, struct snap_list l, struct tls_
 	return true;
 }
 
+static bool take_logins(const struct snapshot *s, char (*password)[LOGIN_PASSWORD_MAX], struct tls_file *f, FILE *errors)
+{
+	uint32_t n;
+	const struct snap_login *l = snap_logins(s, &n);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct tls_login *to = &f->login[i];
+
+		if (login_file_read(snap_cstr(s, l[i].password_file), password[i], &to->password) != ST_OK) {
+			fprintf(errors, "password_file: %s\n", trail_text());
+			return false;
+		}
+		to->user = snap_span(s, l[i].user);
+		to->file = snap_span(s, l[i].password_file);
+		f->nlogin = i + 1;
+	}
+	return true;
+}
+
 static void count(void)
 {
 	int64_t left = now_used.ends_s - (int64_t)(clock_wall_ns() / NS_PER_S);
@@ -161,13 +186,15 @@ bool tls_keys_publish(const struct snapshot *s, const char *run_dir, FILE *error
 {
 	const struct snap_settings *set = &s->h->settings;
 	struct tls_cert cert[TLS_CERTS_MAX + TLS_CLIENT_CERTS_MAX] = { 0 };
+	char password[TLS_LOGINS_MAX][LOGIN_PASSWORD_MAX];
 	struct tls_file old = { 0 }, f = { 0 };
 	uint64_t files = look(s); /* before they are read: what changes meanwhile is seen the next time */
 	int64_t ends_s = INT64_MAX;
 	bool found = tls_file_read(run_dir, &old) == ST_OK, ok;
 
 	ok = take_certs(s, set->tls_certs, cert, f.cert, &f.ncert, &ends_s, errors) &&
-		take_certs(s, set->tls_client_certs, cert + TLS_CERTS_MAX, f.client, &f.nclient, &ends_s, errors) && take_tickets(s, &old, &f, errors);
+		take_certs(s, set->tls_client_certs, cert + TLS_CERTS_MAX, f.client, &f.nclient, &ends_s, errors) && take_logins(s, password, &f, errors) &&
+		take_tickets(s, &old, &f, errors);
 	if (ok && (!found || !tls_file_same(&old, &f)) && tls_file_write(run_dir, &f) != ST_OK) {
 		fprintf(errors, "%s\n", trail_text());
 		ok = false;
@@ -175,6 +202,7 @@ bool tls_keys_publish(const struct snapshot *s, const char *run_dir, FILE *error
 	if (ok) {
 		now_used.files = files;
 		now_used.ncert = f.ncert + f.nclient;
+		now_used.nlogin = f.nlogin;
 		now_used.ends_s = ends_s;
 		now_used.refused = false;
 		now_used.why[0] = '\0';
@@ -183,6 +211,7 @@ bool tls_keys_publish(const struct snapshot *s, const char *run_dir, FILE *error
 	}
 	for (uint32_t i = 0; i < TLS_CERTS_MAX + TLS_CLIENT_CERTS_MAX; i++)
 		tls_cert_free(&cert[i]);
+	explicit_bzero(password, sizeof(password));
 	tls_file_free(&old);
 	tls_file_free(&f);
 	return ok;
@@ -221,7 +250,9 @@ static void take_over(const struct snapshot *s, const char *run_dir, bool change
 	if (!f)
 		return;
 	if (tls_keys_publish(s, run_dir, f)) {
-		if (changed)
+		if (changed && now_used.nlogin)
+			log_msg(LOG_LVL_INFO, "next-hop-logins", "files have changed: the passwords of %u logins are taken over", now_used.nlogin);
+		if (changed && (now_used.ncert || !now_used.nlogin))
 			log_msg(LOG_LVL_INFO, "tls-certificates", "the files have changed: %u certificates taken over, the first ends in %lld days", now_used.ncert,
 				(long long)(now_used.ends_s - (int64_t)(clock_wall_ns() / NS_PER_S)) / 86400);
 		fclose(f);

@@ -1,4 +1,4 @@
-/* The node's TLS secrets: certificates and ticket keys on their way from the files of the configuration to <run>/tls (tls_file.h).
+/* The node's TLS secrets: certificates, ticket keys and passwords of next hops on their way from the files of the configuration to <run>/tls (tls_file.h).
  *
  * Certificate files that change under their names are noticed (tls.watch); what cannot be used changes nothing and is said. Ticket keys are made here and
  * replaced every tls.ticket_life, unless nodes share a file of them.

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "dataplane/logins.h"
 #include "spool/base/clock.h"
 
 static void config_fill(struct config *c)
@@ -34,7 +35,7 @@ static enum status config_tls(struct config *c, const char *run_dir)
 	enum status st = tls_client_make(snap_cstr(&c->snap, c->set->ca_file), c->set->tls_sessions, &c->tls_client);
 	struct tls_file f = { 0 };
 
-	if (st != ST_OK || (!c->set->tls_certs.n && !c->set->tls_client_certs.n))
+	if (st != ST_OK || (!c->set->tls_certs.n && !c->set->tls_client_certs.n && !c->set->client_logins.n))
 		return st;
 	st = tls_file_read(run_dir, &f);
 	/* one file is replaced after the other: what is not there yet is with the next look */
@@ -42,6 +43,8 @@ static enum status config_tls(struct config *c, const char *run_dir)
 		st = tls_identity_new(&f.client[i], &c->identity[i]);
 	if (st == ST_OK && c->set->tls_certs.n)
 		st = tls_server_make(&f, &o, &c->tls_server);
+	if (st == ST_OK)
+		c->logins = logins_new(&f);
 	tls_file_free(&f);
 	return st;
 }
@@ -87,6 +90,7 @@ void config_release(struct config *c)
 		tls_context_free(c->tls_client);
 	for (uint32_t i = 0; i < TLS_CLIENT_CERTS_MAX; i++)
 		tls_identity_free(c->identity[i]);
+	logins_free(c->logins);
 	if (c->snap.h)
 		snapshot_close(&c->snap);
 	free(c);

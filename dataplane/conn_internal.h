@@ -1,4 +1,4 @@
-/* What the parts of a delivery connection share: conns.c (its life and its session), conn_hosts.c (whom to connect to), conn_send.c (the content), conn_probe.c (questions). For nobody else. */
+/* What the parts of a delivery connection share: conns.c (its life and its session), conn_hosts.c (whom to connect to), conn_send.c (the content), conn_login.c (AUTH), conn_probe.c (questions). For nobody else. */
 #ifndef WEIR_DATAPLANE_CONN_INTERNAL_H
 #define WEIR_DATAPLANE_CONN_INTERNAL_H
 
@@ -45,6 +45,9 @@ struct out_conn {
 	uint8_t ip[16];
 	struct reply failure; /* of the last host tried */
 	struct smtp_client_config client_cfg;
+	struct config *login_cfg; /* of login's spans */
+	struct sasl_login login;
+	char nonce[SASL_SERVER_NONCE];
 	struct smtp_client client;
 	struct delivery *dl;
 	struct probe *probe; /* in place of a delivery */
@@ -86,6 +89,14 @@ void conn_on_peer(void *ctx);
 
 /* net_connect from the address that is configured. ST_NOT_FOUND: this node does not have it, the trail says which. */
 enum status conn_connect(struct out_conn *c, const struct sockaddr *to);
+
+/* ---- conn_login.c ---- */
+
+/* Who logs in to this host; NULL: nobody. */
+const struct sasl_login *conn_login(struct out_conn *c);
+void conn_login_release(struct out_conn *c);
+/* The session ended for that: logs it, and gives the reason for which mail waits. */
+void conn_login_failed(struct out_conn *c, struct reply *ret);
 
 /* ---- conn_probe.c ---- */
 

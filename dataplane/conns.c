@@ -65,6 +65,7 @@ void conn_free(struct out_conn *c)
 		TAILQ_REMOVE(&d->idle, c, entry);
 	wheel_cancel(c->w->wheel, &c->timer);
 	outbound_count_conn(d, -1);
+	conn_login_release(c);
 	config_release(c->cfg);
 	free(c->result);
 	free(c);
@@ -280,6 +281,7 @@ static bool conn_act(struct out_conn *c, enum client_action act)
 		peer_start_tls(&c->peer, c->conn);
 		return false;
 	case CLI_READY:
+		counter_add(C_OUT_LOGINS, c->unproved && c->client.logged_in);
 		conn_unproved(c, false);
 		if (c->client.tls_missing)
 			peer_tls_missing(&c->peer, c->conn);
@@ -363,6 +365,7 @@ static void on_connected(struct out_conn *c)
 		.lmtp = c->dest->kind == ROUTE_LMTP,
 		.chunking = c->cfg->set->chunking && c->dest->no_bdat_until_ns <= c->w->now_ns,
 		.final = c->dest->final,
+		.login = conn_login(c),
 	};
 	smtp_client_init(&c->client, &c->client_cfg);
 	conn_progress(c);
@@ -397,6 +400,8 @@ static void useless(struct out_conn *c, const struct net_event *ev, struct reply
 		*r = *said;
 		if (c->dest->tls_demand == HOP_TLS_REQUIRED && !c->client.tls_later)
 			reply_set(r, 550, "5.7.30", "%s does not offer TLS, which the sender demands", c->host);
+	} else if (c->client.auth_fault) {
+		conn_login_failed(c, r);
 	} else if (said->code) {
 		reply_set(r, 451, "4.4.2", "%s refused the session: %u %.*s", c->host, said->code, SPAN_FMT(reply_text(said)));
 	} else {

@@ -52,6 +52,15 @@ static void key_certificate(const struct snapshot *snap, const struct snap_route
 		out_fmt(key, " certificate=%016llx", (unsigned long long)XXH3_64bits(cert.p, cert.n));
 }
 
+/* Nor do those that another login is for: mail must not come as somebody else's. */
+static void key_login(const struct snapshot *snap, const struct snap_route *r, struct out *key)
+{
+	struct span user = snap_span(snap, r->user), file = snap_span(snap, r->password_file);
+
+	if (user.n)
+		out_fmt(key, " login=%016llx", (unsigned long long)(XXH3_64bits(user.p, user.n) * 31 + XXH3_64bits(file.p, file.n)));
+}
+
 /* C8: the route of a single address that has moved, else the domain's. */
 static enum status find_route(const struct snapshot *snap, const struct tables *tables, struct span local, struct span domain, const struct snap_route **ret)
 {
@@ -107,6 +116,7 @@ enum status route_rcpt(const struct snapshot *snap, const struct tables *tables,
 	if (ret->route) {
 		key_sources(snap, ret->route, &key);
 		key_certificate(snap, ret->route, &key);
+		key_login(snap, ret->route, &key);
 	}
 	out_str(&key, demanded[demand]);
 	if (key.over)

@@ -140,7 +140,7 @@ static void config_watch(struct worker *w)
 	config_release(w->cfg);
 	w->cfg = c;
 	counter_set(C_SNAPSHOT_GENERATION, c->snap.h->generation);
-	log_msg(LOG_LVL_INFO, "configuration", "generation %llu%s", (unsigned long long)c->snap.h->generation, snapshot ? "" : ", new certificates or ticket keys");
+	log_msg(LOG_LVL_INFO, "configuration", "generation %llu%s", (unsigned long long)c->snap.h->generation, snapshot ? "" : ", new certificates, ticket keys or passwords");
 }
 
 /* A trouble of the transport is said once, until another one comes. */

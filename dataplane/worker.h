@@ -34,6 +34,7 @@ struct report_limits;
 struct command;
 struct generation;
 struct handshakes;
+struct logins;
 struct clients;
 struct verify;
 struct dictionary;
@@ -49,6 +50,7 @@ struct config {
 	struct tls_context *tls_server; /* NULL: no STARTTLS */
 	struct tls_context *tls_client;
 	struct tls_identity *identity[TLS_CLIENT_CERTS_MAX]; /* those of snap_settings.tls_client_certs */
+	struct logins *logins; /* NULL: no route logs in */
 };
 
 /* What a connection's user pointer points at begins with this. */

@@ -1,4 +1,4 @@
-/* The session: greeting, EHLO, STARTTLS, and the parser of replies. What a transaction is made of is in client_txn.c.
+/* The session: greeting, EHLO, STARTTLS, and the parser of replies. Logging in is in client_auth.c, what a transaction is made of in client_txn.c.
  *
  * Input is read before anything new is said: a reply that came before its command went out is not due, and ends the session. */
 #include "dataplane/smtp/client_internal.h"
@@ -16,8 +16,11 @@ struct span smtp_client_output(const struct smtp_client *c)
 void smtp_client_sent(struct smtp_client *c, size_t n)
 {
 	c->state.out_sent += n;
-	if (c->state.out_sent == c->state.out.n)
-		c->state.out_sent = c->state.out.n = 0;
+	if (c->state.out_sent < c->state.out.n)
+		return;
+	if (c->state.phase == PHASE_AUTH)
+		explicit_bzero(c->state.out_buf, c->state.out.n); /* passwords do not stay */
+	c->state.out_sent = c->state.out.n = 0;
 }
 
 /* ---- ends ---- */
@@ -84,6 +87,8 @@ static enum client_action on_ehlo(struct smtp_client *c, const struct reply *r)
 	c->tls_missing = !c->tls && c->cfg->tls != CLIENT_TLS_NEVER;
 	if (!c->tls && c->cfg->tls == CLIENT_TLS_MUST)
 		return client_fail_text(c, "4.7.5", "TLS is required, and the server does not offer it");
+	if (c->cfg->login)
+		return auth_begin(c);
 	c->state.phase = PHASE_READY;
 	return CLI_MORE;
 }
@@ -98,6 +103,8 @@ static enum client_action on_starttls(struct smtp_client *c, const struct reply 
 	c->tls_later = reply_is_temporary(r);
 	if (c->cfg->tls == CLIENT_TLS_MUST)
 		return client_fail_text(c, "4.7.5", "TLS is required, and the server refuses it");
+	if (c->cfg->login)
+		return auth_begin(c);
 	c->state.phase = PHASE_READY;
 	return CLI_MORE;
 }
@@ -126,6 +133,8 @@ static enum client_action on_reply(struct smtp_client *c)
 		return on_ehlo(c, r);
 	case PHASE_STARTTLS:
 		return on_starttls(c, r);
+	case PHASE_AUTH:
+		return auth_reply(c, r, c->wire.line);
 	case PHASE_TXN:
 		return txn_reply(c, r);
 	case PHASE_RSET:
@@ -192,6 +201,7 @@ static bool reply_due(const struct smtp_client *c)
 	case PHASE_EHLO:
 	case PHASE_HELO:
 	case PHASE_STARTTLS:
+	case PHASE_AUTH:
 	case PHASE_RSET:
 	case PHASE_LAST:
 	case PHASE_QUIT:
@@ -304,6 +314,7 @@ enum client_wait smtp_client_wait(const struct smtp_client *c)
 	case PHASE_HELO:
 	case PHASE_STARTTLS:
 	case PHASE_TLS:
+	case PHASE_AUTH:
 	case PHASE_RSET:
 	case PHASE_LAST:
 	case PHASE_RESULT:

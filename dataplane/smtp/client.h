@@ -10,6 +10,7 @@
 #ifndef WEIR_DATAPLANE_SMTP_CLIENT_H
 #define WEIR_DATAPLANE_SMTP_CLIENT_H
 
+#include "dataplane/smtp/sasl_client.h"
 #include "dataplane/smtp/wire.h"
 #include "spool/mail/envelope.h"
 #include "spool/mail/reply.h"
@@ -21,6 +22,7 @@ struct smtp_client_config {
 	enum client_tls tls;
 	bool lmtp;
 	bool chunking; /* use BDAT where it is offered */
+	const struct sasl_login *login; /* whoever this server demands; under TLS only. NULL: nobody */
 	bool final;    /* what this server takes is delivered: reports of success are ours, and it is not asked for them */
 };
 
@@ -58,10 +60,19 @@ enum client_ext {
 	EXT_LIMITS = 512,
 };
 
+/* Why there is no session although there is a login for it (client_auth.c). */
+enum client_auth_fault {
+	AUTH_FAULT_NONE,
+	AUTH_FAULT_NOT_OFFERED, /* no TLS, no AUTH, or none of our mechanisms */
+	AUTH_FAULT_REFUSED,     /* the server says no */
+	AUTH_FAULT_BROKEN,      /* its challenges are not those of the mechanism */
+};
+
 /* What the words of an EHLO answer said beside being there. */
 struct ehlo_values {
 	uint64_t size_max;                           /* SIZE; 0: none given */
 	uint32_t rcpt_max, rcpt_domain_max, mail_max; /* LIMITS (RFC 9422); 0: none given */
+	uint32_t mechs;                              /* AUTH: bits of enum sasl_mech */
 };
 
 struct smtp_client {
@@ -72,6 +83,8 @@ struct smtp_client {
 	bool tls, use_bdat;
 	bool tls_missing;   /* it was wanted, and the server does not offer it, or refuses it */
 	bool tls_later;     /* it refuses it for now only */
+	bool logged_in;
+	enum client_auth_fault auth_fault; /* CLI_CLOSE: failure says it in words for people, without any secret */
 	bool bdat_unknown;  /* CHUNKING was offered, but BDAT is not known: the session is over, and DATA should be used next time */
 	bool accepted_any;  /* a recipient was accepted in this transaction */
 	struct smtp_txn *txn;
@@ -89,6 +102,8 @@ struct smtp_client {
 		uint64_t content_left; /* BDAT: not announced yet */
 		size_t out_sent;
 		struct reply reply;         /* being read */
+		struct sasl_client sasl;
+		uint32_t mechs_left; /* offered, and not refused yet */
 		struct out out;
 		char chunk_head[40];
 		char out_buf[4096];

@@ -4,12 +4,17 @@
 
 #include "dataplane/smtp/client.h"
 
-enum client_phase { PHASE_GREETING, PHASE_EHLO, PHASE_HELO, PHASE_STARTTLS, PHASE_TLS, PHASE_READY, PHASE_TXN, PHASE_RSET, PHASE_LAST, PHASE_RESULT,
+enum client_phase { PHASE_GREETING, PHASE_EHLO, PHASE_HELO, PHASE_STARTTLS, PHASE_TLS, PHASE_AUTH, PHASE_READY, PHASE_TXN, PHASE_RSET, PHASE_LAST, PHASE_RESULT,
 	PHASE_QUIT, PHASE_CLOSED };
 
 /* Ends the session with this reply, or with a 451 of our own. Recipients that were only accepted have no result then. */
 enum client_action client_fail(struct smtp_client *c, const struct reply *r);
 enum client_action client_fail_text(struct smtp_client *c, const char *enhanced, const char *text);
+
+/* EHLO is over, and this server is to know who we are (cfg->login). */
+enum client_action auth_begin(struct smtp_client *c);
+/* A reply in PHASE_AUTH; line: its last one. */
+enum client_action auth_reply(struct smtp_client *c, const struct reply *r, struct span line);
 
 /* Whether a reply is due in PHASE_TXN. unsent: the last of what was said is not out yet. */
 bool txn_reply_due(const struct smtp_client *c, bool unsent);

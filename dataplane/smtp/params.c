@@ -44,10 +44,18 @@ static void limits_parse(struct span rest, struct ehlo_values *v)
 	}
 }
 
+static void mechs_parse(struct span rest, struct ehlo_values *v)
+{
+	while (rest.p)
+		v->mechs |= sasl_mech_find(span_cut(&rest, ' '));
+}
+
 uint32_t ext_parse(struct span line, struct ehlo_values *v)
 {
 	struct span rest = line, word = span_cut(&rest, ' ');
 
+	if (span_eq_nocase(word, SPAN("AUTH"))) /* a server's own line is auth_write's, by the state of its session */
+		mechs_parse(rest, v);
 	for (size_t i = 0; i < NEXT; i++) {
 		if (!span_eq_nocase(word, span_str(ext[i].word)))
 			continue;
@@ -420,6 +428,8 @@ void mail_params_write(const struct smtp_client *c, struct out *o)
 		out_str(o, " SMTPUTF8");
 	if ((e->flags & ENV_REQUIRETLS) && c->tls && (c->ext & EXT_REQUIRETLS))
 		out_str(o, " REQUIRETLS");
+	if (c->logged_in) /* RFC 4954 5: the login is this relay's; who submitted the message is not known to it */
+		out_str(o, " AUTH=<>");
 	if (!(c->ext & EXT_DSN))
 		return;
 	if (e->ret)

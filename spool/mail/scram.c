@@ -62,17 +62,34 @@ void scram_hmac(const uint8_t key[SCRAM_KEY], struct span text, uint8_t ret[SCRA
 	CHECK(HMAC(EVP_sha256(), key, SCRAM_KEY, (const unsigned char *)text.p, text.n, ret, &n) && n == SCRAM_KEY);
 }
 
-void scram_derive(struct span password, struct scram_verifier *v)
+void scram_keys(struct span password, const struct scram_verifier *v, uint8_t ret_client_key[SCRAM_KEY], uint8_t ret_server_key[SCRAM_KEY])
 {
-	uint8_t salted[SCRAM_KEY], client_key[SCRAM_KEY];
+	uint8_t salted[SCRAM_KEY];
 
 	CHECK(PKCS5_PBKDF2_HMAC(password.n ? password.p : "", (int)password.n, v->salt, (int)v->salt_len, (int)v->iterations, EVP_sha256(),
 		SCRAM_KEY, salted) == 1);
-	scram_hmac(salted, SPAN("Client Key"), client_key);
-	SHA256(client_key, SCRAM_KEY, v->stored_key);
-	scram_hmac(salted, SPAN("Server Key"), v->server_key);
+	scram_hmac(salted, SPAN("Client Key"), ret_client_key);
+	scram_hmac(salted, SPAN("Server Key"), ret_server_key);
 	OPENSSL_cleanse(salted, sizeof(salted));
+}
+
+void scram_derive(struct span password, struct scram_verifier *v)
+{
+	uint8_t client_key[SCRAM_KEY];
+
+	scram_keys(password, v, client_key, v->server_key);
+	SHA256(client_key, SCRAM_KEY, v->stored_key);
 	OPENSSL_cleanse(client_key, sizeof(client_key));
+}
+
+void scram_proof(const uint8_t client_key[SCRAM_KEY], struct span auth_message, uint8_t ret[SCRAM_KEY])
+{
+	uint8_t stored_key[SCRAM_KEY];
+
+	SHA256(client_key, SCRAM_KEY, stored_key);
+	scram_hmac(stored_key, auth_message, ret);
+	for (size_t i = 0; i < SCRAM_KEY; i++)
+		ret[i] ^= client_key[i]; /* ClientProof := ClientKey XOR ClientSignature */
 }
 
 bool scram_proof_ok(const struct scram_verifier *v, struct span auth_message, const uint8_t proof[SCRAM_KEY])

@@ -27,6 +27,10 @@ enum status scram_parse(struct span text, struct scram_verifier *ret);
 
 /* Fills the keys of *v from the password and from v's salt and iterations: slow by design (PBKDF2). */
 void scram_derive(struct span password, struct scram_verifier *v);
+/* A client's: both keys, from the password and from v's salt and iterations; as slow. */
+void scram_keys(struct span password, const struct scram_verifier *v, uint8_t ret_client_key[SCRAM_KEY], uint8_t ret_server_key[SCRAM_KEY]);
+/* What shows the server that the client knows the password. */
+void scram_proof(const uint8_t client_key[SCRAM_KEY], struct span auth_message, uint8_t ret[SCRAM_KEY]);
 /* HMAC-SHA-256. */
 void scram_hmac(const uint8_t key[SCRAM_KEY], struct span text, uint8_t ret[SCRAM_KEY]);
 /* Whether the client's proof shows that it knows the password; takes the same time whatever the answer. */

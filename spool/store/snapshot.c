@@ -66,6 +66,19 @@ static bool certs_ok(const struct snapshot *s)
 	return true;
 }
 
+static bool logins_ok(const struct snapshot *s)
+{
+	const struct snap_list l = s->h->settings.client_logins;
+	const struct snap_login *a = list_at(s, l);
+
+	if (!list_ok(s, l, sizeof(*a)) || l.n > TLS_LOGINS_MAX)
+		return false;
+	for (uint32_t i = 0; i < l.n; i++)
+		if (!str_ok(s, a[i].user) || !str_ok(s, a[i].password_file))
+			return false;
+	return true;
+}
+
 static bool ranges_ok(const struct snapshot *s, struct snap_list list)
 {
 	const struct snap_range *r = list_at(s, list);
@@ -124,10 +137,10 @@ static bool tables_ok(const struct snapshot *s)
 			return false;
 	for (uint32_t i = 0; i < set->routes.n; i++)
 		if (!str_ok(s, r[i].name) || !hosts_ok(s, r[i].hosts) || r[i].kind > ROUTE_LMTP || r[i].tls > SNAP_TLS_VERIFY ||
-			(r[i].kind != ROUTE_MX && !r[i].hosts.n) || !str_ok(s, r[i].hold_reason) || !ranges_ok(s, r[i].sources))
+			(r[i].kind != ROUTE_MX && !r[i].hosts.n) || !str_ok(s, r[i].hold_reason) || !str_ok(s, r[i].user) || !str_ok(s, r[i].password_file) || !ranges_ok(s, r[i].sources))
 			return false;
 	return set->workers && set->partitions && set->listeners.n <= 64 && ranges_ok(s, set->balancers) && ranges_ok(s, set->xclient_clients) && ranges_ok(s, set->sources) && auth_ok(s) &&
-		certs_ok(s);
+		certs_ok(s) && logins_ok(s);
 }
 
 static bool policy_ok(const struct snapshot *s)
@@ -368,6 +381,12 @@ const struct snap_range *snap_ranges(const struct snapshot *s, struct snap_list 
 {
 	*ret_n = l.n;
 	return list_at(s, l);
+}
+
+const struct snap_login *snap_logins(const struct snapshot *s, uint32_t *ret_n)
+{
+	*ret_n = s->h->settings.client_logins.n;
+	return list_at(s, s->h->settings.client_logins);
 }
 
 bool snap_route_is(const struct snapshot *s, struct span name)

@@ -12,7 +12,7 @@
 #include "spool/base/status.h"
 #include "spool/mail/rules.h"
 
-enum { SNAPSHOT_VERSION = 12 };
+enum { SNAPSHOT_VERSION = 13 };
 #define SNAPSHOT_MAGIC 0x50414e5352494557ull /* "WEIRSNAP" */
 
 struct snap_str {
@@ -118,6 +118,7 @@ struct snap_route {
 	uint64_t size_max;      /* of a message; 0: the node's */
 	uint64_t hold_until_ns; /* its mail waits until then (spool time); 0: it does not; UINT64_MAX: until somebody releases it */
 	struct snap_str client_certificate, client_key; /* PEM files, or empty */
+	struct snap_str user, password_file; /* who logs in to its hosts; or empty */
 	uint32_t client_cert, pad; /* its place in tls_client_certs, from 1; 0: none */
 	uint64_t hold_set_ns;   /* the same as the configuration says it, whatever was released since */
 };
@@ -131,6 +132,12 @@ struct snap_host {
 struct snap_senders {
 	struct snap_str user;
 	struct snap_list senders; /* of struct snap_str: "local@domain", "@domain" (domain in look-up form), or "*" */
+	uint32_t line, pad;
+};
+
+/* Who logs in to next hops: weir-control reads the file and publishes what is in it (tls_file.h). */
+struct snap_login {
+	struct snap_str user, password_file;
 	uint32_t line, pad;
 };
 
@@ -219,6 +226,7 @@ struct snap_settings {
 	struct snap_list sources; /* of struct snap_range: addresses to connect from */
 	struct snap_list tls_certs; /* of struct snap_cert; tls.certificate is the first */
 	struct snap_list tls_client_certs; /* of struct snap_cert: those that routes show */
+	struct snap_list client_logins; /* of struct snap_login: those of routes, each once */
 };
 
 struct snap_header {
@@ -274,5 +282,6 @@ bool snap_wants_verified(const struct snapshot *s, struct span domain);
 const struct snap_route *snap_find_moved(const struct snapshot *s, struct span domain);
 const struct snap_route *snap_routes(const struct snapshot *s, uint32_t *ret_n);
 const struct snap_range *snap_ranges(const struct snapshot *s, struct snap_list l, uint32_t *ret_n);
+const struct snap_login *snap_logins(const struct snapshot *s, uint32_t *ret_n);
 
 #endif

@@ -12,7 +12,7 @@
 #define MAGIC 0x31534c5452494557ull /* "WEIRTLS1" */
 
 enum { HEAD = 16 };
-static const size_t FILE_BYTES_MAX = 2ull * (TLS_CERTS_MAX + TLS_CLIENT_CERTS_MAX) * (TLS_PEM_MAX + 4) + 4096;
+static const size_t FILE_BYTES_MAX = 2ull * (TLS_CERTS_MAX + TLS_CLIENT_CERTS_MAX) * (TLS_PEM_MAX + 4) + TLS_LOGINS_MAX * 8192ull + 4096;
 
 static void write_certs(const struct tls_pem *c, uint32_t n, struct out *o)
 {
@@ -35,6 +35,12 @@ static void write_rest(const struct tls_file *f, struct out *o)
 	}
 	write_certs(f->cert, f->ncert, o);
 	write_certs(f->client, f->nclient, o);
+	out_le32(o, f->nlogin);
+	for (uint32_t i = 0; i < f->nlogin; i++) {
+		out_field(o, f->login[i].user);
+		out_field(o, f->login[i].file);
+		out_field(o, f->login[i].password);
+	}
 }
 
 static void take(struct in *i, uint8_t *to, size_t n)
@@ -57,6 +63,19 @@ static bool read_certs(struct in *i, struct tls_pem *c, uint32_t most, uint32_t 
 	return !i->bad;
 }
 
+static bool read_logins(struct in *i, struct tls_file *f)
+{
+	f->nlogin = in_le32(i);
+	if (i->bad || f->nlogin > TLS_LOGINS_MAX)
+		return false;
+	for (uint32_t k = 0; k < f->nlogin; k++) {
+		f->login[k].user = in_field(i);
+		f->login[k].file = in_field(i);
+		f->login[k].password = in_field(i);
+	}
+	return !i->bad;
+}
+
 static bool read_rest(struct in *i, struct tls_file *f)
 {
 	f->nticket = in_le32(i);
@@ -72,7 +91,11 @@ static bool read_rest(struct in *i, struct tls_file *f)
 		return false;
 	if (!i->rest.n)
 		return true; /* of the version before clients had certificates */
-	return read_certs(i, f->client, TLS_CLIENT_CERTS_MAX, &f->nclient) && !i->rest.n;
+	if (!read_certs(i, f->client, TLS_CLIENT_CERTS_MAX, &f->nclient))
+		return false;
+	if (!i->rest.n)
+		return true; /* of the version before routes had logins */
+	return read_logins(i, f) && !i->rest.n;
 }
 
 enum status tls_file_read(const char *run_dir, struct tls_file *ret)
@@ -128,6 +151,8 @@ enum status tls_file_write(const char *run_dir, const struct tls_file *f)
 		cap += f->cert[i].chain.n + f->cert[i].key.n + 8;
 	for (uint32_t i = 0; i < f->nclient; i++)
 		cap += f->client[i].chain.n + f->client[i].key.n + 8;
+	for (uint32_t i = 0; i < f->nlogin; i++)
+		cap += f->login[i].user.n + f->login[i].file.n + f->login[i].password.n + 12;
 	buf = calloc(1, cap);
 	if (!buf)
 		return ST_NOMEM;
@@ -152,9 +177,19 @@ static bool same_certs(const struct tls_pem *a, uint32_t na, const struct tls_pe
 	return same;
 }
 
+static bool same_logins(const struct tls_file *a, const struct tls_file *b)
+{
+	bool same = a->nlogin == b->nlogin;
+
+	for (uint32_t i = 0; i < a->nlogin && same; i++)
+		same = span_eq(a->login[i].user, b->login[i].user) && span_eq(a->login[i].file, b->login[i].file) && span_eq(a->login[i].password, b->login[i].password);
+	return same;
+}
+
 bool tls_file_same(const struct tls_file *a, const struct tls_file *b)
 {
-	return a->nticket == b->nticket && same_certs(a->cert, a->ncert, b->cert, b->ncert) && same_certs(a->client, a->nclient, b->client, b->nclient) && memcmp(a->ticket, b->ticket, a->nticket * sizeof(a->ticket[0])) == 0;
+	return a->nticket == b->nticket && same_certs(a->cert, a->ncert, b->cert, b->ncert) && same_certs(a->client, a->nclient, b->client, b->nclient) && same_logins(a, b) &&
+		memcmp(a->ticket, b->ticket, a->nticket * sizeof(a->ticket[0])) == 0;
 }
 
 void tls_file_free(struct tls_file *f)

@@ -1,7 +1,7 @@
 /* Whatever a server says, in whatever pieces: a recipient counts as delivered only when the whole content was sent after the server had asked for it; no more content is announced than there
- * is; results are final and printable; nothing is said after the end; a probe never comes to content.
+ * is; results are final and printable; nothing is said after the end; a probe never comes to content; nobody logs in without TLS, and where there is a login there is no mail without it.
  *
- * Input: a byte of options (8, 16, 32, 64, see run), then the server's words; a byte 0xff begins a new read, so that what is before it is answered first. All kinds of sessions are tried with it. */
+ * Input: a byte of options (8, 16, 32, 64, 128, see run), then the server's words; a byte 0xff begins a new read, so that what is before it is answered first. All kinds of sessions are tried with it. */
 #include <stdlib.h>
 #include "dataplane/smtp/client.h"
 #include "spool/base/status.h"
@@ -27,6 +27,8 @@ static void say(struct host *h)
 
 	while ((o = smtp_client_output(&h->c)).n) {
 		CHECK(o.n <= 4096 && memchr(o.p, '\n', o.n));
+		CHECK(h->c.tls || !memmem(o.p, o.n, "AUTH", 4));
+		CHECK(!h->c.cfg->login || h->c.logged_in || !memmem(o.p, o.n, "MAIL", 4));
 		smtp_client_sent(&h->c, o.n);
 	}
 }
@@ -85,6 +87,7 @@ static void feed(struct host *h, struct span in)
 		CHECK(turns < 100000 && used <= in.n);
 		in = span_skip(in, used);
 		say(h);
+		CHECK(a != CLI_READY || !h->c.cfg->login || (h->c.tls && h->c.logged_in));
 		if (a == CLI_READY && h->c.transactions < TRANSACTIONS)
 			begin(h);
 		else if (a == CLI_READY && !in.n)
@@ -133,12 +136,13 @@ static void run(uint8_t options, struct span words, size_t cut, const struct smt
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	static const size_t cuts[] = { 1, 3, 64, 1 << 20 };
+	static const struct sasl_login login = { .user = SPAN("u"), .password = SPAN("p"), .nonce = SPAN("fuzzfuzzfuzzfuzzfuzzfuzz") };
 
 	for (unsigned kind = 0; n && kind < 8; kind++) {
 		struct smtp_client_config cfg = { .hostname = SPAN("fuzz.example"), .chunking = kind & 1, .lmtp = kind & 2,
-			.tls = kind & 4 ? CLIENT_TLS_MAY : CLIENT_TLS_NEVER, .final = data[0] & 8 };
+			.tls = kind & 4 ? CLIENT_TLS_MAY : CLIENT_TLS_NEVER, .final = data[0] & 8, .login = data[0] & 128 ? &login : NULL };
 
-		for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++)
+		for (size_t i = cfg.login ? 2 : 0; i < sizeof(cuts) / sizeof(cuts[0]); i++)
 			run(data[0], span_of(data + 1, n - 1), cuts[i], &cfg);
 	}
 	return 0;

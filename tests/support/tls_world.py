@@ -74,6 +74,13 @@ class TlsSink(Server):
     def _sni(self, sock, name, context):
         self.sni = name
 
+    def offers(self, tls):
+        """More lines of the answer to EHLO."""
+        return []
+
+    def own_answer(self, s, f, tls, text):
+        """What a kind of sink of its own answers to a line; None: as every sink does."""
+
     def _session(self, s):
         try:
             s.settimeout(30)
@@ -86,16 +93,19 @@ class TlsSink(Server):
                 out = "250 2.0.0 ok"
                 if not text:
                     break
-                if verb == "EHLO":
-                    tls = isinstance(s, ssl.SSLSocket)
-                    out = "250-sink.test\r\n250-8BITMIME\r\n" + ("250-STARTTLS\r\n" if self.context and not tls else "") + "250 HELP"
+                tls = isinstance(s, ssl.SSLSocket)
+                if own := self.own_answer(s, f, tls, text):
+                    out = own
+                elif verb == "EHLO":
+                    offers = self.offers(tls) + (["STARTTLS"] if self.context and not tls else [])
+                    out = "250-sink.test\r\n250-8BITMIME\r\n" + "".join(f"250-{o}\r\n" for o in offers) + "250 HELP"
                 elif text.upper() == "STARTTLS":
                     s.sendall(b"220 2.0.0 go on\r\n")
                     s = self.context.wrap_socket(s, server_side=True)
                     f = s.makefile("rb")
                     continue
                 elif verb == "MAIL":
-                    sender, rcpts = re.search(r"<(.*?)>", text).group(1), []
+                    sender, rcpts, mail = re.search(r"<(.*?)>", text).group(1), [], text
                 elif verb == "RCPT":
                     rcpts.append(re.search(r"<(.*?)>", text).group(1))
                 elif verb == "DATA":
@@ -108,8 +118,8 @@ class TlsSink(Server):
                         if line == b".\r\n":
                             break
                         body += line
-                    self.messages.append({"from": sender, "to": rcpts, "data": body, "tls": isinstance(s, ssl.SSLSocket),
-                                          "certificate": s.getpeercert() if isinstance(s, ssl.SSLSocket) else None})
+                    self.messages.append({"from": sender, "to": rcpts, "data": body, "tls": tls, "mail": mail,
+                                          "certificate": s.getpeercert() if tls else None})
                 elif verb == "QUIT":
                     s.sendall(b"221 2.0.0 bye\r\n")
                     break

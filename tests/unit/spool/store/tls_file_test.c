@@ -16,6 +16,7 @@ static struct tls_file sample(void)
 	f.cert[0] = (struct tls_pem){ SPAN("chain"), SPAN("key") };
 	f.cert[1] = (struct tls_pem){ SPAN("another chain"), SPAN("another key") };
 	f.client[f.nclient++] = (struct tls_pem){ SPAN("chain of a client"), SPAN("its key") };
+	f.login[f.nlogin++] = (struct tls_login){ SPAN("user"), SPAN("/a/file"), SPAN("password") };
 	memset(f.ticket, 7, 2 * sizeof(f.ticket[0]));
 	f.ticket[1].made_wall_ns = 42;
 	return f;
@@ -39,6 +40,11 @@ static void what_is_written_is_read(void **state)
 	got.nclient--;
 	assert_false(tls_file_same(&f, &got));
 	got.nclient++;
+	assert_int_equal(got.nlogin, 1);
+	assert_span(got.login[0].password, "password");
+	got.login[0].password.n--;
+	assert_false(tls_file_same(&f, &got));
+	got.login[0].password.n++;
 	got.ticket[1].made_wall_ns++;
 	assert_false(tls_file_same(&f, &got));
 	tls_file_free(&got);
