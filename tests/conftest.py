@@ -16,6 +16,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker("long")
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """For who tidies up: whether the test failed."""
+    outcome = yield
+    item.failed = getattr(item, "failed", False) or outcome.get_result().failed
+
+
 @pytest.fixture
 def sink():
     s = Sink()
@@ -37,7 +44,8 @@ def make_sink():
 
 
 @pytest.fixture
-def make_node(tmp_path_factory):
+def make_node(tmp_path_factory, request):
+    """Nodes that are stopped when the test ends; their spools go, 80 MB and more each, unless it failed."""
     made = []
 
     def make(sink_port=None, **kw):
@@ -47,6 +55,8 @@ def make_node(tmp_path_factory):
     yield make
     for n in made:
         n.stop()
+        if not request.node.failed:
+            n.drop_spool()
 
 
 @pytest.fixture

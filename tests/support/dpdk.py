@@ -199,6 +199,7 @@ class Maker:
         for node in (thing for thing in self.made if isinstance(thing, DpdkNode)):
             log = node.log_text()
             assert not any(text in log for text in ("ERROR: AddressSanitizer", "runtime error", "check failed")), log[-5000:]
+            node.drop_spool()
 
 
 @pytest.fixture

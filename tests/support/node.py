@@ -264,6 +264,10 @@ class Node:
         if self.proc:
             self.log.close()
 
+    def drop_spool(self):
+        """Of a node that is stopped: 80 MB and more, and there are hundreds of them."""
+        shutil.rmtree(self.run / "spool", ignore_errors=True)
+
     def kill_all(self):
         """Everything of the node at once, as a power switch would, but for the page cache."""
         os.kill(self.proc.pid, signal.SIGKILL)
