@@ -3,7 +3,6 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <stdlib.h>
-#include "control/ask.h"
 #include "control/clientfile.h"
 #include "control/clients_view.h"
 #include "control/history.h"
@@ -44,22 +43,9 @@ static int show_log(const struct view *v)
 
 static int order(const struct view *v, struct logline *row)
 {
-	char request[16384], text[16384];
-	enum status st;
+	bool done = rows_order(v->run_dir, v->as_json, "clients", row);
 
-	if (row->o.over) {
-		fprintf(stderr, "weirctl: that is too long for one command\n");
-		return 1;
-	}
-	snprintf(request, sizeof(request), "clients %.*s\n", SPAN_FMT(row_text(row)));
-	st = ask_control(v->run_dir, request, text, sizeof(text));
-	if (st != ST_OK && st != ST_INVALID)
-		return trail_failed();
-	if (v->as_json)
-		dump_json(json_pack("{s:b, s:s}", "ok", st == ST_OK, "text", text));
-	else
-		fputs(text, st == ST_OK ? stdout : stderr);
-	return st == ST_OK && taken_wait(v->run_dir, v->as_json ? NULL : stdout) ? 0 : 1;
+	return done && taken_wait(v->run_dir, v->as_json ? NULL : stdout) ? 0 : 1;
 }
 
 static int order_on(const struct view *v, const char *verb, const char *network, struct wish *w)

@@ -1,7 +1,6 @@
 #include "control/domainctl.h"
 
 #include <stdlib.h>
-#include "control/ask.h"
 #include "control/domain_check.h"
 #include "control/domain_state.h"
 #include "control/history.h"
@@ -170,19 +169,7 @@ static int show_log(const struct view *v, const char *domain)
 
 static int order(const struct view *v, struct logline *row)
 {
-	char request[16384], text[65536];
-	struct span s = row_text(row);
-	enum status st;
-
-	snprintf(request, sizeof(request), "domain %.*s\n", SPAN_FMT(s));
-	st = ask_control(v->run_dir, request, text, sizeof(text));
-	if (st != ST_OK && st != ST_INVALID)
-		return trail_failed();
-	if (v->as_json)
-		dump_json(json_pack("{s:b, s:s}", "ok", st == ST_OK, "text", text));
-	else
-		fputs(text, st == ST_OK ? stdout : stderr);
-	return st == ST_OK ? 0 : 1;
+	return rows_order(v->run_dir, v->as_json, "domain", row) ? 0 : 1;
 }
 
 static struct logline order_row(const char *verb, const char *domain)

@@ -36,6 +36,28 @@ static void on_row(void *ctx, unsigned worker, struct span row)
 	r->n++;
 }
 
+bool rows_order(const char *run_dir, bool as_json, const char *word, struct logline *row)
+{
+	char request[16384], text[65536];
+	enum status st;
+
+	if (row->o.over) {
+		fprintf(stderr, "weirctl: that is too long for one command\n");
+		return false;
+	}
+	snprintf(request, sizeof(request), "%s %.*s\n", word, SPAN_FMT(row_text(row)));
+	st = ask_control(run_dir, request, text, sizeof(text));
+	if (st != ST_OK && st != ST_INVALID) {
+		trail_failed();
+		return false;
+	}
+	if (as_json)
+		dump_json(json_pack("{s:b, s:s}", "ok", st == ST_OK, "text", text));
+	else
+		fputs(text, st == ST_OK ? stdout : stderr);
+	return st == ST_OK;
+}
+
 int trail_failed(void)
 {
 	fprintf(stderr, "weirctl: %s\n", trail_text());
