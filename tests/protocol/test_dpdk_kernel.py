@@ -119,15 +119,7 @@ def test_workers_of_one_device_share_it(make_dpdk):  # noqa: F811
     """One address, two queues of one device, one interface with a queue for each worker."""
     wire = make_dpdk.wire(2, queues=2)
     sysctl(wire.node_ns, all__arp_ignore=1, all__rp_filter=1, default__rp_filter=1)
-    sink = make_dpdk.keep(wire.sink())
-    node = make_dpdk.node(wire, sink.port, device="net_af_xdp0,iface=s0,start_queue=%w,queue_count=1", shared=True, dpdk=", kernel: weir", start=False)
-    try:
-        node.start()
-    except AssertionError:
-        if "xdp" not in node.log_text().lower():
-            raise
-        pytest.skip("no AF_XDP on veth here")
-    node.sink = sink
+    node, node.sink = make_dpdk.sharing(wire, dpdk=", kernel: weir")
     run("ip", "-n", wire.node_ns, "addr", "add", HOST4 + "/24", "dev", "weir")
     with host_server(node, HOST4) as s, wire.client():
         for _ in range(8):

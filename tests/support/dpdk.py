@@ -193,6 +193,18 @@ class Maker:
         the_sink = self.keep(wire.sink(**(sink_args or {}))) if sink else None
         return self.node(wire, the_sink.port if the_sink else None, **kw), the_sink
 
+    def sharing(self, wire, **kw):
+        """Workers on the queues of the wire's one device, and their sink. Skips where veth has no AF_XDP."""
+        sink = self.keep(wire.sink())
+        node = self.node(wire, sink.port, device="net_af_xdp0,iface=s0,start_queue=%w,queue_count=1", shared=True, start=False, **kw)
+        try:
+            node.start()
+        except AssertionError:
+            if "xdp" not in node.log_text().lower():
+                raise
+            pytest.skip("no AF_XDP on veth here")
+        return node, sink
+
     def end(self):
         for thing in reversed(self.made):
             thing.close() if isinstance(thing, Wire) else thing.stop()
